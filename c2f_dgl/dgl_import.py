@@ -1,0 +1,81 @@
+"""`import dgl` beside any torch, torchdata and setuptools.
+
+The Linux wheels of DGL on PyPI stop at 2.1.0. ``import dgl`` fails there on torch > 2.2 (no prebuilt graphbolt
+library for it), on torchdata >= 0.10 (no ``datapipes``) and on setuptools >= 71 (no ``setuptools.extern``). What
+this package needs of DGL, heterographs and message passing, has none of those dependencies. So where a plain
+``import dgl`` fails, and only there, an empty ``dgl.graphbolt`` and, if missing, ``setuptools.extern.packaging``
+are put in ``sys.modules`` and the import is tried again. A DGL that imports by itself is left alone.
+
+The rest of the package gets the module with ``from c2f_dgl.dgl_import import dgl``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+import types
+
+log = logging.getLogger("c2f_dgl")
+
+# Without it DGL prints a notice on standard output's sibling and writes a file to the home folder at first import.
+os.environ.setdefault("DGLBACKEND", "pytorch")
+
+
+def _forget_dgl() -> None:
+    """Drop the modules a failed import left behind, so that the next one starts clean."""
+    for name in [name for name in sys.modules if name == "dgl" or name.startswith("dgl.")]:
+        del sys.modules[name]
+
+
+def _stand_in() -> list[str]:
+    """Put the stand-ins in `sys.modules`; return the names of those that were needed."""
+    graphbolt = types.ModuleType("dgl.graphbolt")
+    graphbolt.__doc__ = "Empty: c2f_dgl does not use graphbolt, whose native library lacks a build for this torch."
+    sys.modules["dgl.graphbolt"] = graphbolt
+    names = ["dgl.graphbolt"]
+    try:
+        importlib.import_module("setuptools.extern.packaging")
+    except ImportError:
+        packaging = importlib.import_module("packaging")
+        importlib.import_module("packaging.version")
+        extern = types.ModuleType("setuptools.extern")
+        extern.packaging = packaging  # type: ignore[attr-defined]
+        sys.modules["setuptools.extern"] = extern
+        sys.modules["setuptools.extern.packaging"] = packaging
+        names.append("setuptools.extern.packaging")
+    return names
+
+
+def import_dgl() -> types.ModuleType:
+    """Import DGL, with stand-ins for what it cannot find where a plain import fails.
+
+    Raises
+    ------
+    ImportError
+        DGL is not installed, or fails for a reason that the stand-ins do not cure.
+    """
+    if "dgl" in sys.modules:
+        return sys.modules["dgl"]
+    try:
+        return importlib.import_module("dgl")
+    except ModuleNotFoundError as error:
+        if error.name == "dgl":
+            raise
+        reason: Exception = error
+    except (ImportError, FileNotFoundError, OSError) as error:
+        reason = error
+    _forget_dgl()
+    names = _stand_in()
+    module = importlib.import_module("dgl")
+    log.info(
+        "dgl %s does not import by itself here (%s); using stand-ins for %s",
+        module.__version__,
+        str(reason).splitlines()[0],
+        ", ".join(names),
+    )
+    return module
+
+
+dgl = import_dgl()
