@@ -1,0 +1,47 @@
+"""Which rows of a stacked matrix belong to which node type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class NodeLayout:
+    """Node types stacked one under the other, as the paper stacks users and items into N entities (Eq. 2).
+
+    Parameters
+    ----------
+    types : tuple of str
+        Node types in stacking order.
+    sizes : tuple of int
+        Number of nodes of each type.
+    """
+
+    types: tuple[str, ...]
+    sizes: tuple[int, ...]
+
+    @property
+    def total(self) -> int:
+        """Number of rows, the paper's N for users and items."""
+        return sum(self.sizes)
+
+    def offset(self, node_type: str) -> int:
+        """First row of `node_type`."""
+        return sum(self.sizes[: self.types.index(node_type)])
+
+    def rows(self, node_type: str) -> slice:
+        """The rows of `node_type`."""
+        start = self.offset(node_type)
+        return slice(start, start + self.sizes[self.types.index(node_type)])
+
+    def split(self, stacked: Tensor) -> dict[str, Tensor]:
+        """Cut a stacked tensor (total x ...) into one view per node type."""
+        return dict(zip(self.types, stacked.split(list(self.sizes)), strict=True))
+
+    def stack(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Stack the features of this layout's node types (n_type x ...) into one tensor (total x ...)."""
+        return torch.cat([features[node_type] for node_type in self.types])

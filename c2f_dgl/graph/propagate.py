@@ -1,0 +1,185 @@
+"""LightGCN propagation over any heterograph, written once: for training, collapse, evaluation and baselines.
+
+    H(l+1) = D^(-1/2) A' D^(-1/2) H(l)         (Eq. 5, 20)
+    H      = sum_l  beta_l H(l)                (Eq. 6, 21: beta_l = 1 / (L+1))
+
+D is applied to the node features before and after the product, so the edge weights of a relation that does not
+change (the interactions) are never touched when another one (S) does.
+
+Two kernels compute the product. ``dgl``: DGL's message passing, ``multi_update_all`` of ``u_mul_e`` and ``sum``.
+``csr``: torch's sparse CSR product, one relation at a time, on the structure that DGL holds. ``auto`` is ``dgl`` on
+a GPU for which DGL was built, ``csr`` elsewhere: DGL's CPU kernels take several times as long (see `benchmarks/`).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from c2f_dgl.dgl_import import dgl
+from c2f_dgl.graph.hetero import EdgeType
+
+Kernel = Literal["auto", "dgl", "csr"]
+Features = dict[str, Tensor]
+Product = Callable[[Features], Features]
+
+
+def propagate(
+    graph: dgl.DGLGraph,
+    features: Mapping[str, Tensor],
+    n_layers: int,
+    *,
+    kernel: Kernel = "auto",
+    layer_weights: Sequence[float] | None = None,
+    after_layer: Callable[[Features], Features] | None = None,
+) -> Features:
+    """Propagate node features for `n_layers` layers and combine the layers (Eq. 4-6, 19-21).
+
+    Parameters
+    ----------
+    graph : DGLGraph
+        Edge data ``weight``, node data ``norm`` (see `c2f_dgl.graph.hetero`).
+    features : mapping of node type to Tensor, shape (n_nodes of the type, width)
+        H(0), one entry for every node type of the graph, of the dtype of the edge weights. Differentiable.
+    n_layers : int
+        L.
+    kernel : {"auto", "dgl", "csr"}
+        See the module's docstring.
+    layer_weights : sequence of L + 1 floats, optional
+        beta; the mean over layers by default.
+    after_layer : callable, optional
+        Applied to the features after each layer, before they are combined and propagated on.
+
+    Returns
+    -------
+    dict of node type to Tensor, shape (n_nodes of the type, width)
+        H.
+
+    Raises
+    ------
+    ValueError
+        A node type without features, or a wrong number of layer weights.
+    """
+    missing = set(graph.ntypes) - set(features)
+    if missing:
+        raise ValueError(f"no features for node types {sorted(missing)}")
+    betas = [1.0 / (n_layers + 1)] * (n_layers + 1) if layer_weights is None else list(layer_weights)
+    if len(betas) != n_layers + 1:
+        raise ValueError(f"{len(betas)} layer weights for {n_layers} layers: expected {n_layers + 1}")
+
+    device = next(iter(features.values())).device
+    norm = {node_type: graph.nodes[node_type].data["norm"].to(device)[:, None] for node_type in graph.ntypes}
+    product = _product(graph, kernel, device)
+    layer = {node_type: features[node_type] for node_type in graph.ntypes}
+    combined = {node_type: betas[0] * x for node_type, x in layer.items()}
+    for beta in betas[1:]:
+        summed = product({node_type: norm[node_type] * x for node_type, x in layer.items()})
+        layer = {node_type: norm[node_type] * x for node_type, x in summed.items()}
+        if after_layer is not None:
+            layer = after_layer(layer)
+        if beta != 0.0:
+            combined = {node_type: torch.add(combined[node_type], x, alpha=beta) for node_type, x in layer.items()}
+    return combined
+
+
+def chosen_kernel(kernel: Kernel, device: torch.device) -> Literal["dgl", "csr"]:
+    """What `kernel` stands for on `device`."""
+    if kernel != "auto":
+        return kernel
+    return "dgl" if device.type == "cuda" and _dgl_has_cuda() else "csr"
+
+
+def _product(graph: dgl.DGLGraph, kernel: Kernel, device: torch.device) -> Product:
+    if chosen_kernel(kernel, device) == "dgl":
+        on_device = graph if graph.device == device else graph.to(device)
+        return lambda features: _message_passing(on_device, features)
+    operators = _csr_operators(graph, device)
+    return lambda features: _csr_product(operators, features)
+
+
+def _message_passing(graph: dgl.DGLGraph, features: Features) -> Features:
+    """A' x with DGL: every node type's messages over all its relations, summed."""
+    with graph.local_scope():
+        for node_type, x in features.items():
+            graph.nodes[node_type].data["x"] = x
+        multiply, add = dgl.function.u_mul_e("x", "weight", "m"), dgl.function.sum("m", "y")
+        graph.multi_update_all({etype: (multiply, add) for etype in graph.canonical_etypes}, "sum")
+        received = {node_type: graph.nodes[node_type].data.get("y") for node_type in features}
+        return {
+            node_type: torch.zeros_like(features[node_type]) if y is None else y for node_type, y in received.items()
+        }
+
+
+def _csr_product(operators: Mapping[EdgeType, tuple[Tensor, Tensor]], features: Features) -> Features:
+    """A' x with torch: one sparse product a relation, summed into the destination's node type."""
+    summed: Features = {}
+    for (source, _, destination), (matrix, transposed) in operators.items():
+        message = _SparseProduct.apply(matrix, transposed, features[source])
+        summed[destination] = message if destination not in summed else summed[destination] + message
+    return {node_type: summed.get(node_type, torch.zeros_like(x)) for node_type, x in features.items()}
+
+
+class _SparseProduct(torch.autograd.Function):
+    """``matrix @ x`` with a constant CSR matrix whose transpose is at hand for the backward pass."""
+
+    @staticmethod
+    def forward(ctx, matrix: Tensor, transposed: Tensor, x: Tensor) -> Tensor:  # type: ignore[override]
+        ctx.transposed = transposed
+        return matrix @ x
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):  # type: ignore[override]
+        return None, None, ctx.transposed @ gradient.contiguous()
+
+
+# One relation's matrices serve every graph that shares its weights, so they are kept per weight tensor: after an
+# assignment update only the tier's relations are converted anew.
+_CSR_CACHE = WeakTensorKeyDictionary()
+
+
+def _csr_operators(graph: dgl.DGLGraph, device: torch.device) -> dict[EdgeType, tuple[Tensor, Tensor]]:
+    """Per relation, the matrix that maps source features to destination features, and its transpose, as CSR."""
+    operators = {}
+    for etype in graph.canonical_etypes:
+        if graph.num_edges(etype) == 0:
+            continue
+        weight = graph.edges[etype].data["weight"]
+        cached = _CSR_CACHE.setdefault(weight, {})
+        if (etype, device) not in cached:
+            shape = (graph.num_nodes(etype[2]), graph.num_nodes(etype[0]))
+            cached[etype, device] = (
+                _to_csr(graph.adj_tensors("csc", etype), weight, shape, device),
+                _to_csr(graph.adj_tensors("csr", etype), weight, shape[::-1], device),
+            )
+        operators[etype] = cached[etype, device]
+    return operators
+
+
+def _to_csr(tensors: Sequence[Tensor], weight: Tensor, shape: tuple[int, int], device: torch.device) -> Tensor:
+    pointers, columns, edge_ids = tensors
+    values = weight if len(edge_ids) == 0 else weight[edge_ids]
+    # MKL and cuSPARSE work on 32-bit indices; torch would convert 64-bit ones at every product.
+    index_type = torch.int32 if max(*shape, len(values)) < 2**31 else torch.int64
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
+        return torch.sparse_csr_tensor(
+            pointers.to(device, index_type),
+            columns.to(device, index_type),
+            values.to(device),
+            shape,
+            check_invariants=False,  # DGL has checked the structure
+        )
+
+
+def _dgl_has_cuda() -> bool:
+    """Whether this DGL was built with GPU kernels (PyPI's wheels are not)."""
+    try:
+        dgl.graph(([0], [0])).to("cuda")
+    except dgl.DGLError:
+        return False
+    return True

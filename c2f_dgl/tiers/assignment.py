@@ -1,0 +1,228 @@
+"""Assignments S: which few atoms of a codebook compose each row, and with what weights.
+
+`Assignment` is the matrix, t entries a row. The functions below make one: from a partition of the graph
+(`anchored`), from propagated embeddings (`pinv`, Eq. 11; `pursuit`), or between two tiers with the entities as a
+bridge (`bridge`, Eq. 23 and 24; `bridge_from_partition`, Sec. 3.3, steps 1-3). None of them uses gradients.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+# Rows handled at once where an intermediate is rows x m: keeps it near 64 MB in float32 at m = 1000.
+_ROW_BLOCK = 16_384
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """S, row-sparse with at most t entries a row.
+
+    Parameters
+    ----------
+    indices : Tensor, shape (rows, t), int64
+        Columns of the entries, distinct within a row.
+    weights : Tensor, shape (rows, t), float
+        Values, >= 0. A zero is an empty slot.
+    n_atoms : int
+        Number of columns, m.
+    """
+
+    indices: Tensor
+    weights: Tensor
+    n_atoms: int
+
+    @property
+    def n_values(self) -> int:
+        """Number of stored weights, the ``t N`` of the paper's parameter count (empty slots do not count)."""
+        return int(torch.count_nonzero(self.weights))
+
+    def compose(self, atoms: Tensor) -> Tensor:
+        """``S @ atoms`` (rows x width), differentiable in `atoms` (m x width). Eq. 1, 12, 18."""
+        return compose(self.indices, self.weights, atoms)
+
+    def dense(self) -> Tensor:
+        """S as a dense matrix (rows x m)."""
+        full = self.weights.new_zeros(len(self.indices), self.n_atoms)
+        return full.scatter_add_(1, self.indices, self.weights)
+
+    def to(self, *args, **kwargs) -> Assignment:
+        """Move `weights` like ``Tensor.to``; `indices` follow the device and stay int64."""
+        weights = self.weights.to(*args, **kwargs)
+        return Assignment(self.indices.to(weights.device), weights, self.n_atoms)
+
+
+def compose(indices: Tensor, weights: Tensor, atoms: Tensor) -> Tensor:
+    """Weighted sums of `atoms` (m x width) at `indices` (rows x t): the product with some rows of S."""
+    return F.embedding_bag(indices, atoms, per_sample_weights=weights, mode="sum")
+
+
+def anchored(parts: np.ndarray, n_atoms: int, t: int, anchor_weight: float, rng: np.random.Generator) -> Assignment:
+    """S from a partition: the row's own part with weight w*, t - 1 random others sharing 1 - w*.
+
+    The paper (Sec. 3.3, step 1) spreads 1 - w* over all other parts; keeping t entries of that is a draw among
+    equals, which is what is done here and in the published code.
+
+    Parameters
+    ----------
+    parts : ndarray, shape (rows,), int
+        Part of each row, in [0, n_atoms).
+    n_atoms, t : int
+        Columns of S, and entries a row (1 <= t <= n_atoms).
+    anchor_weight : float
+        w*. With t = 1 the only weight is 1.
+    """
+    rows = len(parts)
+    if t == 1:
+        return Assignment(torch.as_tensor(parts, dtype=torch.int64)[:, None], torch.ones(rows, 1), n_atoms)
+    others = _distinct(rng, rows, t - 1, n_atoms - 1)
+    others += others >= parts[:, None]  # skip the row's own part
+    indices = torch.as_tensor(np.concatenate([parts[:, None], others], axis=1), dtype=torch.int64)
+    weights = torch.full((rows, t), (1 - anchor_weight) / (t - 1))
+    weights[:, 0] = anchor_weight
+    return Assignment(indices, weights, n_atoms)
+
+
+def _distinct(rng: np.random.Generator, rows: int, k: int, n: int) -> np.ndarray:
+    """`k` distinct numbers below `n` in each of `rows` rows (Floyd's sampling, vectorised over rows)."""
+    drawn = np.empty((rows, k), dtype=np.int64)
+    for slot, top in enumerate(range(n - k, n)):
+        candidate = rng.integers(0, top + 1, size=rows)
+        taken = (drawn[:, :slot] == candidate[:, None]).any(axis=1)
+        drawn[:, slot] = np.where(taken, top, candidate)
+    return drawn
+
+
+def top_entries(scores: Tensor, t: int) -> Assignment:
+    """Keep the t largest non-negative entries of each row (Eq. 24); the others, and negative ones, become 0."""
+    values, indices = scores.topk(t, dim=1)
+    return Assignment(indices, values.clamp_min(0), scores.shape[1])
+
+
+def pinv(rows: Tensor, atoms: Tensor, t: int) -> Assignment:
+    """S = H_full pinv(H_meta) (Eq. 11), kept to its t largest entries a row.
+
+    Parameters
+    ----------
+    rows : Tensor, shape (n, d)
+        H_full, propagated embeddings of the rows.
+    atoms : Tensor, shape (m, d)
+        H_meta, propagated codebook.
+    """
+    inverse = torch.linalg.pinv(atoms)
+    return _concatenate([top_entries(block @ inverse, t) for block in rows.split(_ROW_BLOCK)])
+
+
+def pursuit(rows: Tensor, atoms: Tensor, t: int) -> Assignment:
+    """Orthogonal matching pursuit of `rows` in `atoms`, non-negative, t steps.
+
+    Each step takes the atom with the largest positive correlation (cosine) to what is left of the row and re-fits
+    the weights of all atoms taken so far by least squares. Eq. 11 spreads the mass of its minimum-norm solution
+    over all m atoms before cutting it to t; choosing t atoms and fitting them leaves a fraction of its error. Where
+    re-fitting makes a weight negative, or nothing correlates any more, the slot stays empty (weight 0).
+
+    Parameters are those of `pinv`.
+    """
+    lengths = atoms.norm(dim=1)
+    unit = atoms / lengths.clamp_min(torch.finfo(atoms.dtype).tiny)[:, None]
+    gram = atoms @ atoms.T
+    return _concatenate([_pursue(block, atoms, unit, gram, t) for block in rows.split(_ROW_BLOCK)])
+
+
+def _pursue(rows: Tensor, atoms: Tensor, unit: Tensor, gram: Tensor, t: int) -> Assignment:
+    correlation = rows @ unit.T
+    projections = rows @ atoms.T
+    chosen = correlation.new_zeros((len(rows), 0), dtype=torch.int64)
+    weights = correlation.new_zeros((len(rows), 0))
+    for _ in range(t):
+        left = correlation if chosen.shape[1] == 0 else (rows - compose(chosen, weights, atoms)) @ unit.T
+        left = left.scatter(1, chosen, -torch.inf)
+        best = left.max(dim=1, keepdim=True)
+        chosen = torch.cat([chosen, best.indices], dim=1)
+        weights = _nonnegative_fit(gram, projections, chosen)
+    return Assignment(chosen, weights, len(atoms))
+
+
+def _nonnegative_fit(gram: Tensor, projections: Tensor, chosen: Tensor) -> Tensor:
+    """Least squares on the chosen atoms; rows with a negative weight are fitted again without that atom."""
+    k = chosen.shape[1]
+    matrices = gram[chosen[:, :, None], chosen[:, None, :]]
+    targets = projections.gather(1, chosen)
+    active = torch.ones_like(targets, dtype=torch.bool)
+    # A touch of ridge keeps twin atoms solvable without changing well-posed fits.
+    ridge = torch.finfo(gram.dtype).eps * 8 * gram.diagonal().max().clamp_min(torch.finfo(gram.dtype).tiny)
+    identity = torch.eye(k, dtype=gram.dtype, device=gram.device)
+    weights = torch.zeros_like(targets)
+    for _ in range(k):
+        both = active[:, :, None] & active[:, None, :]
+        system = torch.where(both, matrices, identity) + ridge * identity
+        weights = torch.linalg.solve(system, torch.where(active, targets, 0.0)[:, :, None])[:, :, 0]
+        weights = torch.where(active, weights, 0.0)
+        negative = weights < 0
+        if not negative.any():
+            break
+        active &= ~negative
+    return weights.clamp_min(0)
+
+
+def bridge(entities: Tensor, parents: Tensor, atoms: Tensor, t: int, *, softmax: bool = False) -> Assignment:
+    """S^r by weight bridging: (H_full pinv(H_parents))^T (H_full pinv(H_atoms)), top t a row (Eq. 23, 24).
+
+    Computed as ``pinv(H_parents)^T (H_full^T H_full) pinv(H_atoms)``, in which the middle factor is d x d, so no
+    N x m product is formed.
+
+    Parameters
+    ----------
+    entities : Tensor, shape (N, d)
+        H^r_full.
+    parents : Tensor, shape (m^c, d)
+        H^c_meta, the tier to be refined.
+    atoms : Tensor, shape (m^r, d)
+        H^r_meta, the tier that refines.
+    t : int
+        t^r, entries kept a row.
+    softmax : bool
+        Apply a softmax over each row before the cut, as the published code does.
+    """
+    gram = entities.T @ entities
+    scores = torch.linalg.pinv(parents).T @ gram @ torch.linalg.pinv(atoms)
+    return top_entries(scores.softmax(dim=1) if softmax else scores, t)
+
+
+def bridge_from_partition(
+    entity_assignment: Assignment, parts: np.ndarray, n_atoms: int, t: int, anchor_weight: float, *, softmax: bool
+) -> Assignment:
+    """The first S^r: (S^c)^T S~, top t a row, with S~ (N x m^r) anchored in a partition (Sec. 3.3, steps 1-3).
+
+    S~ has w* in the entity's own part and (1 - w*) / (m^r - 1) everywhere else, so it is a constant plus a one-hot
+    matrix and the product needs one pass over the entries of S^c.
+
+    Parameters
+    ----------
+    entity_assignment : Assignment
+        S^c, N rows.
+    parts : ndarray, shape (N,), int
+        Part of each entity, in [0, n_atoms).
+    n_atoms, t, anchor_weight, softmax
+        m^r, t^r, w*, and whether a softmax over each row comes before the cut (published code).
+    """
+    weights, m = entity_assignment.weights, entity_assignment.n_atoms
+    elsewhere = (1 - anchor_weight) / max(n_atoms - 1, 1)
+    own_part = torch.as_tensor(parts, dtype=torch.int64, device=weights.device)[:, None]
+    cell = entity_assignment.indices * n_atoms + own_part
+    anchored_mass = weights.new_zeros(m * n_atoms).index_add_(0, cell.flatten(), weights.flatten())
+    mass = weights.new_zeros(m).index_add_(0, entity_assignment.indices.flatten(), weights.flatten())
+    scores = elsewhere * mass[:, None] + (anchor_weight - elsewhere) * anchored_mass.view(m, n_atoms)
+    return top_entries(scores.softmax(dim=1) if softmax else scores, t)
+
+
+def _concatenate(blocks: list[Assignment]) -> Assignment:
+    return Assignment(
+        torch.cat([block.indices for block in blocks]),
+        torch.cat([block.weights for block in blocks]),
+        blocks[0].n_atoms,
+    )

@@ -1,0 +1,61 @@
+"""Codebooks E: how they start, and the soft threshold that keeps the fine ones sparse."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from sklearn.decomposition import SparsePCA
+from torch import Tensor
+
+
+def random_codebook(m: int, d: int, how: Literal["xavier", "normal"], generator: torch.Generator) -> Tensor:
+    """A random codebook (m x d, float32): Xavier uniform (paper, Sec. 4.1.4) or N(0, 1) (published code)."""
+    codebook = torch.empty(m, d)
+    if how == "xavier":
+        return torch.nn.init.xavier_uniform_(codebook, generator=generator)
+    return codebook.normal_(generator=generator)
+
+
+def sparse_pca_codebook(
+    parent: Tensor,
+    m: int,
+    n_components: int,
+    alpha: float,
+    rng: np.random.Generator,
+    *,
+    padding: Literal["trailing", "scattered"] = "trailing",
+) -> Tensor:
+    """E^r (m x d) from randomly chosen rows of the tier above through SparsePCA, zero-padded to d (Eq. 15).
+
+    Parameters
+    ----------
+    parent : Tensor, shape (m^c, d)
+        E^c. Rows are chosen without replacement while there are enough.
+    m : int
+        m^r.
+    n_components : int
+        d^r <= d, the width of the sparse representation.
+    alpha : float
+        Weight of the L1 penalty.
+    padding : {"trailing", "scattered"}
+        Put the d^r values first in each row (the paper), or at random columns, in order, drawn anew for each row
+        (the published code).
+    """
+    d = parent.shape[1]
+    rows = rng.choice(len(parent), size=m, replace=m > len(parent))
+    chosen = parent[rows].cpu().double().numpy()
+    model = SparsePCA(n_components, alpha=alpha, random_state=int(rng.integers(2**31)))
+    codes = model.fit_transform(chosen)
+    columns = np.broadcast_to(np.arange(n_components), codes.shape)
+    if padding == "scattered":
+        columns = np.sort(rng.random((m, d)).argsort(axis=1)[:, :n_components], axis=1)
+    padded = np.zeros((m, d))
+    np.put_along_axis(padded, columns, codes, axis=1)
+    return torch.as_tensor(padded).to(parent)
+
+
+def soft_threshold(codebook: Tensor, threshold: float) -> Tensor:
+    """sign(E) max(|E| - lambda, 0), elementwise (Eq. 16)."""
+    return torch.nn.functional.softshrink(codebook, threshold)

@@ -1,0 +1,206 @@
+"""Tiers of meta-embeddings and how they compose into the input H(0) of the propagation.
+
+A tier is a node type with a codebook E and an assignment S from what stands above it: the entities (users and items)
+for the first tier, the previous tier for the others. With no tier at all the entities hold their own table and the
+model is LightGCN; one tier is the coarse stage; two are the paper's model; more work the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from c2f_dgl.dgl_import import dgl
+from c2f_dgl.graph.hetero import entity_layout, link_tier
+from c2f_dgl.graph.layout import NodeLayout
+from c2f_dgl.tiers.assignment import Assignment, compose
+from c2f_dgl.tiers.codebook import soft_threshold
+
+EntityInput = Literal["unrefined", "refined"]
+Activation = Literal["none", "tanh"]
+
+
+class Tier(nn.Module):
+    """One codebook and the assignment that links it to the rows above.
+
+    Parameters
+    ----------
+    name : str
+        Its node type in the graph, e.g. ``"coarse"``.
+    codebook : Tensor, shape (m, d)
+        E, learned.
+    assignment : Assignment
+        S, (rows above) x m; replaced by `assign`, never learned by gradient.
+    threshold : float
+        lambda of the soft threshold (Eq. 16); 0 leaves the codebook as it is.
+    gate : float
+        w_cr in [0, 1] of Eq. 17, the weight of this tier in the one above. Without meaning for the first tier.
+    """
+
+    indices: Tensor
+    weights: Tensor
+
+    def __init__(
+        self, name: str, codebook: Tensor, assignment: Assignment, *, threshold: float = 0.0, gate: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.name, self.threshold, self.gate = name, threshold, gate
+        self.codebook = nn.Parameter(codebook.clone())
+        self.register_buffer("indices", assignment.indices)
+        self.register_buffer("weights", assignment.weights.to(codebook))
+
+    @property
+    def size(self) -> int:
+        """m, the number of atoms."""
+        return len(self.codebook)
+
+    @property
+    def assignment(self) -> Assignment:
+        """S."""
+        return Assignment(self.indices, self.weights, self.size)
+
+    def assign(self, assignment: Assignment) -> None:
+        """Replace S."""
+        self.indices = assignment.indices.to(self.indices)
+        self.weights = assignment.weights.to(self.weights)
+
+    def active_codebook(self) -> Tensor:
+        """The codebook as the model sees it: soft-thresholded (Eq. 16)."""
+        return soft_threshold(self.codebook, self.threshold) if self.threshold > 0 else self.codebook
+
+    def count_values(self) -> dict[str, int]:
+        """Learned values: non-zeros of the active codebook and weights of S (paper, Sec. 4.5)."""
+        return {
+            f"{self.name} codebook": int(torch.count_nonzero(self.active_codebook()))
+            if self.threshold > 0
+            else self.codebook.numel(),
+            f"{self.name} assignment": self.assignment.n_values,
+        }
+
+
+class TieredEmbedding(nn.Module):
+    """H(0) of the propagation, composed from tiers (Eq. 4, 12, 16-19).
+
+    Parameters
+    ----------
+    layout : NodeLayout
+        Entities: node types and sizes.
+    tiers : sequence of Tier
+        From coarse to fine. Empty: `table` is used.
+    table : Tensor, shape (N, d), optional
+        Full embedding table of a model without tiers.
+    entity_input : {"unrefined", "refined"}
+        Compose entities from the first codebook itself (Eq. 19) or from the one refined by the tiers below (Eq. 18).
+    activation : {"none", "tanh"}
+        Applied to the entities' input, and to that of every tier but the first: the published code's unprinted tanh.
+    link_scale : float
+        Factor on the weights of S where they enter the graph (not where they compose); 1 is the paper's.
+    """
+
+    def __init__(
+        self,
+        layout: NodeLayout,
+        tiers: Sequence[Tier] = (),
+        *,
+        table: Tensor | None = None,
+        entity_input: EntityInput = "unrefined",
+        activation: Activation = "none",
+        link_scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if (table is None) == (len(tiers) == 0):
+            raise ValueError("give either tiers or a full table")
+        self.layout = layout
+        self.tiers = nn.ModuleList(tiers)
+        self.table = None if table is None else nn.Parameter(table.clone())
+        self.entity_input, self.activation, self.link_scale = entity_input, activation, link_scale
+
+    def codebooks(self) -> list[Tensor]:
+        """What `inputs` is a function of: every tier's active codebook, or the full table."""
+        if self.table is not None:
+            return [self.table]
+        return [tier.active_codebook() for tier in self.tiers]
+
+    def inputs(self, codebooks: Sequence[Tensor]) -> dict[str, Tensor]:
+        """H(0) per node type from one (m_k x width) matrix per tier; linear in them unless there is an activation.
+
+        With the active codebooks it is the model's H(0) (Eq. 19); with an identity matrix for one tier and zeros for
+        the others it is that tier's coefficients, which is how the collapsed engine gets its basis.
+        """
+        if self.table is not None:
+            return self.layout.split(codebooks[0])
+        refined = list(codebooks)
+        for k in range(len(refined) - 2, -1, -1):
+            finer = self.tiers[k + 1]
+            refined[k] = (1 - finer.gate) * codebooks[k] + finer.gate * finer.assignment.compose(refined[k + 1])
+        first = codebooks[0] if self.entity_input == "unrefined" else refined[0]
+        entities = self.tiers[0].assignment.compose(first)
+        if self.activation == "tanh":
+            entities = entities.tanh()
+            refined[1:] = [x.tanh() for x in refined[1:]]
+        features = self.layout.split(entities)
+        features.update({tier.name: x for tier, x in zip(self.tiers, refined, strict=True)})
+        return features
+
+    def entity_rows(self, rows: Tensor) -> Tensor:
+        """Input ("ego") embeddings of some entities (rows: int64, stacked numbering): what the L2 term penalises."""
+        if self.table is not None:
+            return self.table[rows]
+        first, codebook = self.tiers[0], self.tiers[0].active_codebook()
+        if self.entity_input == "refined":
+            codebook = self.refined_first_codebook()
+        x = compose(first.indices[rows], first.weights[rows], codebook)
+        return x.tanh() if self.activation == "tanh" else x
+
+    def refined_first_codebook(self) -> Tensor:
+        """E^c refined by the tiers below (Eq. 17); E^c itself where there are none."""
+        codebooks = self.codebooks()
+        refined = codebooks[-1]
+        for k in range(len(codebooks) - 2, -1, -1):
+            finer = self.tiers[k + 1]
+            refined = (1 - finer.gate) * codebooks[k] + finer.gate * finer.assignment.compose(refined)
+        return refined
+
+    def link(self, graph: dgl.DGLGraph, first: int = 0) -> dgl.DGLGraph:
+        """`graph` with the relations of the tiers from number `first` on rebuilt from their assignments."""
+        for k in range(first, len(self.tiers)):
+            tier = self.tiers[k]
+            parents = (
+                entity_layout(graph) if k == 0 else NodeLayout((self.tiers[k - 1].name,), (self.tiers[k - 1].size,))
+            )
+            graph = link_tier(
+                graph,
+                tier.name,
+                parents,
+                tier.indices.cpu(),
+                tier.weights.cpu(),
+                n_nodes=tier.size,
+                scale=self.link_scale,
+            )
+        return graph
+
+    def gate_layers(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Mix the finer tiers in again after a layer, as the published code does and the paper does not print.
+
+        Takes from each row what its tier contributed and gives it back gated: with h_r, h_c, h the layer's fine,
+        coarse and entity features, ``h_c' = (1 - w)(h_c - S^r h_r) + w S^r h_r`` and ``h' = h - S^c h_c + S^c h_c'``
+        with the ungated ``h_c`` in the subtraction.
+        """
+        gated = dict(features)
+        for k in range(len(self.tiers) - 1, 0, -1):
+            finer, name = self.tiers[k], self.tiers[k - 1].name
+            below = finer.assignment.compose(gated[finer.name])
+            gated[name] = (1 - finer.gate) * (features[name] - below) + finer.gate * below
+        change = gated[self.tiers[0].name] - features[self.tiers[0].name]
+        for node_type, delta in self.layout.split(self.tiers[0].assignment.compose(change)).items():
+            gated[node_type] = features[node_type] + delta
+        return gated
+
+    def count_values(self) -> dict[str, int]:
+        """Everything learned, per part."""
+        if self.table is not None:
+            return {"table": self.table.numel()}
+        return {name: count for tier in self.tiers for name, count in tier.count_values().items()}
