@@ -1,0 +1,167 @@
+"""Columns of a log turned into numbers and ids, with errors that say where the bad value stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from c2f_dgl.errors import InputError
+
+# Text that prints back exactly as it was read once it is an int64: "007" or a 30-digit number must stay text.
+WHOLE_NUMBER = r"(?:0|-?[1-9][0-9]{0,17})"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the rows of a table came from, for error messages.
+
+    Attributes
+    ----------
+    where : str or Path
+        The file, or a name for the table.
+    line_of : callable
+        Gives the line of a row (counted from 0) in the file; None where lines mean nothing.
+    """
+
+    where: str | Path
+    line_of: Callable[[int], int] | None = None
+
+    def error(self, row: int, problem: str, expected: str) -> InputError:
+        """Build the error for `row`; a table without lines names the row instead."""
+        if self.line_of is None:
+            return InputError(f"row {row}: {problem}", where=self.where, expected=expected)
+        return InputError(problem, where=self.where, line=self.line_of(row), expected=expected)
+
+
+def require(columns: Iterable[object], column: str, role: str, where: str | Path) -> None:
+    """Check that `column`, meant as the `role`, is among `columns`.
+
+    Raises
+    ------
+    InputError
+        It is not; the message lists those there are.
+    """
+    there = [str(name) for name in columns]
+    if column not in there:
+        raise InputError(
+            f"no column {column!r} for the {role}", where=where, expected=f"one of {', '.join(map(repr, there))}"
+        )
+
+
+def index_ids(values: pd.Series, role: str, place: Place) -> tuple[npt.NDArray[np.int64], np.ndarray]:
+    """Number the ids of a column.
+
+    Whole numbers stay numbers (also where they are written as text, or as floats because a neighbour was missing);
+    anything else is text. Ids are numbered in sorted order, so the order of the rows does not matter.
+
+    Parameters
+    ----------
+    values : Series, length n
+        External ids.
+    role : str
+        ``"user"`` or ``"item"``, for messages.
+    place : Place
+        Where the rows came from.
+
+    Returns
+    -------
+    codes : int64 array, length n
+        Position of each row's id in `ids`.
+    ids : array, sorted and distinct
+        int64, or object holding str.
+
+    Raises
+    ------
+    InputError
+        An id is missing, negative, or a fraction.
+    """
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        values = values.astype(values.cat.categories.dtype)
+    if not pd.api.types.is_numeric_dtype(values.dtype) or pd.api.types.is_bool_dtype(values.dtype):
+        values = values.astype("string")
+    codes, distinct = pd.factorize(values)
+    if len(codes) and codes.min() < 0:
+        raise place.error(int(np.argmin(codes)), f"the {role} is missing (empty or NaN)", "an id in every row")
+    ids = _sortable(pd.Series(distinct), role, lambda code: int(np.argmax(codes == code)), place)
+    order = np.argsort(ids, kind="stable")
+    rank = np.empty(len(ids), dtype=np.int64)
+    rank[order] = np.arange(len(ids))
+    return rank[codes], ids[order]
+
+
+def _sortable(distinct: pd.Series, role: str, row_of: Callable[[int], int], place: Place) -> np.ndarray:
+    """Give distinct ids as int64 where all are whole numbers, else as an object array of str."""
+    if pd.api.types.is_float_dtype(distinct.dtype):
+        numbers = distinct.to_numpy(dtype=np.float64)
+        # Beyond 2**53 a float no longer tells neighbouring ids apart.
+        odd = (numbers != np.floor(numbers)) | (np.abs(numbers) > 2**53)
+        if odd.any():
+            code = int(np.argmax(odd))
+            raise place.error(row_of(code), f"{role} id {numbers[code]} is not a whole number", "whole numbers or text")
+    elif pd.api.types.is_integer_dtype(distinct.dtype):
+        if len(distinct) and distinct.max() > np.iinfo(np.int64).max:
+            raise place.error(row_of(int(distinct.argmax())), f"{role} id {distinct.max()} is too large", "below 2**63")
+    elif not distinct.str.fullmatch(WHOLE_NUMBER).all():
+        return distinct.to_numpy(dtype=object)
+    ids = distinct.astype(np.int64).to_numpy()
+    if len(ids) and ids.min() < 0:
+        code = int(np.argmin(ids))
+        raise place.error(row_of(code), f"{role} id {ids[code]} is negative", "ids of 0 or more, or text")
+    return ids
+
+
+def numbers(values: pd.Series, role: str, place: Place) -> np.ndarray:
+    """Give a column as finite numbers.
+
+    Returns
+    -------
+    int64 or float64 array, length n
+
+    Raises
+    ------
+    InputError
+        A value is missing or is not a number.
+    """
+    parsed = pd.to_numeric(values, errors="coerce")
+    bad = ~np.isfinite(parsed.to_numpy(dtype=np.float64, na_value=np.nan))
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise place.error(row, f"{role} {_shown(values.iloc[row])} is not a number", "a number in every row")
+    return parsed.to_numpy(dtype=np.int64 if pd.api.types.is_integer_dtype(parsed.dtype) else np.float64)
+
+
+def times(values: pd.Series, place: Place) -> np.ndarray:
+    """Give a column of times as numbers that sort by time: the numbers themselves, or nanoseconds since 1970 (UTC).
+
+    Returns
+    -------
+    int64 or float64 array, length n
+
+    Raises
+    ------
+    InputError
+        A value is missing, or neither a number nor a date.
+    """
+    if not pd.api.types.is_datetime64_any_dtype(values.dtype):
+        parsed = pd.to_numeric(values, errors="coerce")
+        # One date among the numbers is a fault of that row; a column without any number is a column of dates.
+        if pd.api.types.is_numeric_dtype(values.dtype) or parsed.notna().any():
+            return numbers(values, "timestamp", place)
+    dates = pd.to_datetime(values, errors="coerce", utc=True, format="ISO8601")
+    bad = dates.isna().to_numpy()
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise place.error(
+            row, f"timestamp {_shown(values.iloc[row])} is not a time", "a number or an ISO 8601 date in every row"
+        )
+    return dates.dt.tz_localize(None).astype("datetime64[ns]").astype(np.int64).to_numpy()
+
+
+def _shown(value: object) -> str:
+    """Quote a bad value for a message; a missing one is called NaN."""
+    return "NaN" if pd.isna(value) else repr(value)  # type: ignore[call-overload]

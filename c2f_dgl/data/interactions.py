@@ -1,0 +1,216 @@
+"""User-item interactions as arrays, whatever they were read from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.sparse import csr_matrix, issparse
+
+from c2f_dgl.data.columns import Place, index_ids, numbers, require, times
+from c2f_dgl.errors import InputError
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Distinct (user, item) pairs, sorted by user and then by item.
+
+    Attributes
+    ----------
+    users, items : int64 arrays, length n
+        Internal indices.
+    user_ids, item_ids : arrays, length n_users and n_items
+        External ids, by internal index; int64, or object holding str.
+    timestamps : array, length n, or None
+        Any number that sorts by time.
+    notes : tuple of str
+        What was mended on the way in, e.g. ``"12 duplicate pairs merged"``.
+    n_duplicates : int
+        How many repeated pairs were merged away.
+    """
+
+    users: npt.NDArray[np.int64]
+    items: npt.NDArray[np.int64]
+    user_ids: np.ndarray
+    item_ids: np.ndarray
+    timestamps: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+    n_duplicates: int = 0
+
+    @classmethod
+    def from_pairs(
+        cls,
+        users: npt.NDArray[np.int64],
+        items: npt.NDArray[np.int64],
+        user_ids: np.ndarray,
+        item_ids: np.ndarray,
+        timestamps: np.ndarray | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> Interactions:
+        """Sort pairs of internal indices and merge repeated ones, keeping the latest timestamp.
+
+        Parameters
+        ----------
+        users, items : int64 arrays, length n
+            Indices below ``len(user_ids)`` and ``len(item_ids)``.
+        user_ids, item_ids : arrays
+            External ids.
+        timestamps : array, length n, optional
+        notes : tuple of str
+            Kept, before the note on duplicates.
+        """
+        keys = users * len(item_ids) + items
+        if timestamps is None:
+            merged = np.unique(keys)
+        else:
+            order = np.lexsort((timestamps, keys))
+            keys = keys[order]
+            latest = np.append(keys[1:] != keys[:-1], True)[: len(keys)]
+            merged, timestamps = keys[latest], timestamps[order][latest]
+        n_duplicates = len(keys) - len(merged)
+        if n_duplicates:
+            notes = (*notes, f"{n_duplicates:,} duplicate pair{'s' if n_duplicates > 1 else ''} merged")
+        users, items = np.divmod(merged, max(len(item_ids), 1))
+        return cls(users, items, user_ids, item_ids, timestamps, notes, n_duplicates)
+
+    @classmethod
+    def from_frame(
+        cls,
+        df: pd.DataFrame,
+        user: str = "user",
+        item: str = "item",
+        rating: str | None = None,
+        min_rating: float | None = None,
+        timestamp: str | None = None,
+    ) -> Interactions:
+        """Take interactions from a data frame, a row each.
+
+        Parameters
+        ----------
+        df : DataFrame
+        user, item : str
+            Columns of external ids: whole numbers, or anything that prints as text.
+        rating : str, optional
+            Column of ratings or counts.
+        min_rating : float, optional
+            Keep rows with at least this rating; needs `rating`.
+        timestamp : str, optional
+            Column of times: numbers, dates, or ISO 8601 text.
+
+        Raises
+        ------
+        InputError
+            A column is missing; an id, rating or time is missing or malformed; no row is left.
+        """
+        return interactions_from_table(df, Place("data frame"), user, item, rating, min_rating, timestamp)
+
+    @classmethod
+    def from_csr(cls, matrix: csr_matrix) -> Interactions:
+        """Take interactions from a sparse matrix, users by items: every entry above 0 is one.
+
+        External ids are the row and column numbers. Rows and columns without entries are kept.
+
+        Raises
+        ------
+        InputError
+            Not a sparse matrix; an entry is NaN or negative; no entry is above 0.
+        """
+        where = "sparse matrix"
+        if not issparse(matrix):
+            raise InputError(
+                f"{type(matrix).__name__} is not a sparse matrix", where=where, expected="a scipy CSR matrix"
+            )
+        entries = matrix.tocoo()
+        values = np.asarray(entries.data, dtype=np.float64)
+        # NaN fails this comparison too.
+        bad = ~(values >= 0)
+        if bad.any():
+            at = int(np.argmax(bad))
+            raise InputError(
+                f"entry ({entries.row[at]}, {entries.col[at]}) is {values[at]:g}", where=where, expected="0 or more"
+            )
+        there = values > 0
+        if not there.any():
+            raise InputError("no interactions", where=where, expected="at least one entry above 0")
+        n_users, n_items = matrix.shape
+        return cls.from_pairs(
+            entries.row[there].astype(np.int64),
+            entries.col[there].astype(np.int64),
+            np.arange(n_users, dtype=np.int64),
+            np.arange(n_items, dtype=np.int64),
+        )
+
+    @property
+    def n_users(self) -> int:
+        """Users, with or without interactions."""
+        return len(self.user_ids)
+
+    @property
+    def n_items(self) -> int:
+        """Items, with or without interactions."""
+        return len(self.item_ids)
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def to_csr(self) -> csr_matrix:
+        """Give the interactions as a binary matrix.
+
+        Returns
+        -------
+        csr_matrix, n_users x n_items, float32
+            Ones, with sorted column indices.
+        """
+        return binary_csr(self.users, self.items, (self.n_users, self.n_items))
+
+
+def interactions_from_table(
+    table: pd.DataFrame,
+    place: Place,
+    user: str,
+    item: str,
+    rating: str | None,
+    min_rating: float | None,
+    timestamp: str | None,
+) -> Interactions:
+    """Do the work of `Interactions.from_frame` for a table that came from `place`."""
+    where: str | Path = place.where
+    if min_rating is not None and rating is None:
+        raise InputError("min_rating needs a rating column", where=where, expected="rating and min_rating together")
+    for column, role in ((user, "user"), (item, "item"), (rating, "rating"), (timestamp, "timestamp")):
+        if column is not None:
+            require(table.columns, column, role, where)
+    users, user_ids = index_ids(table[user], "user", place)
+    items, item_ids = index_ids(table[item], "item", place)
+    stamps = None if timestamp is None else times(table[timestamp], place)
+    notes: tuple[str, ...] = ()
+    if rating is not None:
+        ratings = numbers(table[rating], "rating", place)
+        if min_rating is not None:
+            kept = ratings >= min_rating
+            dropped = len(kept) - int(kept.sum())
+            if dropped:
+                notes = (f"{dropped:,} of {len(kept):,} rows below rating {min_rating:g} dropped",)
+            # The ids of dropped rows go too: nobody asked for users known only by what they disliked.
+            users, user_ids = _compact(users[kept], user_ids)
+            items, item_ids = _compact(items[kept], item_ids)
+            stamps = None if stamps is None else stamps[kept]
+    if not len(users):
+        raise InputError("no interactions" + (" left" if notes else ""), where=where, expected="at least one row")
+    return Interactions.from_pairs(users, items, user_ids, item_ids, stamps, notes)
+
+
+def _compact(codes: npt.NDArray[np.int64], ids: np.ndarray) -> tuple[npt.NDArray[np.int64], np.ndarray]:
+    """Renumber `codes` so that every id left in `ids` is used."""
+    used, codes = np.unique(codes, return_inverse=True)
+    return codes.astype(np.int64), ids[used]
+
+
+def binary_csr(users: npt.NDArray[np.integer], items: npt.NDArray[np.integer], shape: tuple[int, int]) -> csr_matrix:
+    """Build a float32 matrix of ones with sorted column indices from distinct pairs."""
+    matrix = csr_matrix((np.ones(len(users), dtype=np.float32), (users, items)), shape=shape)
+    matrix.sort_indices()
+    return matrix

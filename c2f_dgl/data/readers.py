@@ -1,0 +1,275 @@
+"""Readers of interaction files: LightGCN's text format, and logs as CSV, TSV or Parquet."""
+
+from __future__ import annotations
+
+import re
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet
+
+from c2f_dgl.data.columns import Place, require
+from c2f_dgl.data.interactions import Interactions, interactions_from_table
+from c2f_dgl.errors import InputError
+
+# LightGCN's ids are row numbers: one beyond this is a damaged file, not a user.
+LARGEST_ID = 2**31 - 1
+LIGHTGCN_LINE = "lines of whole numbers: user item item ..."
+PARQUET_SUFFIXES = {".parquet", ".pq"}
+LOG_SUFFIXES = {".csv", ".tsv", *PARQUET_SUFFIXES}
+SEPARATORS = ("\t", ",", ";")
+# Names for the leading columns of a log without a header; MovieLens, Amazon and HetRec all write them in this order.
+DEFAULT_NAMES = ("user", "item", "rating", "timestamp")
+
+
+def read_interactions(path: str | Path, **options: Any) -> Interactions:
+    """Read a file in whichever of the known formats it is.
+
+    Parquet, CSV and TSV go by their suffix. Other text is a log if its first line has a tab, comma or semicolon (or
+    `sep` is given), else LightGCN's format.
+
+    Parameters
+    ----------
+    path : str or Path
+    **options
+        Passed to `read_log`.
+
+    Raises
+    ------
+    InputError
+        See `read_lightgcn` and `read_log`; or options that only a log has were given for a LightGCN file.
+    """
+    path = Path(path)
+    is_log = path.suffix.lower() in LOG_SUFFIXES or "sep" in options
+    if is_log or any(mark in _first_line(path) for mark in SEPARATORS):
+        return read_log(path, **options)
+    if options:
+        raise InputError(
+            f"{', '.join(options)} cannot be used with LightGCN's format, which has no columns",
+            where=path,
+            expected="a CSV, TSV or Parquet log",
+        )
+    return read_lightgcn(path)
+
+
+def read_lightgcn(path: str | Path) -> Interactions:
+    """Read LightGCN's text format: a line a user, ``user item item ...``, separated by blanks.
+
+    A line may hold a user alone (a user without items). Where ids run from 0 without gaps they are the internal
+    indices; otherwise the numbers are external ids and the indices are made compact.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, is empty, or holds something that is not an id from 0 to 2**31 - 1.
+    """
+    path = Path(path)
+    text = read_bytes(path).removeprefix(b"\xef\xbb\xbf")
+    if text.translate(None, b"0123456789 \t\r\n"):
+        raise _bad_token(path, text)
+    letters = np.frombuffer(text, dtype=np.uint8)
+    digit = letters >= ord("0")
+    edges = np.flatnonzero(np.diff(digit, prepend=False, append=False))
+    starts, ends = edges[::2], edges[1::2]
+    if not len(starts):
+        raise InputError("the file is empty", where=path, expected=LIGHTGCN_LINE)
+    # Tokens before each line end, so tokens in each line.
+    line_ends = np.append(np.flatnonzero(letters == ord("\n")), len(letters))
+    tokens_before = np.searchsorted(starts, line_ends)
+    per_line = np.diff(tokens_before, prepend=0)
+    # Ten digits are the most that an id below 2**31 has, and always fit into an int64.
+    too_long = ends - starts > 10
+    ids = np.zeros(len(starts), dtype=np.int64) if too_long.any() else np.fromstring(text, dtype=np.int64, sep=" ")
+    too_large = too_long | (ids > LARGEST_ID)
+    if too_large.any():
+        token = int(np.argmax(too_large))
+        raise InputError(
+            f"id {text[starts[token] : ends[token]][:24].decode()} is absurdly large",
+            where=path,
+            line=int(np.searchsorted(tokens_before, token, side="right")) + 1,
+            expected=f"ids from 0 to {LARGEST_ID}",
+        )
+    written = per_line > 0
+    first = (tokens_before - per_line)[written]
+    is_user = np.zeros(len(ids), dtype=bool)
+    is_user[first] = True
+    user_ids, line_users = np.unique(ids[first], return_inverse=True)
+    item_ids, items = np.unique(ids[~is_user], return_inverse=True)
+    if not len(items):
+        raise InputError("no user has an item", where=path, expected=LIGHTGCN_LINE)
+    users = np.repeat(line_users, per_line[written] - 1)
+    return Interactions.from_pairs(users.astype(np.int64), items.astype(np.int64), user_ids, item_ids)
+
+
+def read_log(
+    path: str | Path,
+    *,
+    user: str = "user",
+    item: str = "item",
+    rating: str | None = None,
+    min_rating: float | None = None,
+    timestamp: str | None = None,
+    names: list[str] | None = None,
+    sep: str | None = None,
+) -> Interactions:
+    """Read a log with an interaction a row: Parquet by its suffix, else delimited text in UTF-8.
+
+    Text has a header unless `names` is given or its first two fields are both numbers; without either the leading
+    columns are called ``user``, ``item``, ``rating``, ``timestamp``.
+
+    Parameters
+    ----------
+    path : str or Path
+    user, item : str
+        Columns of the ids (whole numbers or text).
+    rating : str, optional
+        Column of ratings or counts.
+    min_rating : float, optional
+        Keep rows with at least this rating; needs `rating`.
+    timestamp : str, optional
+        Column of times: numbers, or ISO 8601 dates.
+    names : list of str, optional
+        Names of all the columns of a file without a header.
+    sep : str, optional
+        The separator, one character; by default tab, comma or semicolon, whichever the first line has.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, is empty, is not UTF-8, lacks a column (the message lists those there are), or a
+        row has a missing or malformed value.
+    """
+    path = Path(path)
+    roles = {"user": user, "item": item, "rating": rating, "timestamp": timestamp}
+    wanted = {role: column for role, column in roles.items() if column is not None}
+    if path.suffix.lower() in PARQUET_SUFFIXES:
+        table = _read_parquet(path, wanted)
+        return interactions_from_table(table, Place(path), user, item, rating, min_rating, timestamp)
+    first = _first_line(path)
+    sep = sep or next((mark for mark in SEPARATORS if mark in first), ",")
+    fields = first.split(sep)
+    if names is None and len(fields) >= 2 and all(_is_number(field) for field in fields[:2]):
+        names = [*DEFAULT_NAMES[: len(fields)], *(f"column {n}" for n in range(5, len(fields) + 1))]
+    table = _read_text(path, sep, names, wanted)
+
+    def line_of(row: int) -> int:
+        # Only ever run for an error message. Blank lines count as lines but are no rows.
+        with path.open("rb") as lines:
+            filled = (n for n, line in enumerate(lines, start=1) if line.strip(b"\r\n "))
+            return next(islice(filled, row + (names is None), None))
+
+    return interactions_from_table(table, Place(path, line_of), user, item, rating, min_rating, timestamp)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a whole file.
+
+    Raises
+    ------
+    InputError
+        The file is missing, is a directory, or may not be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> InputError:
+    if isinstance(error, FileNotFoundError):
+        return InputError("no such file", where=path, expected="an interaction file")
+    if isinstance(error, IsADirectoryError):
+        return InputError("this is a directory", where=path, expected="a file")
+    return InputError(f"cannot read: {error.strerror or error}", where=path, expected="a readable file")
+
+
+def _first_line(path: Path) -> str:
+    """Give the first line that is not blank."""
+    try:
+        with path.open(encoding="utf-8-sig") as lines:
+            line = next((line for line in lines if line.strip()), None)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except UnicodeDecodeError as error:
+        raise _wrong_encoding(path) from error
+    if line is None:
+        raise InputError("the file is empty", where=path, expected="interactions")
+    return line.rstrip("\r\n")
+
+
+def _is_number(field: str) -> bool:
+    return re.fullmatch(r"\s*[+-]?\d+(\.\d+)?([eE][+-]?\d+)?\s*", field) is not None
+
+
+def _bad_token(path: Path, text: bytes) -> InputError:
+    """Find the first word of a LightGCN file that is no id, and say what is wrong with it."""
+    found = re.search(rb"[^\s]*[^0-9\s][^\s]*|[^0-9 \t\r\n]", text)
+    assert found is not None, "only called for text that has a letter which no id has"
+    line = text.count(b"\n", 0, found.start()) + 1
+    try:
+        word = found.group().decode()
+    except UnicodeDecodeError:
+        return _wrong_encoding(path)
+    if "\0" in word:
+        return _wrong_encoding(path)
+    if re.fullmatch(r"-\d+", word):
+        return InputError(f"id {word[:24]} is negative", where=path, line=line, expected="ids of 0 or more")
+    return InputError(f"{word[:24]!r} is not a whole number", where=path, line=line, expected=LIGHTGCN_LINE)
+
+
+def _wrong_encoding(path: Path) -> InputError:
+    """Name the first line that is not UTF-8 text; a file of NULs (UTF-16, binary) is decodable but no text."""
+    raw = path.read_bytes()
+    try:
+        at = raw.decode().find("\0")
+    except UnicodeDecodeError as error:
+        at = error.start
+    return InputError("this is not UTF-8 text", where=path, line=raw.count(b"\n", 0, at) + 1, expected="UTF-8")
+
+
+def _read_parquet(path: Path, wanted: dict[str, str]) -> pd.DataFrame:
+    """Read the wanted columns (by role) of a Parquet file."""
+    try:
+        columns = pyarrow.parquet.read_schema(path).names
+        for role, column in wanted.items():
+            require(columns, column, role, path)
+        return pd.read_parquet(path, columns=list(dict.fromkeys(wanted.values())))
+    except pyarrow.ArrowInvalid as error:
+        raise InputError("not a Parquet file, or a truncated one", where=path, expected="Parquet") from error
+    except OSError as error:
+        raise _unreadable(path, IsADirectoryError() if path.is_dir() else error) from error
+
+
+def _read_text(path: Path, sep: str, names: list[str] | None, wanted: dict[str, str]) -> pd.DataFrame:
+    """Read the wanted columns (by role) of delimited text, as text, so that ids such as ``007`` survive."""
+    try:
+        columns = names or list(pd.read_csv(path, sep=sep, nrows=0, skipinitialspace=True, encoding="utf-8-sig"))
+        for role, column in wanted.items():
+            require(columns, column, role, path)
+        return pd.read_csv(
+            path,
+            sep=sep,
+            header=None if names else 0,
+            names=names,
+            index_col=False,
+            dtype="string",
+            # No `usecols`: with it pandas no longer sees a line with a field too many, and reads the wrong fields.
+            # Ids may well be called "NA" or "None"; only these mean that nothing is there.
+            keep_default_na=False,
+            na_values=["", "nan", "NaN", "<NA>"],
+            skipinitialspace=True,
+            encoding="utf-8-sig",
+        )
+    except UnicodeDecodeError as error:
+        raise _wrong_encoding(path) from error
+    except pd.errors.ParserError as error:
+        line = re.search(r"line (\d+)", str(error))
+        raise InputError(
+            f"cannot be split at {sep!r}: {str(error).removeprefix('Error tokenizing data. C error: ')}",
+            where=path,
+            line=int(line.group(1)) if line else None,
+            expected="the same number of fields in every line",
+        ) from error
