@@ -1,0 +1,79 @@
+"""Writers of interaction files and of folders that are either whole or not there."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_matrix
+
+from c2f_dgl.data.splits import Split
+from c2f_dgl.errors import InputError
+
+# Users written at a time: bounds the memory that their text takes.
+USERS_AT_A_TIME = 1 << 16
+
+
+@contextmanager
+def new_folder(folder: str | Path) -> Iterator[Path]:
+    """Give a temporary folder beside `folder`; on success it becomes `folder`, on failure it is removed.
+
+    Raises
+    ------
+    InputError
+        `folder` is there and is not empty, or cannot be written.
+    """
+    folder = Path(folder)
+    aside: Path | None = None
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError("already there", where=folder, expected="a new or empty folder")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+        # mkdtemp makes it private; mkdir makes it as the user's umask says.
+        whole = aside / folder.name
+        whole.mkdir()
+        yield whole
+        whole.replace(folder)
+    except OSError as error:
+        raise InputError(
+            f"cannot write: {error.strerror or error}", where=folder, expected="a writable folder with free space"
+        ) from error
+    finally:
+        if aside is not None:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_lightgcn(matrix: csr_matrix, path: Path) -> None:
+    """Write LightGCN's text format: a line a row of `matrix`, also for rows without entries."""
+    n_users = matrix.shape[0]
+    with path.open("w", encoding="ascii", newline="\n") as file:
+        for start in range(0, n_users, USERS_AT_A_TIME):
+            stop = min(start + USERS_AT_A_TIME, n_users)
+            offsets = matrix.indptr[start : stop + 1] - matrix.indptr[start]
+            items = matrix.indices[matrix.indptr[start] : matrix.indptr[stop]]
+            tokens = np.insert(items.astype(np.int64), offsets[:-1], np.arange(start, stop))
+            marks = np.full(len(tokens), " ")
+            # The k-th line ends after its own items and k + 1 users.
+            marks[offsets[1:] + np.arange(stop - start)] = "\n"
+            file.write("".join(np.char.add(tokens.astype(str), marks)))
+
+
+def write_split(split: Split, folder: str | Path) -> None:
+    """Write a split as ``train.tsv``, ``valid.tsv`` and ``test.tsv`` with external ids, which `load_dataset` reads.
+
+    Raises
+    ------
+    InputError
+        `folder` is there and is not empty, or cannot be written.
+    """
+    with new_folder(folder) as whole:
+        for part, matrix in (("train", split.train), ("valid", split.valid), ("test", split.test)):
+            pairs = matrix.tocoo()
+            table = pd.DataFrame({"user": split.user_ids[pairs.row], "item": split.item_ids[pairs.col]})
+            table.to_csv(whole / f"{part}.tsv", sep="\t", index=False, lineterminator="\n", encoding="utf-8")
