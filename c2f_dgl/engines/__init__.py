@@ -1,0 +1,48 @@
+"""Engines give the propagated embeddings H of a model: the same values and gradients, at different cost.
+
+`MessagePassing` propagates embeddings at every step; `Collapsed` propagates the tiers' coefficients once per
+assignment update. `make_engine` chooses.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+from torch import Tensor
+
+from c2f_dgl.dgl_import import dgl
+from c2f_dgl.engines.collapsed import Collapsed
+from c2f_dgl.engines.message_passing import MessagePassing
+from c2f_dgl.engines.propagation import Propagation
+from c2f_dgl.tiers.tiered import TieredEmbedding
+
+__all__ = ["Collapsed", "Engine", "EngineName", "MessagePassing", "Propagation", "make_engine"]
+
+EngineName = Literal["auto", "collapsed", "message_passing"]
+
+
+class Engine(Protocol):
+    """What training, assignment updates and evaluation need of an engine."""
+
+    def rebuild(self, graph: dgl.DGLGraph) -> None:
+        """Take a graph whose tier relations carry the embedding's current assignments."""
+
+    def entities(self, rows: Tensor) -> Tensor:
+        """H_full of some entities (int64 rows in stacked numbering), differentiable in the codebooks."""
+
+    def all_nodes(self) -> dict[str, Tensor]:
+        """H of every node type, detached."""
+
+
+def make_engine(name: EngineName, embedding: TieredEmbedding, propagation: Propagation) -> Engine:
+    """The engine called `name`; ``auto`` is collapsed wherever the model is linear in its codebooks.
+
+    Raises
+    ------
+    ValueError
+        ``collapsed`` is asked for and the model is not linear, or has a full table.
+    """
+    linear = embedding.table is None and embedding.activation == "none"
+    if name == "collapsed" or (name == "auto" and linear):
+        return Collapsed(embedding, propagation)
+    return MessagePassing(embedding, propagation)

@@ -220,6 +220,13 @@ def bridge_from_partition(
     return top_entries(scores.softmax(dim=1) if softmax else scores, t)
 
 
+def through(first: Assignment, second: Assignment) -> Assignment:
+    """The entries of ``first @ second``, (t1 * t2) a row; columns may repeat within a row."""
+    indices = second.indices[first.indices].flatten(1)
+    weights = (first.weights[:, :, None] * second.weights[first.indices]).flatten(1)
+    return Assignment(indices, weights, second.n_atoms)
+
+
 def _concatenate(blocks: list[Assignment]) -> Assignment:
     return Assignment(
         torch.cat([block.indices for block in blocks]),

@@ -132,10 +132,7 @@ class TieredEmbedding(nn.Module):
         """
         if self.table is not None:
             return self.layout.split(codebooks[0])
-        refined = list(codebooks)
-        for k in range(len(refined) - 2, -1, -1):
-            finer = self.tiers[k + 1]
-            refined[k] = (1 - finer.gate) * codebooks[k] + finer.gate * finer.assignment.compose(refined[k + 1])
+        refined = self._refine(codebooks)
         first = codebooks[0] if self.entity_input == "unrefined" else refined[0]
         entities = self.tiers[0].assignment.compose(first)
         if self.activation == "tanh":
@@ -149,19 +146,17 @@ class TieredEmbedding(nn.Module):
         """Input ("ego") embeddings of some entities (rows: int64, stacked numbering): what the L2 term penalises."""
         if self.table is not None:
             return self.table[rows]
-        first, codebook = self.tiers[0], self.tiers[0].active_codebook()
-        if self.entity_input == "refined":
-            codebook = self.refined_first_codebook()
-        x = compose(first.indices[rows], first.weights[rows], codebook)
+        codebooks = self.codebooks()
+        codebook = codebooks[0] if self.entity_input == "unrefined" else self._refine(codebooks)[0]
+        x = compose(self.tiers[0].indices[rows], self.tiers[0].weights[rows], codebook)
         return x.tanh() if self.activation == "tanh" else x
 
-    def refined_first_codebook(self) -> Tensor:
-        """E^c refined by the tiers below (Eq. 17); E^c itself where there are none."""
-        codebooks = self.codebooks()
-        refined = codebooks[-1]
-        for k in range(len(codebooks) - 2, -1, -1):
+    def _refine(self, codebooks: Sequence[Tensor]) -> list[Tensor]:
+        """Each codebook mixed with those of the tiers below it (Eq. 17); the finest stays as it is."""
+        refined = list(codebooks)
+        for k in range(len(refined) - 2, -1, -1):
             finer = self.tiers[k + 1]
-            refined = (1 - finer.gate) * codebooks[k] + finer.gate * finer.assignment.compose(refined)
+            refined[k] = (1 - finer.gate) * codebooks[k] + finer.gate * finer.assignment.compose(refined[k + 1])
         return refined
 
     def link(self, graph: dgl.DGLGraph, first: int = 0) -> dgl.DGLGraph:

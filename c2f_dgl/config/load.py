@@ -1,0 +1,135 @@
+"""Presets, overrides, and configurations to and from YAML."""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from c2f_dgl.config.schema import RunConfig
+from c2f_dgl.errors import InputError
+
+_PRESETS = resources.files("c2f_dgl.config") / "presets"
+
+
+def preset_names() -> list[str]:
+    """Names accepted by `load_preset`."""
+    return sorted(entry.name.removesuffix(".yaml") for entry in _PRESETS.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_config(preset: str = "fast", overrides: Sequence[str] = ()) -> RunConfig:
+    """The configuration of a preset, or of a YAML file of the same form, with ``key=value`` overrides.
+
+    Parameters
+    ----------
+    preset : str
+        A name from `preset_names`, or the path of a YAML file.
+    overrides : sequence of str
+        E.g. ``"coarse.m=600"``; the value is read as YAML.
+
+    Raises
+    ------
+    InputError
+        Unknown preset or option, a value of the wrong type, or an impossible combination.
+    """
+    if preset in preset_names():
+        text, where = (_PRESETS / f"{preset}.yaml").read_text(encoding="utf-8"), f"preset {preset}"
+    elif Path(preset).is_file():
+        text, where = Path(preset).read_text(encoding="utf-8"), preset
+    else:
+        raise InputError(
+            f"no preset and no file called {preset!r}", expected=f"one of {', '.join(preset_names())} or a YAML file"
+        )
+    tree = _read_yaml(text, where)
+    for override in overrides:
+        _override(tree, override)
+    return parse_config(tree, where if not overrides else f"{where} with {' '.join(overrides)}")
+
+
+def parse_config(tree: dict[str, Any], where: str) -> RunConfig:
+    """A validated configuration from nested dictionaries."""
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        known = [option for option, _, _ in options()]
+        if first["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+            raise InputError(f"unknown option {key!r}", where=where, expected=f"e.g. {(near or known)[0]}") from error
+        message = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"{key + ': ' if key else ''}{message}", where=where) from error
+
+
+def read_config(path: str | Path) -> RunConfig:
+    """The configuration written by `dump_config`."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot read: {error.strerror}", where=path, expected="the config.yaml of a run") from error
+    return parse_config(_read_yaml(text, str(path)), str(path))
+
+
+def dump_config(config: RunConfig) -> str:
+    """YAML of the whole configuration, every default written out."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def options(model: type[BaseModel] = RunConfig, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+    """Every option as (key, default, description); tiers below the first stand under the key ``fine``."""
+    for name, field in model.model_fields.items():
+        nested = _nested_model(field.annotation)
+        key = "fine" if name == "finer" else f"{prefix}{name}"
+        if nested is not None:
+            yield from options(nested, f"{key}.")
+        else:
+            yield key, field.default, field.description or ""
+
+
+def _nested_model(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, dict):
+        for argument in typing.get_args(annotation):
+            found = _nested_model(argument)
+            if found is not None:
+                return found
+    return None
+
+
+def _read_yaml(text: str, where: str) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", None)
+        raise InputError("not valid YAML", where=where, line=None if line is None else line + 1) from error
+    if tree is not None and not isinstance(tree, dict):
+        raise InputError(f"holds a {type(tree).__name__}", where=where, expected="a mapping of options")
+    return tree or {}
+
+
+def _override(tree: dict[str, Any], override: str) -> None:
+    """Set one ``key=value`` in place."""
+    key, equals, value = override.partition("=")
+    if not equals or not key.strip():
+        raise InputError(f"{override!r} is no option", where="--set", expected="key=value, e.g. coarse.m=600")
+    *path, leaf = key.strip().split(".")
+    finer = tree.setdefault("finer", {})
+    if path and path[0] not in RunConfig.model_fields and finer is not None and path[0] in {"fine", *finer}:
+        path = ["finer", *path]
+    node = tree
+    for part in path:
+        child = node.get(part)
+        if child is None:
+            child = node[part] = {}
+        if not isinstance(child, dict):
+            raise InputError(f"{part!r} in {key!r} is not a group of options", where="--set")
+        node = child
+    node[leaf] = _read_yaml(f"value: {value}", f"--set {override}")["value"]

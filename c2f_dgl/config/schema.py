@@ -1,0 +1,144 @@
+"""Every option of a run, typed, with the paper's symbol and what it refuses.
+
+The tree is small on purpose: `ModelConfig` says what H(0) is and how it is propagated, one `CoarseConfig` or
+`FineConfig` per tier says how that tier starts and is updated, and each tier's `TrainingConfig` how it is trained.
+Functions take the part they need.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Metric = Literal["ndcg@5", "ndcg@10", "ndcg@20", "ndcg@50", "recall@5", "recall@10", "recall@20", "recall@50"]
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TrainingConfig(_Options):
+    """How one stage is trained: loss, optimiser, phases and early stop (Alg. 1 and 2)."""
+
+    lr: float = Field(1e-3, gt=0, description="Adam's learning rate")
+    schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="learning rate over the stage's epochs: constant, or a cosine down to 2 % of lr"
+    )
+    loss: Literal["bpr", "softmax"] = Field(
+        "bpr", description="bpr: Eq. 9; softmax: cross-entropy of each positive against `negatives` sampled items"
+    )
+    batch_size: int = Field(8192, ge=1, description="triplets (u, i+, i-) a step")
+    negatives: int = Field(5, ge=1, description="distinct unseen items i- drawn for each positive")
+    epoch_size: float = Field(
+        1.0, gt=0, description="positives drawn an epoch, as a multiple of the training interactions"
+    )
+    l2: float = Field(5e-4, ge=0, description="lambda of Eq. 9, on the input embeddings of the batch, a mean")
+    clip: float = Field(3.0, gt=0, description="gradients are clipped to +-clip by value")
+    fixed_epochs: int = Field(900, ge=0, description="most epochs of phase 1, S fixed")
+    updating_epochs: int = Field(900, ge=0, description="most epochs of phase 2, S updated")
+    update_every: int = Field(1, ge=1, description="f: epochs between assignment updates in phase 2")
+    evaluate_every: int = Field(5, ge=1, description="epochs between validations")
+    patience: int = Field(5, ge=1, description="validations without improvement that end a phase")
+
+
+class CoarseConfig(_Options):
+    """The first tier: meta-embeddings that compose users and items (Sec. 3.1)."""
+
+    m: int = Field(300, ge=1, description="m^c: number of coarse meta-embeddings")
+    t: int = Field(2, ge=1, description="t^c: coarse meta-embeddings an entity is composed of")
+    anchor_weight: float = Field(0.5, ge=0, le=1, description="w*: weight of the own METIS part at the start")
+    start: Literal["xavier", "normal"] = Field("xavier", description="E^c at the start: Xavier uniform or N(0, 1)")
+    update: Literal["pinv", "pursuit"] = Field(
+        "pinv", description="how S^c is updated: pinv (Eq. 11) or matching pursuit with re-fit"
+    )
+    training: TrainingConfig = TrainingConfig()
+
+    @model_validator(mode="after")
+    def _possible(self) -> CoarseConfig:
+        if self.t > self.m:
+            raise ValueError(f"t = {self.t} is larger than m = {self.m}: an entity has at most m meta-embeddings")
+        return self
+
+
+class FineConfig(_Options):
+    """A tier that refines the one above it (Sec. 3.2, 3.3)."""
+
+    m: int = Field(100, ge=1, description="m^r: number of fine meta-embeddings")
+    t: int = Field(4, ge=1, description="t^r: fine meta-embeddings that refine a coarse one")
+    gate: float = Field(0.2, ge=0, le=1, description="w_cr: weight of the fine tier in the coarse one (Eq. 17)")
+    threshold: float | None = Field(
+        1.0, ge=0, description="lambda of the soft threshold (Eq. 16); null: the median of |E^r| at the start"
+    )
+    anchor_weight: float = Field(0.5, ge=0, le=1, description="w*: weight of the own METIS part at the start")
+    start: Literal["sparse_pca", "rows", "normal"] = Field(
+        "sparse_pca", description="E^r at the start: SparsePCA of chosen coarse rows (Eq. 15), those rows, or N(0, 1)"
+    )
+    components: int = Field(80, ge=1, description="d^r: width of SparsePCA's codes, the rest is zero-padded")
+    alpha: float = Field(1.0, ge=0, description="alpha of SparsePCA's L1 penalty (Eq. 15)")
+    padding: Literal["trailing", "scattered"] = Field(
+        "trailing", description="where the d^r codes go: first, or at random columns (published code)"
+    )
+    softmax: bool = Field(False, description="softmax over each row of S^r before the top-t^r (published code)")
+    training: TrainingConfig = TrainingConfig()
+
+    @model_validator(mode="after")
+    def _possible(self) -> FineConfig:
+        if self.t > self.m:
+            raise ValueError(f"t = {self.t} is larger than m = {self.m}: a row of S^r has at most m^r entries")
+        return self
+
+
+class ModelConfig(_Options):
+    """H(0) and its propagation (Eq. 3-8, 12-22)."""
+
+    d: int = Field(128, ge=1, description="d: embedding size")
+    layers: int = Field(3, ge=0, description="L: propagation layers")
+    layer_weights: tuple[float, ...] | None = Field(
+        None, description="weight of each of the L+1 layers in H; null: their mean (Eq. 6)"
+    )
+    prenormalise: bool = Field(False, description="normalise A before S is added, and A' again (published code)")
+    link_scale: float = Field(1.0, ge=0, description="factor on S where it enters the graph (not where it composes)")
+    entity_input: Literal["unrefined", "refined"] = Field(
+        "unrefined", description="entities composed from E^c (Eq. 19) or from the refined E^c (Eq. 18)"
+    )
+    activation: Literal["none", "tanh"] = Field("none", description="on the input embeddings (published code: tanh)")
+    gate_layers: bool = Field(False, description="mix the fine tier in again after every layer (published code)")
+    biases: bool = Field(False, description="a learned bias per user and item (published code), counted")
+    item_scale: float = Field(0.0, description="item embeddings are scaled by (degree + 1)^item_scale")
+    engine: Literal["auto", "collapsed", "message_passing"] = Field("auto", description="how H is computed")
+    kernel: Literal["auto", "dgl", "csr"] = Field("auto", description="kernel of the sparse products")
+
+    @model_validator(mode="after")
+    def _possible(self) -> ModelConfig:
+        if self.layer_weights is not None and len(self.layer_weights) != self.layers + 1:
+            raise ValueError(f"layer_weights has {len(self.layer_weights)} entries: expected layers + 1")
+        if self.engine == "collapsed" and self.activation != "none":
+            raise ValueError("engine collapsed needs activation none: H must be linear in the codebooks")
+        return self
+
+
+class RunConfig(_Options):
+    """A whole run: the model, its tiers from coarse to fine, and how it is judged."""
+
+    seed: int = Field(2024, ge=0, description="seed of the split, of the start and of the training")
+    select: Metric = Field("ndcg@20", description="validation metric that stops phases and chooses checkpoints")
+    model: ModelConfig = ModelConfig()
+    coarse: CoarseConfig | None = Field(CoarseConfig(), description="the first tier; null: a full table (LightGCN)")
+    finer: dict[str, FineConfig] = Field(
+        {"fine": FineConfig()}, description="tiers below the first, by name, each refining the one before"
+    )
+    table: TrainingConfig = Field(TrainingConfig(), description="training of the full table where coarse is null")
+
+    @model_validator(mode="after")
+    def _possible(self) -> RunConfig:
+        if self.coarse is None and self.finer:
+            raise ValueError("finer tiers need a first one: coarse is null")
+        for name, tier in self.finer.items():
+            if name in ("user", "item", "coarse", "table") or not name.isidentifier():
+                raise ValueError(f"{name!r} cannot name a tier: expected a new identifier such as 'fine'")
+            if tier.components > self.model.d:
+                raise ValueError(f"{name}.components = {tier.components} is larger than d = {self.model.d}")
+        if self.coarse is None and self.model.engine == "collapsed":
+            raise ValueError("engine collapsed needs tiers: a full table's basis would be N x N")
+        return self

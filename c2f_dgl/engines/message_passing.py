@@ -1,0 +1,37 @@
+"""The reference engine: propagate the embeddings at every step."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from c2f_dgl.dgl_import import dgl
+from c2f_dgl.engines.propagation import Propagation
+from c2f_dgl.tiers.tiered import TieredEmbedding
+
+
+class MessagePassing:
+    """H from a full propagation whenever it is asked for: any activation, any tier count.
+
+    Parameters
+    ----------
+    embedding : TieredEmbedding
+    propagation : Propagation
+    """
+
+    def __init__(self, embedding: TieredEmbedding, propagation: Propagation) -> None:
+        self.embedding, self.propagation = embedding, propagation
+
+    def rebuild(self, graph: dgl.DGLGraph) -> None:
+        """Take a graph whose tier relations carry the embedding's current assignments."""
+        self.graph = graph
+
+    def entities(self, rows: Tensor) -> Tensor:
+        """H_full of some entities (rows: int64, stacked numbering), differentiable in the codebooks."""
+        features = self.propagation(self.graph, self.embedding, self.embedding.codebooks())
+        return self.embedding.layout.stack(features)[rows]
+
+    @torch.no_grad()
+    def all_nodes(self) -> dict[str, Tensor]:
+        """H of every node type, detached: for assignment updates and evaluation."""
+        return self.propagation(self.graph, self.embedding, self.embedding.codebooks())

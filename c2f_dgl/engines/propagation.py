@@ -1,0 +1,46 @@
+"""What both engines share: how the tiers' graph is propagated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from c2f_dgl.dgl_import import dgl
+from c2f_dgl.graph.propagate import Kernel, propagate
+from c2f_dgl.tiers.tiered import TieredEmbedding
+
+
+@dataclass(frozen=True)
+class Propagation:
+    """Settings of `c2f_dgl.graph.propagate.propagate` for a model.
+
+    Parameters
+    ----------
+    n_layers : int
+        L.
+    layer_weights : tuple of L + 1 floats, optional
+        beta of each layer; the mean by default (Eq. 6).
+    gate_layers : bool
+        Mix finer tiers in again after every layer (published code).
+    kernel : {"auto", "dgl", "csr"}
+    """
+
+    n_layers: int
+    layer_weights: tuple[float, ...] | None = None
+    gate_layers: bool = False
+    kernel: Kernel = "auto"
+
+    def __call__(
+        self, graph: dgl.DGLGraph, embedding: TieredEmbedding, codebooks: Sequence[Tensor]
+    ) -> dict[str, Tensor]:
+        """H per node type from one (m_k x width) matrix per tier (see `TieredEmbedding.inputs`)."""
+        return propagate(
+            graph,
+            embedding.inputs(codebooks),
+            self.n_layers,
+            kernel=self.kernel,
+            layer_weights=self.layer_weights,
+            after_layer=embedding.gate_layers if self.gate_layers and len(embedding.tiers) > 1 else None,
+        )

@@ -1,0 +1,104 @@
+"""The recommender: tiers that compose H(0), a propagation, and a readout that turns H into scores."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from c2f_dgl.dgl_import import dgl
+from c2f_dgl.engines import Engine, EngineName, Propagation, make_engine
+from c2f_dgl.evaluation.ranking import Scorer
+from c2f_dgl.graph.hetero import INTERACTS
+from c2f_dgl.tiers.tiered import TieredEmbedding
+
+
+class Readout(nn.Module):
+    """score(u, i) = h_u . h_i (degree_i + 1)^a + b_u + b_i (Eq. 8 where a = 0 and without biases).
+
+    Parameters
+    ----------
+    item_degree : Tensor, shape (n_items,)
+        Number of training interactions of each item.
+    n_users : int
+    item_scale : float
+        a, fixed. A small positive one does what a bias per item does, with one number.
+    biases : bool
+        Learn b, one value per user and item, started at N(0, 1) as the published code does. b_u changes no ranking
+        and gets no gradient from pairwise losses; it is there because it is part of that model.
+    """
+
+    def __init__(
+        self, item_degree: Tensor, n_users: int, *, item_scale: float = 0.0, biases: bool = False, seed: int = 0
+    ) -> None:
+        super().__init__()
+        scale = (item_degree + 1) ** item_scale if item_scale else None
+        self.register_buffer("scale", scale)
+        self.n_users = n_users
+        self.bias: nn.Parameter | None = None
+        if biases:
+            generator = torch.Generator().manual_seed(seed)
+            self.bias = nn.Parameter(torch.randn(n_users + len(item_degree), generator=generator).to(item_degree))
+
+    def items(self, h: Tensor, items: Tensor) -> Tensor:
+        """Scaled embeddings of `items` from their propagated ones `h` (same leading shape)."""
+        return h if self.scale is None else h * self.scale[items][..., None]
+
+    def scores(self, h_users: Tensor, h_items: Tensor, users: Tensor, items: Tensor) -> Tensor:
+        """Scores of pairs; `h_items` already scaled; shapes (..., d) and (...,) that broadcast."""
+        scores = (h_users * h_items).sum(-1)
+        return scores if self.bias is None else scores + self.bias[users] + self.bias[self.n_users + items]
+
+    def scorer(self, h_users: Tensor, h_items: Tensor) -> Scorer:
+        """What serves: all users' and all items' embeddings, scaled, with the items' biases."""
+        items = self.items(h_items, torch.arange(len(h_items), device=h_items.device))
+        return Scorer(h_users, items, None if self.bias is None else self.bias.detach()[self.n_users :])
+
+
+class Recommender(nn.Module):
+    """Tiers, propagation and readout on one interaction graph.
+
+    Parameters
+    ----------
+    graph : DGLGraph
+        The interaction graph; the tiers' relations are linked to it here and by `relink`.
+    embedding : TieredEmbedding
+    propagation : Propagation
+    readout : Readout
+    engine : {"auto", "collapsed", "message_passing"}
+    """
+
+    def __init__(
+        self,
+        graph: dgl.DGLGraph,
+        embedding: TieredEmbedding,
+        propagation: Propagation,
+        readout: Readout,
+        engine: EngineName = "auto",
+    ) -> None:
+        super().__init__()
+        self.embedding, self.readout = embedding, readout
+        self.engine: Engine = make_engine(engine, embedding, propagation)
+        self.graph = graph
+        self.relink()
+
+    def relink(self, first: int = 0) -> None:
+        """Rebuild the relations of tier number `first` and below, and what the engine derives from them."""
+        self.graph = self.embedding.link(self.graph, first)
+        self.engine.rebuild(self.graph)
+
+    def scorer(self) -> Scorer:
+        """The model as it is now, ready to rank."""
+        features = self.engine.all_nodes()
+        return self.readout.scorer(features["user"], features["item"])
+
+    def count_values(self) -> dict[str, int]:
+        """Everything learned, per part, and ``total``."""
+        counts = self.embedding.count_values()
+        if self.readout.bias is not None:
+            counts["biases"] = self.readout.bias.numel()
+        return {**counts, "total": sum(counts.values())}
+
+
+def item_degrees(graph: dgl.DGLGraph, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Number of training interactions of each item (n_items,)."""
+    return graph.in_degrees(etype=INTERACTS).to(dtype)

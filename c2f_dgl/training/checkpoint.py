@@ -1,0 +1,115 @@
+"""Checkpoints: safetensors files whose header carries their JSON. Whole or not there, never unpickled."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from c2f_dgl.errors import InputError
+from c2f_dgl.files import replacing
+from c2f_dgl.model import Recommender
+from c2f_dgl.tiers.assignment import Assignment
+from c2f_dgl.tiers.tiered import Tier
+
+FORMAT = 1
+
+
+def model_tensors(model: Recommender) -> dict[str, Tensor]:
+    """What was learned: codebooks, assignments (int32 indices, weights), biases, or the full table."""
+    tensors: dict[str, Tensor] = {}
+    for tier in model.embedding.tiers:
+        tensors[f"{tier.name}.codebook"] = tier.codebook
+        tensors[f"{tier.name}.indices"] = tier.indices.int()
+        tensors[f"{tier.name}.weights"] = tier.weights
+    if model.embedding.table is not None:
+        tensors["table"] = model.embedding.table
+    if model.readout.bias is not None:
+        tensors["bias"] = model.readout.bias
+    return tensors
+
+
+def model_description(model: Recommender) -> dict[str, Any]:
+    """What the tensors need to become a model again."""
+    return {
+        "tiers": [{"name": t.name, "threshold": t.threshold, "gate": t.gate} for t in model.embedding.tiers],
+        "parameters": model.count_values(),
+    }
+
+
+def optimizer_tensors(model: Recommender, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Adam's moments and step counts, by parameter name."""
+    return {
+        f"adam.{name}.{key}": value
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def restore_optimizer(model: Recommender, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what `optimizer_tensors` gave."""
+    for name, parameter in model.named_parameters():
+        prefix = f"adam.{name}."
+        state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        if state:
+            optimizer.state[parameter] = state
+
+
+def restore_tiers(tensors: dict[str, Tensor], description: dict[str, Any], path: Path) -> list[Tier]:
+    """The tiers of a checkpoint.
+
+    Raises
+    ------
+    InputError
+        A tensor is missing, of the wrong shape or points outside its codebook.
+    """
+    tiers: list[Tier] = []
+    for entry in description["tiers"]:
+        name = entry["name"]
+        try:
+            codebook, indices, weights = (tensors[f"{name}.{part}"] for part in ("codebook", "indices", "weights"))
+        except KeyError as error:
+            raise InputError(f"tensor {error} is missing", where=path, expected="an unaltered checkpoint") from error
+        if codebook.ndim != 2 or indices.ndim != 2 or indices.shape != weights.shape:
+            raise InputError(f"tensors of tier {name!r} have unexpected shapes", where=path)
+        if indices.numel() and not (0 <= int(indices.min()) and int(indices.max()) < len(codebook)):
+            raise InputError(f"assignment of tier {name!r} points outside its codebook", where=path)
+        assignment = Assignment(indices.long(), weights, len(codebook))
+        tiers.append(Tier(name, codebook, assignment, threshold=entry["threshold"], gate=entry["gate"]))
+    return tiers
+
+
+def save_checkpoint(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+    """Write tensors and JSON-able `meta` to one file, atomically."""
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    with replacing(path) as aside:
+        try:
+            save_file(plain, aside, metadata={"c2f_dgl": json.dumps({"format": FORMAT, **meta})})
+        except SafetensorError as error:
+            raise OSError(f"{error}") from error
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and meta of `save_checkpoint`.
+
+    Raises
+    ------
+    InputError
+        Missing, damaged, or written by another format version.
+    """
+    if not path.is_file():
+        raise InputError("no such checkpoint", where=path, expected="a run that has finished an epoch")
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = json.loads((file.metadata() or {})["c2f_dgl"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+    except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
+        raise InputError(f"not a readable checkpoint: {error}", where=path) from error
+    if meta.get("format") != FORMAT:
+        raise InputError(f"checkpoint format {meta.get('format')}", where=path, expected=f"format {FORMAT}")
+    return tensors, meta

@@ -1,0 +1,126 @@
+"""The run folder: a complete configuration, one line of figures per epoch, checkpoints, the environment."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from c2f_dgl.config.load import dump_config, read_config
+from c2f_dgl.config.schema import RunConfig
+from c2f_dgl.errors import InputError
+from c2f_dgl.files import write_text
+
+_VERSIONS = ("c2f_dgl", "dgl", "torch", "numpy", "scipy", "pandas", "scikit-learn", "pymetis", "safetensors")
+
+
+class RunFolder:
+    """Paths and small files of a run.
+
+    ``config.yaml`` re-runs it; ``environment.json`` says where it ran; ``metrics.jsonl`` has a record per epoch;
+    ``checkpoints/<stage>.safetensors`` is each stage's best model on validation, ``last.safetensors`` where the run
+    stands; ``summary.json``, written when the run is over, has the figures of each stage and which one was chosen.
+
+    Parameters
+    ----------
+    path : str or Path
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.metrics = self.path / "metrics.jsonl"
+        self.last = self.path / "checkpoints" / "last.safetensors"
+        self._config, self._summary = self.path / "config.yaml", self.path / "summary.json"
+
+    def checkpoint(self, stage: str) -> Path:
+        """Best model of a stage."""
+        return self.path / "checkpoints" / f"{stage}.safetensors"
+
+    @property
+    def started(self) -> bool:
+        """Whether a run was begun here."""
+        return self._config.exists()
+
+    def begin(self, config: RunConfig) -> None:
+        """Make the folder of a new run.
+
+        Raises
+        ------
+        InputError
+            The folder holds something already, or cannot be written.
+        """
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise InputError(
+                "is not empty", where=self.path, expected="a new folder, or --resume to go on with the run in it"
+            )
+        environment = {
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "processor": processor(),
+            "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "versions": versions(),
+        }
+        write_text(self.path / "environment.json", json.dumps(environment, indent=2) + "\n")
+        write_text(self._config, dump_config(config))
+
+    def config(self) -> RunConfig:
+        """The run's configuration."""
+        if not self.started:
+            raise InputError("no run here (config.yaml is missing)", where=self.path, expected="the folder of a run")
+        return read_config(self._config)
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Add a line to ``metrics.jsonl``."""
+        try:
+            with self.metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise InputError(f"cannot write: {error.strerror}", where=self.metrics) from error
+
+    def records(self) -> list[dict[str, Any]]:
+        """Lines of ``metrics.jsonl``; a last one cut short by a kill is left out."""
+        if not self.metrics.exists():
+            return []
+        records = []
+        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return records
+
+    def keep_records(self, n: int) -> None:
+        """Cut ``metrics.jsonl`` to its first `n` records: those the last checkpoint knows."""
+        write_text(self.metrics, "".join(json.dumps(record) + "\n" for record in self.records()[:n]))
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Write ``summary.json``."""
+        write_text(self._summary, json.dumps(summary, indent=2) + "\n")
+
+    def summary(self) -> dict[str, Any] | None:
+        """``summary.json``, or None while the run is not over."""
+        return json.loads(self._summary.read_text(encoding="utf-8")) if self._summary.exists() else None
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of what a run's figures depend on."""
+    found = {}
+    for name in _VERSIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def processor() -> str:
+    """Model name of the processor, where the system tells."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

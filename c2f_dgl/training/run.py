@@ -1,0 +1,229 @@
+"""A whole run: from data and configuration to a folder with trained stages, and back from the folder to a model.
+
+Follow one batch: `train_run` -> `train_stage` (stage.py) -> `TripletSampler.epoch` -> `batch_loss` (loss.py) ->
+`Engine.entities` (engines/) -> `propagate` (graph/).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from c2f_dgl.config.schema import CoarseConfig, FineConfig, RunConfig, TrainingConfig
+from c2f_dgl.data.splits import Split
+from c2f_dgl.dgl_import import dgl
+from c2f_dgl.errors import InputError
+from c2f_dgl.evaluation.ranking import evaluate
+from c2f_dgl.model import Recommender
+from c2f_dgl.progress import Reporter
+from c2f_dgl.training.build import COARSE, TABLE, add_tier, assemble, stage_names, start_graph, start_model
+from c2f_dgl.training.checkpoint import (
+    load_checkpoint,
+    model_description,
+    model_tensors,
+    optimizer_tensors,
+    restore_optimizer,
+    restore_tiers,
+    save_checkpoint,
+)
+from c2f_dgl.training.folder import RunFolder
+from c2f_dgl.training.stage import Phase, StageProgress, progress_from_json, progress_to_json, train_stage
+
+Restore = Callable[[torch.optim.Optimizer], None]
+
+
+def train_run(config: RunConfig, split: Split, folder: RunFolder, reporter: Reporter, stages: list[str]) -> dict[str, Any]:
+    """Train `stages` one after the other, or go on with them where a stopped run left off.
+
+    Parameters
+    ----------
+    config : RunConfig
+    split : Split
+    folder : RunFolder
+        A begun run (`RunFolder.begin`).
+    reporter : Reporter
+        Shows progress.
+    stages : list of str
+        A subsequence of `stage_names`; a stage needs the ones before it, in this call or in the folder.
+
+    Returns
+    -------
+    dict
+        What ``summary.json`` holds: per stage its best validation and its test figures, and the chosen stage.
+    """
+    graph = start_graph(split, config.model)
+    names = stage_names(config)
+    for stage in stages:
+        if _finished(folder, stage, names):
+            continue
+        _train_one(config, split, folder, reporter, graph, stage)
+    return _summarise(config, split, folder, graph, names)
+
+
+def load_model(folder: RunFolder, split: Split, stage: str | None = None) -> Recommender:
+    """The best model of a stage, by default of the stage that was chosen on validation.
+
+    Raises
+    ------
+    InputError
+        The run has no such stage, or `split` is not the one it was trained on.
+    """
+    config = folder.config()
+    if stage is None:
+        summary = folder.summary()
+        stage = summary["chosen"] if summary else _furthest(folder, stage_names(config))
+    if stage not in stage_names(config):
+        raise InputError(f"no stage {stage!r}", where=folder.path, expected=f"one of {', '.join(stage_names(config))}")
+    return _restore(folder.checkpoint(stage), config, split, start_graph(split, config.model))[0]
+
+
+def _train_one(
+    config: RunConfig, split: Split, folder: RunFolder, reporter: Reporter, graph: dgl.DGLGraph, stage: str
+) -> None:
+    names = stage_names(config)
+    model, progress, restore = None, StageProgress(), None
+    if folder.last.is_file():
+        tensors, meta = load_checkpoint(folder.last)
+        if meta["stage"] == stage:
+            model, _ = _restore(folder.last, config, split, graph)
+            progress = progress_from_json(meta["progress"])
+            restore = _optimizer_restorer(model, tensors)
+        folder.keep_records(meta["records"])
+    else:
+        folder.keep_records(0)
+    if model is None:
+        before = names.index(stage) - 1
+        with reporter.busy(f"starting {stage}"):
+            if before < 0:
+                model = start_model(config, graph, 1)
+            else:
+                coarser, _ = _restore(folder.checkpoint(names[before]), config, split, graph)
+                model = add_tier(config, coarser, graph, stage)
+    observer = _Observer(folder, reporter, model, split.fingerprint, stage)
+    tier, training = _stage_config(config, stage)
+    with reporter.stage(stage):
+        train_stage(
+            model,
+            stage,
+            tier,
+            training,
+            split,
+            observer,
+            seed=config.seed,
+            select=config.select,
+            progress=progress,
+            restore=restore,
+        )
+
+
+def _stage_config(config: RunConfig, stage: str) -> tuple[CoarseConfig | FineConfig | None, TrainingConfig]:
+    if stage == TABLE:
+        return None, config.table
+    tier = config.coarse if stage == COARSE else config.finer[stage]
+    assert tier is not None  # a config without tiers has the one stage "table"
+    return tier, tier.training
+
+
+class _Observer:
+    """Writes records and checkpoints while a stage trains, and passes progress on."""
+
+    def __init__(self, folder: RunFolder, reporter: Reporter, model: Recommender, fingerprint: str, stage: str) -> None:
+        self.folder, self.reporter, self.model = folder, reporter, model
+        self.fingerprint, self.stage = fingerprint, stage
+        self.n_records = len(folder.records())
+
+    def start_epoch(self, stage: str, phase: Phase, epoch: int, n_steps: int) -> None:
+        self.reporter.start_epoch(stage, phase, epoch, n_steps)
+
+    def step(self) -> None:
+        self.reporter.step()
+
+    def best(self, model: Recommender, record: dict[str, Any]) -> None:
+        meta = {"stage": self.stage, "fingerprint": self.fingerprint, "record": record, **model_description(model)}
+        save_checkpoint(self.folder.checkpoint(self.stage), model_tensors(model), meta)
+
+    def end_epoch(self, record: dict[str, Any], optimizer: torch.optim.Optimizer, progress: StageProgress) -> None:
+        self.folder.append(record)
+        self.n_records += 1
+        save_checkpoint(
+            self.folder.last,
+            {**model_tensors(self.model), **optimizer_tensors(self.model, optimizer)},
+            {
+                "stage": self.stage,
+                "fingerprint": self.fingerprint,
+                "progress": progress_to_json(progress),
+                "records": self.n_records,
+                **model_description(self.model),
+            },
+        )
+        self.reporter.end_epoch(record)
+
+
+def _restore(
+    path: Path, config: RunConfig, split: Split, graph: dgl.DGLGraph
+) -> tuple[Recommender, dict[str, Any]]:
+    tensors, meta = load_checkpoint(path)
+    if meta["fingerprint"] != split.fingerprint:
+        raise InputError("was trained on other data", where=path, expected="the data set and split of the run")
+    tiers = restore_tiers(tensors, meta, path)
+    model = assemble(config.model, graph, tiers, tensors.get("table"), config.seed)
+    if model.readout.bias is not None:
+        if "bias" not in tensors or tensors["bias"].shape != model.readout.bias.shape:
+            raise InputError("the biases are missing or of another size", where=path)
+        model.readout.bias.data.copy_(tensors["bias"])
+    return model, meta
+
+
+def _optimizer_restorer(model: Recommender, tensors: dict[str, torch.Tensor]) -> Restore:
+    return lambda optimizer: restore_optimizer(model, optimizer, tensors)
+
+
+def _finished(folder: RunFolder, stage: str, names: list[str]) -> bool:
+    """Whether the run is past `stage`: its last checkpoint is of a later one."""
+    if not folder.last.is_file():
+        return False
+    _, meta = load_checkpoint(folder.last)
+    return names.index(meta["stage"]) > names.index(stage)
+
+
+def _furthest(folder: RunFolder, names: list[str]) -> str:
+    there = [name for name in names if folder.checkpoint(name).is_file()]
+    if not there:
+        raise InputError("no checkpoint yet", where=folder.path, expected="a run that has validated at least once")
+    return there[-1]
+
+
+def _summarise(
+    config: RunConfig, split: Split, folder: RunFolder, graph: dgl.DGLGraph, names: list[str]
+) -> dict[str, Any]:
+    """Evaluate each stage's best checkpoint; choose between them on validation."""
+    seconds: dict[str, float] = {}
+    for record in folder.records():
+        seconds[record["stage"]] = seconds.get(record["stage"], 0.0) + record["seconds"]
+    stages = {}
+    for stage in names:
+        if folder.checkpoint(stage).is_file():
+            model, meta = _restore(folder.checkpoint(stage), config, split, graph)
+            stages[stage] = {
+                "valid": meta["record"]["valid"],
+                "test": evaluate(model.scorer(), split.train, split.test),
+                "parameters": meta["parameters"],
+                "epoch": meta["record"]["epoch"],
+                "phase": meta["record"]["phase"],
+                "seconds": round(seconds.get(stage, 0.0), 1),
+            }
+    chosen = max(stages, key=lambda stage: stages[stage]["valid"][config.select])
+    summary = {
+        "data": split.name,
+        "fingerprint": split.fingerprint,
+        "select": config.select,
+        "chosen": chosen,
+        "stages": stages,
+        "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    folder.write_summary(summary)
+    return summary

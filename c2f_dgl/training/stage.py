@@ -1,0 +1,224 @@
+"""One stage: a phase with the assignment fixed, then one with it updated, each with its own early stop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+
+from c2f_dgl.config.schema import CoarseConfig, FineConfig, TrainingConfig
+from c2f_dgl.data.splits import Split
+from c2f_dgl.evaluation.ranking import evaluate
+from c2f_dgl.model import Recommender
+from c2f_dgl.tiers.assignment import Assignment, bridge, pinv, pursuit
+from c2f_dgl.training.build import stage_rng
+from c2f_dgl.training.loss import batch_loss
+from c2f_dgl.training.sampler import Triplets, TripletSampler
+
+Phase = Literal["fixed", "updating"]
+PHASES: tuple[Phase, ...] = ("fixed", "updating")
+
+
+@dataclass
+class StageProgress:
+    """Where a stage stands; saved with every epoch, so that a run can be resumed at the next one.
+
+    Parameters
+    ----------
+    phase : int
+        Index in `PHASES`; ``len(PHASES)`` when the stage is over.
+    epoch, phase_epoch : int
+        Epochs done, in the stage and in the phase.
+    best, phase_best : float
+        Best validation figure of the stage and of the phase.
+    stale : int
+        Validations since `phase_best`.
+    """
+
+    phase: int = 0
+    epoch: int = 0
+    phase_epoch: int = 0
+    best: float = -math.inf
+    phase_best: float = -math.inf
+    stale: int = 0
+
+    @property
+    def done(self) -> bool:
+        """Whether the stage is over."""
+        return self.phase >= len(PHASES)
+
+    def next_phase(self) -> None:
+        """Leave the phase."""
+        self.phase, self.phase_epoch, self.phase_best, self.stale = self.phase + 1, 0, -math.inf, 0
+
+    def judge(self, figure: float) -> bool:
+        """Take a validation figure; whether it is the stage's best so far."""
+        self.stale = 0 if figure > self.phase_best else self.stale + 1
+        self.phase_best = max(self.phase_best, figure)
+        improved = figure > self.best
+        self.best = max(self.best, figure)
+        return improved
+
+
+class StageObserver(Protocol):
+    """What a run does while a stage trains: progress bars, records, checkpoints."""
+
+    def start_epoch(self, stage: str, phase: Phase, epoch: int, n_steps: int) -> None:
+        """An epoch of `n_steps` steps begins."""
+
+    def step(self) -> None:
+        """A step is done."""
+
+    def best(self, model: Recommender, record: dict[str, Any]) -> None:
+        """The model is the stage's best so far on validation."""
+
+    def end_epoch(self, record: dict[str, Any], optimizer: torch.optim.Optimizer, progress: StageProgress) -> None:
+        """An epoch is done and may be saved."""
+
+
+def train_stage(
+    model: Recommender,
+    stage: str,
+    tier: CoarseConfig | FineConfig | None,
+    training: TrainingConfig,
+    split: Split,
+    observer: StageObserver,
+    *,
+    seed: int,
+    select: str,
+    progress: StageProgress,
+    restore: Callable[[torch.optim.Optimizer], None] | None = None,
+) -> None:
+    """Train the last tier of `model` (or its full table) in place.
+
+    Parameters
+    ----------
+    stage : str
+        Name of the stage, for records and random numbers.
+    tier : CoarseConfig or FineConfig, optional
+        Of the tier that is trained; None for a full table, which has no assignment and so no second phase.
+    training : TrainingConfig
+    split : Split
+        Trains on ``train``, stops on ``valid``.
+    observer : StageObserver
+    select : str
+        Validation metric.
+    progress : StageProgress
+        Updated in place; a fresh one starts the stage, a saved one goes on with it.
+    restore : callable, optional
+        Puts a saved state into the optimiser.
+    """
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(parameters, lr=training.lr)
+    if restore is not None:
+        restore(optimizer)
+    sampler = TripletSampler(split.train, training.negatives)
+    n_positives = max(1, round(training.epoch_size * split.train.nnz))
+    size = max(1, training.batch_size // training.negatives)
+    n_steps = -(-n_positives // size)
+    limits = {"fixed": training.fixed_epochs, "updating": 0 if tier is None else training.updating_epochs}
+    total_steps = sum(limits.values()) * n_steps
+
+    while not progress.done:
+        phase = PHASES[progress.phase]
+        if progress.phase_epoch >= limits[phase] or progress.stale >= training.patience:
+            progress.next_phase()
+            continue
+        started = time.perf_counter()
+        record: dict[str, Any] = {"stage": stage, "phase": phase, "epoch": progress.epoch + 1}
+        if phase == "updating" and progress.phase_epoch % training.update_every == 0 and tier is not None:
+            record["churn"] = update_assignment(model, tier)
+        observer.start_epoch(stage, phase, progress.epoch + 1, n_steps)
+        triplets = sampler.epoch(n_positives, stage_rng(seed, stage, progress.epoch))
+        rates = [
+            learning_rate(training, progress.epoch * n_steps + step, total_steps) for step in range(n_steps)
+        ]
+        record["loss"] = _train_epoch(model, optimizer, triplets, training, size, rates, observer)
+        progress.epoch += 1
+        progress.phase_epoch += 1
+        record["seconds"] = round(time.perf_counter() - started, 3)
+        if progress.phase_epoch % training.evaluate_every == 0 or progress.phase_epoch == limits[phase]:
+            record["valid"] = evaluate(model.scorer(), split.train, split.valid)
+            record["parameters"] = model.count_values()["total"]
+            if progress.judge(record["valid"][select]):
+                observer.best(model, record)
+        observer.end_epoch(record, optimizer, progress)
+
+
+def _train_epoch(
+    model: Recommender,
+    optimizer: torch.optim.Optimizer,
+    triplets: Triplets,
+    training: TrainingConfig,
+    size: int,
+    rates: list[float],
+    observer: StageObserver,
+) -> float:
+    """Take one step per batch; the mean loss."""
+    total = 0.0
+    for rate, batch in zip(rates, triplets.batches(size), strict=True):
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.zero_grad()
+        loss = batch_loss(model, batch, training.loss, training.l2)
+        loss.backward()
+        torch.nn.utils.clip_grad_value_(model.parameters(), training.clip)
+        optimizer.step()
+        total += loss.detach()
+        observer.step()
+    mean = float(total) / len(rates)
+    if not math.isfinite(mean):
+        raise FloatingPointError(f"the loss is {mean}: lower the learning rate or raise l2")
+    return mean
+
+
+def learning_rate(training: TrainingConfig, step: int, total: int) -> float:
+    """Learning rate of a step of a stage with at most `total` steps."""
+    if training.schedule == "constant":
+        return training.lr
+    return training.lr * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(step / max(total, 1), 1.0))))
+
+
+@torch.no_grad()
+def update_assignment(model: Recommender, tier: CoarseConfig | FineConfig) -> float:
+    """Recompute the assignment of the last tier from propagated embeddings and rebuild its relations.
+
+    Returns
+    -------
+    float
+        Churn: share of stored entries that were not there before.
+    """
+    tiers = model.embedding.tiers
+    features = model.engine.all_nodes()
+    own = tiers[-1]
+    entities = model.embedding.layout.stack(features)
+    if isinstance(tier, CoarseConfig):
+        strategy = pinv if tier.update == "pinv" else pursuit
+        updated = strategy(entities, features[own.name], tier.t)
+    else:
+        updated = bridge(entities, features[tiers[-2].name], features[own.name], tier.t, softmax=tier.softmax)
+    churn = _churn(own.assignment, updated)
+    own.assign(updated)
+    model.relink(len(tiers) - 1)
+    return churn
+
+
+def _churn(old: Assignment, new: Assignment) -> float:
+    used_old = torch.where(old.weights > 0, old.indices, -1)
+    used_new = torch.where(new.weights > 0, new.indices, -2)
+    stayed = (used_new[:, :, None] == used_old[:, None, :]).any(dim=2).sum()
+    return 1.0 - int(stayed) / max(int((new.weights > 0).sum()), 1)
+
+
+def progress_to_json(progress: StageProgress) -> dict[str, Any]:
+    """JSON-able form; infinities become null."""
+    return {key: None if value == -math.inf else value for key, value in asdict(progress).items()}
+
+
+def progress_from_json(tree: dict[str, Any]) -> StageProgress:
+    """The progress that `progress_to_json` wrote."""
+    return StageProgress(**{key: -math.inf if value is None else value for key, value in tree.items()})
