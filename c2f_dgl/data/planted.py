@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from c2f_dgl.data.interactions import Interactions
+from c2f_dgl.data.interactions import Interactions, distinct
 from c2f_dgl.data.splits import random_split
 from c2f_dgl.data.writers import new_folder, write_lightgcn
 from c2f_dgl.errors import InputError
@@ -133,7 +133,7 @@ def _distinct_pairs(
     missing = wanted
     for _ in range(MOST_ROUNDS):
         drawn_for = np.repeat(users, missing)
-        keys = np.unique(np.append(keys, drawn_for * n_items + draw(drawn_for)))
+        keys = distinct(np.append(keys, drawn_for * n_items + draw(drawn_for)))
         owner = keys // n_items - users[0]
         missing = np.where(missing > 0, wanted - np.bincount(owner, minlength=len(users)), 0)
         # Most users are done after a round or two: later rounds look at the others alone.

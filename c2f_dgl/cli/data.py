@@ -1,0 +1,112 @@
+"""``c2f-dgl data``: look at, fetch, split and generate data sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Optional
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from c2f_dgl.data.catalogue import CARDS, dataset_folder, find_card, is_here, split_interactions
+from c2f_dgl.data.fetch import fetch as fetch_card
+from c2f_dgl.data.planted import generate_planted, write_planted
+from c2f_dgl.data.readers import read_interactions
+from c2f_dgl.data.writers import write_split
+
+app = typer.Typer(no_args_is_help=True, help="List, describe, fetch, split and generate data sets.")
+
+# typer reads annotations at run time, and Python 3.10 typers only know Optional.
+DataDir = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--data-dir", help="Where fetched data sets are. [default: $C2F_DGL_DATA or the user's data folder]"),
+]
+Out = Annotated[Path, typer.Option("--out", help="Folder to write; must be new or empty.")]
+
+
+@app.command("list")
+def list_cards(data_dir: DataDir = None) -> None:
+    """List the data sets of the catalogue."""
+    table = Table("name", "users", "items", "interactions", "here", "what it is", box=None)
+    for card in CARDS.values():
+        sizes = (f"{size:,}" for size in (card.n_users, card.n_items, card.n_interactions))
+        table.add_row(card.name, *sizes, "yes" if is_here(card, data_dir) else "no", card.title)
+    Console(soft_wrap=True).print(table)
+
+
+@app.command()
+def describe(name: Annotated[str, typer.Argument(help="Name in the catalogue.")], data_dir: DataDir = None) -> None:
+    """Show the card of a data set."""
+    card = find_card(name)
+    here = is_here(card, data_dir)
+    lines = {
+        "title": card.title,
+        "source": card.source,
+        "format": card.form,
+        "users": f"{card.n_users:,}",
+        "items": f"{card.n_items:,}",
+        "interactions": f"{card.n_interactions:,} (density {card.n_interactions / card.n_users / card.n_items:.3%})",
+        "notes": card.notes,
+        **{file.filename: file.url for file in card.files},
+        "folder": str(dataset_folder(card, data_dir)) + ("" if here else f" (not yet: c2f-dgl data fetch {name})"),
+    }
+    for key, value in lines.items():
+        typer.echo(f"{key:<13}{value}")
+
+
+@app.command()
+def fetch(name: Annotated[str, typer.Argument(help="Name in the catalogue.")], data_dir: DataDir = None) -> None:
+    """Download a data set; a download that was interrupted goes on where it stopped."""
+    typer.echo(f"{name} is in {fetch_card(find_card(name), data_dir)}")
+
+
+@app.command()
+def split(
+    path: Annotated[Path, typer.Argument(help="LightGCN text, or a CSV, TSV or Parquet log.")],
+    out: Out,
+    how: Annotated[
+        Literal["random", "leave-last", "temporal"], typer.Option(help="leave-last and temporal need --timestamp.")
+    ] = "random",
+    seed: Annotated[int, typer.Option(help="Seed of the random split.")] = 2024,
+    valid: Annotated[Optional[float], typer.Option(help="Fraction that validates. [default: 0.1]")] = None,  # noqa: UP045
+    test: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Fraction that tests. [default: 0.2 random, 0.1 temporal]"),
+    ] = None,
+    user: Annotated[Optional[str], typer.Option(help="User column. [default: user]")] = None,  # noqa: UP045
+    item: Annotated[Optional[str], typer.Option(help="Item column. [default: item]")] = None,  # noqa: UP045
+    rating: Annotated[Optional[str], typer.Option(help="Rating column.")] = None,  # noqa: UP045
+    min_rating: Annotated[Optional[float], typer.Option(help="Keep rows rated at least this.")] = None,  # noqa: UP045
+    timestamp: Annotated[Optional[str], typer.Option(help="Time column.")] = None,  # noqa: UP045
+    sep: Annotated[Optional[str], typer.Option(help="Separator of the log. [default: found out]")] = None,  # noqa: UP045
+) -> None:
+    """Split a file into train.tsv, valid.tsv and test.tsv, which `c2f-dgl train` takes as a folder."""
+    options = {
+        "user": user,
+        "item": item,
+        "rating": rating,
+        "min_rating": min_rating,
+        "timestamp": timestamp,
+        "sep": sep,
+    }
+    inter = read_interactions(path, **{key: value for key, value in options.items() if value is not None})
+    parts = split_interactions(inter, how, seed=seed, valid=valid, test=test, name=path.stem)
+    write_split(parts, out)
+    typer.echo(parts.summary())
+
+
+@app.command()
+def planted(
+    out: Out,
+    users: Annotated[int, typer.Option(help="Users.")] = 1000,
+    items: Annotated[int, typer.Option(help="Items.")] = 800,
+    interactions: Annotated[int, typer.Option(help="Interactions aimed at.")] = 28_000,
+    coarse: Annotated[int, typer.Option(help="Coarse communities.")] = 6,
+    fine: Annotated[int, typer.Option(help="Fine communities inside each coarse one.")] = 4,
+    seed: Annotated[int, typer.Option(help="Seed; the defaults make the built-in sample.")] = 2024,
+) -> None:
+    """Generate a data set with planted communities: train.txt, test.txt and labels.tsv."""
+    inter, labels = generate_planted(users, items, interactions, coarse, fine, seed=seed)
+    write_planted(inter, labels, out, seed=seed)
+    typer.echo(f"{len(inter):,} interactions of {users:,} users and {items:,} items are in {out}")
