@@ -16,6 +16,7 @@ import logging
 import os
 import sys
 import types
+from typing import TYPE_CHECKING
 
 log = logging.getLogger("c2f_dgl")
 
@@ -78,4 +79,7 @@ def import_dgl() -> types.ModuleType:
     return module
 
 
-dgl = import_dgl()
+if TYPE_CHECKING:
+    import dgl
+else:
+    dgl = import_dgl()

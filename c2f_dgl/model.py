@@ -27,6 +27,8 @@ class Readout(nn.Module):
         and gets no gradient from pairwise losses; it is there because it is part of that model.
     """
 
+    scale: Tensor | None
+
     def __init__(
         self, item_degree: Tensor, n_users: int, *, item_scale: float = 0.0, biases: bool = False, seed: int = 0
     ) -> None:

@@ -41,6 +41,12 @@ class TrainingConfig(_Options):
     evaluate_every: int = Field(5, ge=1, description="epochs between validations")
     patience: int = Field(5, ge=1, description="validations without improvement that end a phase")
 
+    @model_validator(mode="after")
+    def _possible(self) -> TrainingConfig:
+        if self.fixed_epochs + self.updating_epochs == 0:
+            raise ValueError("fixed_epochs and updating_epochs are both 0: nothing would be trained")
+        return self
+
 
 class CoarseConfig(_Options):
     """The first tier: meta-embeddings that compose users and items (Sec. 3.1)."""
@@ -118,11 +124,29 @@ class ModelConfig(_Options):
         return self
 
 
+class DataConfig(_Options):
+    """Which data, and how it is read and split."""
+
+    source: str | None = Field(None, description="a catalogue name or a path; set from DATASET by the command line")
+    split: Literal["auto", "given", "random", "leave-last", "temporal"] = Field(
+        "auto", description="auto: the files' own split where there is one, else random"
+    )
+    seed: int | None = Field(None, ge=0, description="seed of the split; null: the run's seed")
+    valid: float | None = Field(None, description="validation fraction of random and temporal splits")
+    test: float | None = Field(None, description="test fraction of random and temporal splits")
+    user: str | None = Field(None, description="name of the user column of a log")
+    item: str | None = Field(None, description="name of the item column")
+    rating: str | None = Field(None, description="name of the rating column, for min_rating")
+    min_rating: float | None = Field(None, description="rows with a lower rating are left out")
+    timestamp: str | None = Field(None, description="name of the time column, for leave-last and temporal splits")
+
+
 class RunConfig(_Options):
     """A whole run: the model, its tiers from coarse to fine, and how it is judged."""
 
     seed: int = Field(2024, ge=0, description="seed of the split, of the start and of the training")
     select: Metric = Field("ndcg@20", description="validation metric that stops phases and chooses checkpoints")
+    data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     coarse: CoarseConfig | None = Field(CoarseConfig(), description="the first tier; null: a full table (LightGCN)")
     finer: dict[str, FineConfig] = Field(
@@ -137,6 +161,8 @@ class RunConfig(_Options):
         for name, tier in self.finer.items():
             if name in ("user", "item", "coarse", "table") or not name.isidentifier():
                 raise ValueError(f"{name!r} cannot name a tier: expected a new identifier such as 'fine'")
+            if self.model.layers == 0 and self.model.entity_input == "unrefined":
+                raise ValueError(f"{name} would have no effect: with layers = 0 only refined entities see a finer tier")
             if tier.components > self.model.d:
                 raise ValueError(f"{name}.components = {tier.components} is larger than d = {self.model.d}")
         if self.coarse is None and self.model.engine == "collapsed":

@@ -26,6 +26,10 @@ from c2f_dgl.tiers.tiered import TieredEmbedding
 # Columns propagated at once: bounds the memory of a rebuild to a few (nodes x block) matrices beside M itself.
 _COLUMN_BLOCK = 128
 
+# A batch that asks for more than this share of N rows (with repeats) gets them from the product with all rows: that
+# reads M once and in order, a gather copies the rows first.
+_GATHER_SHARE = 0.4
+
 
 class Collapsed:
     """H from bases that are propagated once per assignment update.
@@ -77,6 +81,12 @@ class Collapsed:
 
     def entities(self, rows: Tensor) -> Tensor:
         """H_full of some entities (rows: int64, stacked numbering), differentiable in the trained codebooks."""
+        n = self.embedding.layout.total
+        if len(rows) < _GATHER_SHARE * n:
+            return self._combine(rows)
+        return self._combine(slice(n))[rows]
+
+    def _combine(self, rows: Tensor | slice) -> Tensor:
         codebooks = self.embedding.codebooks()
         parts = [basis[rows] @ codebooks[k] for k, basis in self._bases.items()]
         if self._constant is not None:
@@ -86,8 +96,4 @@ class Collapsed:
     @torch.no_grad()
     def all_nodes(self) -> dict[str, Tensor]:
         """H of every node type, detached: for assignment updates and evaluation."""
-        codebooks = self.embedding.codebooks()
-        parts = [basis @ codebooks[k] for k, basis in self._bases.items()]
-        if self._constant is not None:
-            parts.append(self._constant)
-        return self._nodes.split(sum(parts[1:], parts[0]))
+        return self._nodes.split(self._combine(slice(None)))

@@ -88,13 +88,14 @@ def evaluate_per_user(
     users : ndarray, int
     metrics : dict of str to ndarray, one value per user in `users`
     """
+    relevant = relevant.sorted_indices()
+    relevant.eliminate_zeros()
     n_relevant = np.diff(relevant.indptr)
     users = np.flatnonzero(n_relevant)
     best, scores = top_items(scorer, users, max(cutoffs), seen)
     # Membership of (user, item) pairs by one binary search in the sorted list of relevant pairs.
     width = relevant.shape[1]
-    sorted_relevant = relevant.sorted_indices()
-    wanted = np.repeat(np.arange(relevant.shape[0]), n_relevant) * width + sorted_relevant.indices
+    wanted = np.repeat(np.arange(relevant.shape[0]), n_relevant) * width + relevant.indices
     pairs = users[:, None] * width + best
     place = np.searchsorted(wanted, pairs).clip(max=len(wanted) - 1)
     hits = (wanted[place] == pairs) & np.isfinite(scores)

@@ -143,30 +143,36 @@ def _pursue(rows: Tensor, atoms: Tensor, unit: Tensor, gram: Tensor, t: int) -> 
         left = left.scatter(1, chosen, -torch.inf)
         best = left.max(dim=1, keepdim=True)
         chosen = torch.cat([chosen, best.indices], dim=1)
-        weights = _nonnegative_fit(gram, projections, chosen)
+        weights = _nonnegative_fit(gram, projections, chosen, weights)
     return Assignment(chosen, weights, len(atoms))
 
 
-def _nonnegative_fit(gram: Tensor, projections: Tensor, chosen: Tensor) -> Tensor:
-    """Least squares on the chosen atoms; rows with a negative weight are fitted again without that atom."""
-    k = chosen.shape[1]
+def _nonnegative_fit(gram: Tensor, projections: Tensor, chosen: Tensor, before: Tensor) -> Tensor:
+    """Non-negative least squares on the chosen atoms, from a feasible start: Lawson and Hanson's inner loop.
+
+    Towards the unconstrained fit until the first weight would turn negative, without that atom from there on, and so
+    on: no row ends with a larger error than it had with `before`, its weights on all chosen atoms but the last.
+    """
+    n, k = chosen.shape
     matrices = gram[chosen[:, :, None], chosen[:, None, :]]
     targets = projections.gather(1, chosen)
-    active = torch.ones_like(targets, dtype=torch.bool)
     # A touch of ridge keeps twin atoms solvable without changing well-posed fits.
     ridge = torch.finfo(gram.dtype).eps * 8 * gram.diagonal().max().clamp_min(torch.finfo(gram.dtype).tiny)
     identity = torch.eye(k, dtype=gram.dtype, device=gram.device)
-    weights = torch.zeros_like(targets)
+    active = torch.ones_like(targets, dtype=torch.bool)
+    weights = torch.cat([before, before.new_zeros(n, 1)], dim=1)
     for _ in range(k):
         both = active[:, :, None] & active[:, None, :]
         system = torch.where(both, matrices, identity) + ridge * identity
-        weights = torch.linalg.solve(system, torch.where(active, targets, 0.0)[:, :, None])[:, :, 0]
-        weights = torch.where(active, weights, 0.0)
-        negative = weights < 0
+        fit = torch.linalg.solve(system, torch.where(active, targets, 0.0)[:, :, None])[:, :, 0]
+        negative = active & (fit < 0)
         if not negative.any():
-            break
-        active &= ~negative
-    return weights.clamp_min(0)
+            return torch.where(active, fit, 0.0)
+        reach = torch.where(negative, weights / (weights - fit), 1.0)
+        step = reach.min(dim=1, keepdim=True).values
+        active &= ~(negative & (reach <= step))
+        weights = torch.where(active, weights + step * (fit - weights), 0.0)
+    return weights
 
 
 def bridge(entities: Tensor, parents: Tensor, atoms: Tensor, t: int, *, softmax: bool = False) -> Assignment:

@@ -8,7 +8,7 @@ model is LightGCN; one tier is the coarse stage; two are the paper's model; more
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -114,7 +114,7 @@ class TieredEmbedding(nn.Module):
         if (table is None) == (len(tiers) == 0):
             raise ValueError("give either tiers or a full table")
         self.layout = layout
-        self.tiers = nn.ModuleList(tiers)
+        self.tiers = cast("list[Tier]", nn.ModuleList(tiers))
         self.table = None if table is None else nn.Parameter(table.clone())
         self.entity_input, self.activation, self.link_scale = entity_input, activation, link_scale
 

@@ -43,26 +43,24 @@ def start_graph(split: Split, config: ModelConfig) -> dgl.DGLGraph:
     return interaction_graph(split.train, prenormalised=config.prenormalise)
 
 
-def start_model(config: RunConfig, graph: dgl.DGLGraph, stages: int) -> Recommender:
-    """The model at the start of a run, with tiers (or the table) for the first `stages` stages.
-
-    Tiers after the first are built on the codebooks of those before as they start; training adds them one by one
-    with `add_tier` to a trained model instead.
-    """
+def start_model(config: RunConfig, graph: dgl.DGLGraph, device: torch.device) -> Recommender:
+    """The model at the start of a run: the first tier, or the full table."""
     layout = entity_layout(graph)
     table, tiers = None, []
     if config.coarse is None:
         table = random_codebook(layout.total, config.model.d, "xavier", _generator(config.seed, TABLE))
     else:
         tiers = [_first_tier(config.coarse, graph, config.model.d, config.seed)]
-    model = assemble(config.model, graph, tiers, table, config.seed)
-    for name in list(config.finer)[: stages - 1]:
-        model = add_tier(config, model, graph, name)
-    return model
+    return assemble(config.model, graph, tiers, table, config.seed, device)
 
 
 def assemble(
-    config: ModelConfig, graph: dgl.DGLGraph, tiers: list[Tier], table: torch.Tensor | None, seed: int
+    config: ModelConfig,
+    graph: dgl.DGLGraph,
+    tiers: list[Tier],
+    table: torch.Tensor | None,
+    seed: int,
+    device: torch.device,
 ) -> Recommender:
     """Tiers or a table, with the propagation and readout of `config`; the last tier is the one that is trained."""
     for tier in tiers:
@@ -74,10 +72,10 @@ def assemble(
         entity_input=config.entity_input,
         activation=config.activation,
         link_scale=config.link_scale,
-    )
+    ).to(device)
     readout = Readout(
         item_degrees(graph), graph.num_nodes("user"), item_scale=config.item_scale, biases=config.biases, seed=seed
-    )
+    ).to(device)
     propagation = Propagation(config.layers, config.layer_weights, config.gate_layers, config.kernel)
     return Recommender(graph, embedding, propagation, readout, config.engine)
 
@@ -94,8 +92,9 @@ def add_tier(config: RunConfig, model: Recommender, graph: dgl.DGLGraph, name: s
     name : str
         Key of the tier in ``config.finer``.
     """
+    parent = model.embedding.tiers[-1].codebook
     tiers = [*model.embedding.tiers, _finer_tier(config.finer[name], model, graph, name, config.seed)]
-    refined = assemble(config.model, graph, tiers, None, config.seed)
+    refined = assemble(config.model, graph, tiers, None, config.seed, parent.device)
     if model.readout.bias is not None:
         refined.readout.load_state_dict(model.readout.state_dict())
     return refined

@@ -77,7 +77,7 @@ def restore_tiers(tensors: dict[str, Tensor], description: dict[str, Any], path:
             raise InputError(f"tensor {error} is missing", where=path, expected="an unaltered checkpoint") from error
         if codebook.ndim != 2 or indices.ndim != 2 or indices.shape != weights.shape:
             raise InputError(f"tensors of tier {name!r} have unexpected shapes", where=path)
-        if indices.numel() and not (0 <= int(indices.min()) and int(indices.max()) < len(codebook)):
+        if indices.numel() and (int(indices.min()) < 0 or int(indices.max()) >= len(codebook)):
             raise InputError(f"assignment of tier {name!r} points outside its codebook", where=path)
         assignment = Assignment(indices.long(), weights, len(codebook))
         tiers.append(Tier(name, codebook, assignment, threshold=entry["threshold"], gate=entry["gate"]))

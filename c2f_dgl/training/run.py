@@ -36,7 +36,9 @@ from c2f_dgl.training.stage import Phase, StageProgress, progress_from_json, pro
 Restore = Callable[[torch.optim.Optimizer], None]
 
 
-def train_run(config: RunConfig, split: Split, folder: RunFolder, reporter: Reporter, stages: list[str]) -> dict[str, Any]:
+def train_run(
+    config: RunConfig, split: Split, folder: RunFolder, reporter: Reporter, stages: list[str], device: torch.device
+) -> dict[str, Any]:
     """Train `stages` one after the other, or go on with them where a stopped run left off.
 
     Parameters
@@ -49,6 +51,7 @@ def train_run(config: RunConfig, split: Split, folder: RunFolder, reporter: Repo
         Shows progress.
     stages : list of str
         A subsequence of `stage_names`; a stage needs the ones before it, in this call or in the folder.
+    device : torch.device
 
     Returns
     -------
@@ -60,11 +63,12 @@ def train_run(config: RunConfig, split: Split, folder: RunFolder, reporter: Repo
     for stage in stages:
         if _finished(folder, stage, names):
             continue
-        _train_one(config, split, folder, reporter, graph, stage)
-    return _summarise(config, split, folder, graph, names)
+        _train_one(config, split, folder, reporter, graph, stage, device)
+    with reporter.busy("evaluating"):
+        return _summarise(config, split, folder, graph, names, device)
 
 
-def load_model(folder: RunFolder, split: Split, stage: str | None = None) -> Recommender:
+def load_model(folder: RunFolder, split: Split, stage: str | None, device: torch.device) -> Recommender:
     """The best model of a stage, by default of the stage that was chosen on validation.
 
     Raises
@@ -78,18 +82,24 @@ def load_model(folder: RunFolder, split: Split, stage: str | None = None) -> Rec
         stage = summary["chosen"] if summary else _furthest(folder, stage_names(config))
     if stage not in stage_names(config):
         raise InputError(f"no stage {stage!r}", where=folder.path, expected=f"one of {', '.join(stage_names(config))}")
-    return _restore(folder.checkpoint(stage), config, split, start_graph(split, config.model))[0]
+    return _restore(folder.checkpoint(stage), config, split, start_graph(split, config.model), device)[0]
 
 
 def _train_one(
-    config: RunConfig, split: Split, folder: RunFolder, reporter: Reporter, graph: dgl.DGLGraph, stage: str
+    config: RunConfig,
+    split: Split,
+    folder: RunFolder,
+    reporter: Reporter,
+    graph: dgl.DGLGraph,
+    stage: str,
+    device: torch.device,
 ) -> None:
     names = stage_names(config)
     model, progress, restore = None, StageProgress(), None
     if folder.last.is_file():
         tensors, meta = load_checkpoint(folder.last)
         if meta["stage"] == stage:
-            model, _ = _restore(folder.last, config, split, graph)
+            model, _ = _restore(folder.last, config, split, graph, device)
             progress = progress_from_json(meta["progress"])
             restore = _optimizer_restorer(model, tensors)
         folder.keep_records(meta["records"])
@@ -98,10 +108,12 @@ def _train_one(
     if model is None:
         before = names.index(stage) - 1
         with reporter.busy(f"starting {stage}"):
+            if before >= 0 and not folder.checkpoint(names[before]).is_file():
+                raise InputError(f"stage {stage} needs {names[before]} trained first", where=folder.path)
             if before < 0:
-                model = start_model(config, graph, 1)
+                model = start_model(config, graph, device)
             else:
-                coarser, _ = _restore(folder.checkpoint(names[before]), config, split, graph)
+                coarser, _ = _restore(folder.checkpoint(names[before]), config, split, graph, device)
                 model = add_tier(config, coarser, graph, stage)
     observer = _Observer(folder, reporter, model, split.fingerprint, stage)
     tier, training = _stage_config(config, stage)
@@ -164,13 +176,13 @@ class _Observer:
 
 
 def _restore(
-    path: Path, config: RunConfig, split: Split, graph: dgl.DGLGraph
+    path: Path, config: RunConfig, split: Split, graph: dgl.DGLGraph, device: torch.device
 ) -> tuple[Recommender, dict[str, Any]]:
     tensors, meta = load_checkpoint(path)
     if meta["fingerprint"] != split.fingerprint:
         raise InputError("was trained on other data", where=path, expected="the data set and split of the run")
     tiers = restore_tiers(tensors, meta, path)
-    model = assemble(config.model, graph, tiers, tensors.get("table"), config.seed)
+    model = assemble(config.model, graph, tiers, tensors.get("table"), config.seed, device)
     if model.readout.bias is not None:
         if "bias" not in tensors or tensors["bias"].shape != model.readout.bias.shape:
             raise InputError("the biases are missing or of another size", where=path)
@@ -198,7 +210,12 @@ def _furthest(folder: RunFolder, names: list[str]) -> str:
 
 
 def _summarise(
-    config: RunConfig, split: Split, folder: RunFolder, graph: dgl.DGLGraph, names: list[str]
+    config: RunConfig,
+    split: Split,
+    folder: RunFolder,
+    graph: dgl.DGLGraph,
+    names: list[str],
+    device: torch.device,
 ) -> dict[str, Any]:
     """Evaluate each stage's best checkpoint; choose between them on validation."""
     seconds: dict[str, float] = {}
@@ -207,7 +224,7 @@ def _summarise(
     stages = {}
     for stage in names:
         if folder.checkpoint(stage).is_file():
-            model, meta = _restore(folder.checkpoint(stage), config, split, graph)
+            model, meta = _restore(folder.checkpoint(stage), config, split, graph, device)
             stages[stage] = {
                 "valid": meta["record"]["valid"],
                 "test": evaluate(model.scorer(), split.train, split.test),

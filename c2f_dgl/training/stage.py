@@ -134,9 +134,7 @@ def train_stage(
             record["churn"] = update_assignment(model, tier)
         observer.start_epoch(stage, phase, progress.epoch + 1, n_steps)
         triplets = sampler.epoch(n_positives, stage_rng(seed, stage, progress.epoch))
-        rates = [
-            learning_rate(training, progress.epoch * n_steps + step, total_steps) for step in range(n_steps)
-        ]
+        rates = [learning_rate(training, progress.epoch * n_steps + step, total_steps) for step in range(n_steps)]
         record["loss"] = _train_epoch(model, optimizer, triplets, training, size, rates, observer)
         progress.epoch += 1
         progress.phase_epoch += 1
@@ -159,7 +157,7 @@ def _train_epoch(
     observer: StageObserver,
 ) -> float:
     """Take one step per batch; the mean loss."""
-    total = 0.0
+    losses = []
     for rate, batch in zip(rates, triplets.batches(size), strict=True):
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -168,9 +166,9 @@ def _train_epoch(
         loss.backward()
         torch.nn.utils.clip_grad_value_(model.parameters(), training.clip)
         optimizer.step()
-        total += loss.detach()
+        losses.append(loss.detach())
         observer.step()
-    mean = float(total) / len(rates)
+    mean = float(torch.stack(losses).mean())
     if not math.isfinite(mean):
         raise FloatingPointError(f"the loss is {mean}: lower the learning rate or raise l2")
     return mean
@@ -221,4 +219,5 @@ def progress_to_json(progress: StageProgress) -> dict[str, Any]:
 
 def progress_from_json(tree: dict[str, Any]) -> StageProgress:
     """The progress that `progress_to_json` wrote."""
-    return StageProgress(**{key: -math.inf if value is None else value for key, value in tree.items()})
+    known: dict[str, Any] = {key: -math.inf if value is None else value for key, value in tree.items()}
+    return StageProgress(**known)

@@ -1,0 +1,54 @@
+"""The command line: ``c2f-dgl train | evaluate | recommend | info | options | data``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+from c2f_dgl.cli import data, runs
+from c2f_dgl.errors import InputError
+
+app = typer.Typer(
+    help="Coarse-to-fine lightweight meta-embeddings for recommendation, on DGL heterographs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(data.app, name="data")
+app.command("train", epilog=runs.options_help())(runs.train)
+app.command("evaluate")(runs.evaluate)
+app.command("recommend")(runs.recommend)
+app.command("info")(runs.info)
+app.command("options")(runs.options)
+
+
+@app.callback()
+def _configure(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on standard error.")] = False,
+) -> None:
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(message)s",
+        handlers=[RichHandler(console=Console(stderr=True), show_time=False, show_path=False)],
+    )
+
+
+def main() -> None:
+    """Run the command line; input that cannot be used ends it with one line and exit code 2."""
+    try:
+        app()
+    except InputError as error:
+        print(f"c2f-dgl: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("c2f-dgl: stopped; a training run goes on with --resume", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""Commands that make a run and look at it."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from c2f_dgl.config import load as config_files
+from c2f_dgl.config.schema import DataConfig, RunConfig
+from c2f_dgl.data.catalogue import CARDS, load_dataset
+from c2f_dgl.data.splits import Split
+from c2f_dgl.errors import InputError
+from c2f_dgl.evaluation import ranking
+from c2f_dgl.progress import Reporter
+from c2f_dgl.training.build import stage_names
+from c2f_dgl.training.folder import RunFolder
+from c2f_dgl.training.run import load_model, train_run
+
+RunArgument = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+StageOption = Annotated[
+    str | None, typer.Option(help="The best model of this stage; by default of the one chosen on validation.")
+]
+
+
+def train(
+    dataset: Annotated[str, typer.Argument(help="A name from `c2f-dgl data list`, or a path.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder of the run.", show_default=False)],
+    preset: Annotated[str, typer.Option(help="fast, paper, published, or a YAML file.")] = "fast",
+    stage: Annotated[str, typer.Option(help="coarse, fine (goes on from a run that has coarse) or both.")] = "both",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override an option; may be repeated.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the split, the start and the training.")] = None,
+    device: DeviceOption = "auto",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in the folder.")
+    ] = False,
+) -> None:
+    """Train on DATASET, stage after stage, and evaluate the best model of each."""
+    overrides = [*(set_ or []), *([] if seed is None else [f"seed={seed}"])]
+    config = config_files.load_config(preset, overrides)
+    config = config.model_copy(update={"data": config.data.model_copy(update={"source": _source(dataset)})})
+    folder, where = RunFolder(out), choose_device(device)
+    if folder.started:
+        if not (resume or stage not in ("both", stage_names(config)[0])):
+            raise InputError("holds a run already", where=out, expected="a new folder, or --resume")
+        if folder.config() != config:
+            raise InputError(
+                "holds a run with other options", where=out, expected="the same preset, --set and seed as before"
+            )
+    stages = stage_names(config)
+    if stage != "both":
+        if stage not in stages:
+            raise InputError(f"no stage {stage!r}", where="--stage", expected=f"both or one of {', '.join(stages)}")
+        stages = [stage]
+    reporter = Reporter()
+    with reporter.busy("reading the data"):
+        split = load_split(config)
+    reporter.console.print(split.summary(), soft_wrap=True, highlight=False)
+    if not folder.started:
+        folder.begin(config)
+    summary = train_run(config, split, folder, reporter, stages, where)
+    _print_stages(summary)
+    Console().print(f"run: {out}   chosen on validation: {summary['chosen']}", soft_wrap=True, highlight=False)
+
+
+def evaluate(
+    run: RunArgument,
+    split: Annotated[str, typer.Option(help="valid or test.")] = "test",
+    stage: StageOption = None,
+    device: DeviceOption = "auto",
+    json_: JsonOption = False,
+) -> None:
+    """Rank all items for all users with a run's model: NDCG and recall at 5, 10, 20, 50."""
+    if split not in ("valid", "test"):
+        raise InputError(f"no split {split!r}", where="--split", expected="valid or test")
+    folder = RunFolder(run)
+    reporter = Reporter(quiet=json_)
+    with reporter.busy("reading the data"):
+        data = load_split(folder.config())
+    with reporter.busy("ranking"):
+        model = load_model(folder, data, stage, choose_device(device))
+        metrics = ranking.evaluate(model.scorer(), data.train, data.valid if split == "valid" else data.test)
+    counts = model.count_values()
+    if json_:
+        print(json.dumps({**metrics, "parameters": {"total": counts.pop("total"), **counts}}))
+        return
+    table = Table(title=f"{data.name}, {split}", title_justify="left")
+    for name in ("", *(f"@{k}" for k in ranking.CUTOFFS)):
+        table.add_column(name, justify="right" if name else "left")
+    for metric in ("ndcg", "recall"):
+        table.add_row(metric, *(f"{metrics[f'{metric}@{k}']:.4f}" for k in ranking.CUTOFFS))
+    Console().print(table)
+    Console().print(f"learned values: {counts.pop('total'):,} ({_parts(counts)})", highlight=False, soft_wrap=True)
+
+
+def recommend(
+    run: RunArgument,
+    user: Annotated[list[str], typer.Option(help="A user's id, as in the data; may be repeated.", show_default=False)],
+    k: Annotated[int, typer.Option("-k", min=1, help="Items for each user.")] = 10,
+    include_seen: Annotated[bool, typer.Option("--include-seen", help="Also items the user has had.")] = False,
+    stage: StageOption = None,
+    device: DeviceOption = "auto",
+    json_: JsonOption = False,
+) -> None:
+    """Recommend items to users."""
+    folder = RunFolder(run)
+    reporter = Reporter(quiet=json_)
+    with reporter.busy("loading the run"):
+        data = load_split(folder.config())
+        rows = _find_users(user, data)
+        model = load_model(folder, data, stage, choose_device(device))
+        items, scores = ranking.top_items(model.scorer(), rows, k, None if include_seen else data.train)
+    found = {
+        name: [
+            {"item": _plain(data.item_ids[item]), "score": round(float(score), 6)}
+            for item, score in zip(items[i], scores[i], strict=True)
+            if np.isfinite(score)
+        ]
+        for i, name in enumerate(user)
+    }
+    if json_:
+        print(json.dumps(found))
+        return
+    for name, ranked in found.items():
+        table = Table("rank", "item", "score", title=f"user {name}", title_justify="left")
+        for rank, entry in enumerate(ranked, 1):
+            table.add_row(str(rank), str(entry["item"]), f"{entry['score']:.4f}")
+        Console().print(table)
+
+
+def info(run: RunArgument, json_: JsonOption = False) -> None:
+    """Show what a run is and where it stands."""
+    folder = RunFolder(run)
+    config, records, summary = folder.config(), folder.records(), folder.summary()
+    if json_:
+        print(
+            json.dumps({"config": config.model_dump(mode="json"), "epochs": len(records), "summary": summary}, indent=2)
+        )
+        return
+    console = Console()
+    console.print(f"{run}: {config.data.source}, seed {config.seed}, {len(records)} epochs", soft_wrap=True)
+    if summary is None:
+        console.print("not finished: go on with --resume")
+        for record in records[-1:]:
+            console.print(f"last: {json.dumps(record)}", soft_wrap=True)
+        return
+    _print_stages(summary)
+    for name, stage in summary["stages"].items():
+        counts = dict(stage["parameters"])
+        console.print(f"{name}: {counts.pop('total'):,} learned values ({_parts(counts)})", soft_wrap=True)
+    console.print(f"chosen on validation: {summary['chosen']}")
+
+
+def options() -> None:
+    """List every option of a preset, for --set: its default, and the paper's symbol."""
+    table = Table("option", "default", "meaning", show_lines=False)
+    for key, default, description in config_files.options():
+        table.add_row(key, "null" if default is None else str(default), description)
+    Console().print(table)
+
+
+def options_help() -> str:
+    """The options as the epilogue of ``train --help``: one paragraph each."""
+    lines = [f"{key}: {description} ({default})" for key, default, description in config_files.options()]
+    return "\n\n".join(["Options for --set (defaults of the schema; presets set their own):", *lines])
+
+
+def load_split(config: RunConfig) -> Split:
+    """The data of a run, read and split as its configuration says."""
+    data: DataConfig = config.data
+    if data.source is None:
+        raise InputError("the configuration names no data set", expected="data.source")
+    columns = data.model_dump(exclude={"source", "split", "seed"}, exclude_none=True)
+    return load_dataset(data.source, split=data.split, seed=config.seed if data.seed is None else data.seed, **columns)
+
+
+def choose_device(name: str) -> torch.device:
+    """The torch device for ``auto``, ``cpu`` or ``cuda``."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise InputError(f"no device {name!r}", where="--device", expected="auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("torch sees no GPU", where="--device cuda", expected="a CUDA build of torch and a GPU")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _source(dataset: str) -> str:
+    """A catalogue name as it is; a path made absolute, so that the run can be evaluated from anywhere."""
+    if dataset not in CARDS and Path(dataset).exists():
+        return str(Path(dataset).resolve())
+    return dataset
+
+
+def _find_users(names: list[str], data: Split) -> np.ndarray:
+    known = {str(external): row for row, external in enumerate(data.user_ids.tolist())}
+    missing = [name for name in names if name not in known]
+    if missing:
+        near = difflib.get_close_matches(missing[0], list(known)[:100_000], n=1)
+        raise InputError(
+            f"no user {missing[0]!r} in {data.name}", where="--user", expected=f"e.g. {(near or list(known)[:1])[0]}"
+        )
+    return np.array([known[name] for name in names], dtype=np.int64)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _parts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
+
+
+def _print_stages(summary: dict[str, Any]) -> None:
+    table = Table("stage", title=f"{summary['data']}, best of each stage", title_justify="left")
+    for name in ("valid N@20", "valid R@20", "test N@20", "test R@20", "learned values", "epoch", "seconds"):
+        table.add_column(name, justify="right")
+    for name, stage in summary["stages"].items():
+        table.add_row(
+            name,
+            *(f"{stage[split][metric]:.4f}" for split in ("valid", "test") for metric in ("ndcg@20", "recall@20")),
+            f"{stage['parameters']['total']:,}",
+            str(stage["epoch"]),
+            f"{stage['seconds']:.0f}",
+        )
+    Console().print(table)
