@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Optional
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -17,10 +17,9 @@ from c2f_dgl.data.writers import write_split
 
 app = typer.Typer(no_args_is_help=True, help="List, describe, fetch, split and generate data sets.")
 
-# typer reads annotations at run time, and Python 3.10 typers only know Optional.
 DataDir = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--data-dir", help="Where fetched data sets are. [default: $C2F_DGL_DATA or the user's data folder]"),
+    Path | None,
+    typer.Option("--data-dir", help="Where fetched data sets are. (default: $C2F_DGL_DATA or the user's data folder)"),
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write; must be new or empty.")]
 
@@ -32,7 +31,7 @@ def list_cards(data_dir: DataDir = None) -> None:
     for card in CARDS.values():
         sizes = (f"{size:,}" for size in (card.n_users, card.n_items, card.n_interactions))
         table.add_row(card.name, *sizes, "yes" if is_here(card, data_dir) else "no", card.title)
-    Console(soft_wrap=True).print(table)
+    Console().print(table)
 
 
 @app.command()
@@ -69,17 +68,17 @@ def split(
         Literal["random", "leave-last", "temporal"], typer.Option(help="leave-last and temporal need --timestamp.")
     ] = "random",
     seed: Annotated[int, typer.Option(help="Seed of the random split.")] = 2024,
-    valid: Annotated[Optional[float], typer.Option(help="Fraction that validates. [default: 0.1]")] = None,  # noqa: UP045
+    valid: Annotated[float | None, typer.Option(help="Fraction that validates. (default: 0.1)")] = None,
     test: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(help="Fraction that tests. [default: 0.2 random, 0.1 temporal]"),
+        float | None,
+        typer.Option(help="Fraction that tests. (default: 0.2 random, 0.1 temporal)"),
     ] = None,
-    user: Annotated[Optional[str], typer.Option(help="User column. [default: user]")] = None,  # noqa: UP045
-    item: Annotated[Optional[str], typer.Option(help="Item column. [default: item]")] = None,  # noqa: UP045
-    rating: Annotated[Optional[str], typer.Option(help="Rating column.")] = None,  # noqa: UP045
-    min_rating: Annotated[Optional[float], typer.Option(help="Keep rows rated at least this.")] = None,  # noqa: UP045
-    timestamp: Annotated[Optional[str], typer.Option(help="Time column.")] = None,  # noqa: UP045
-    sep: Annotated[Optional[str], typer.Option(help="Separator of the log. [default: found out]")] = None,  # noqa: UP045
+    user: Annotated[str | None, typer.Option(help="User column. (default: user)")] = None,
+    item: Annotated[str | None, typer.Option(help="Item column. (default: item)")] = None,
+    rating: Annotated[str | None, typer.Option(help="Rating column.")] = None,
+    min_rating: Annotated[float | None, typer.Option(help="Keep rows rated at least this.")] = None,
+    timestamp: Annotated[str | None, typer.Option(help="Time column.")] = None,
+    sep: Annotated[str | None, typer.Option(help="Separator of the log. (default: found out)")] = None,
 ) -> None:
     """Split a file into train.tsv, valid.tsv and test.tsv, which `c2f-dgl train` takes as a folder."""
     options = {

@@ -1,0 +1,193 @@
+"""Splits are partitions, drawn by rule and by seed."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
+
+from c2f_dgl.data.interactions import Interactions
+from c2f_dgl.data.splits import Split, given_split, leave_last_out, random_split, temporal_split
+from c2f_dgl.errors import InputError
+
+MATRICES = st.builds(
+    lambda shape, seed, density: np.random.default_rng(seed).random(shape) < density,
+    st.tuples(st.integers(1, 12), st.integers(1, 25)),
+    st.integers(0, 10_000),
+    st.floats(0.05, 1.0),
+).filter(np.any)
+FRACTIONS = st.tuples(st.floats(0, 0.5), st.floats(0, 0.49))
+
+
+def timed(dense: np.ndarray, times: np.ndarray) -> Interactions:
+    inter = Interactions.from_csr(csr_matrix(dense))
+    return Interactions(inter.users, inter.items, inter.user_ids, inter.item_ids, times[: len(inter)])
+
+
+def assert_partition(split: Split, dense: np.ndarray) -> None:
+    parts = [split.train, split.valid, split.test]
+    for part in parts:
+        assert part.dtype == np.float32 and part.shape == dense.shape and part.has_sorted_indices
+        assert (part.data == 1).all()
+    assert np.array_equal(sum(part.toarray() for part in parts), dense.astype(np.float32))
+
+
+def from_pairs(pairs: list[tuple]) -> Interactions:
+    return Interactions.from_frame(pd.DataFrame(pairs, columns=["user", "item"]))
+
+
+@settings(max_examples=200)
+@given(dense=MATRICES, seed=st.integers(0, 99), fractions=FRACTIONS)
+def test_random_split_is_a_partition_with_exact_counts(dense, seed, fractions):
+    valid, test = fractions
+    split = random_split(Interactions.from_csr(csr_matrix(dense)), seed=seed, valid=valid, test=test)
+    assert_partition(split, dense)
+    for user, n in enumerate(dense.sum(axis=1)):
+        n_test = min(int(n * test + 0.5), max(n - 1, 0))
+        n_valid = min(int(n * valid + 0.5), max(n - 1, 0) - n_test)
+        assert split.test[user].nnz == n_test
+        assert split.valid[user].nnz == n_valid
+
+
+@settings(max_examples=200)
+@given(dense=MATRICES, overlap=MATRICES, seed=st.integers(0, 99))
+def test_given_split_follows_the_validation_rule(dense, overlap, seed):
+    # `overlap` is cut or padded to the shape of `dense`: test pairs, some of which are training pairs too.
+    test = np.zeros_like(dense)
+    rows, columns = min(len(test), len(overlap)), min(test.shape[1], overlap.shape[1])
+    test[:rows, :columns] = overlap[:rows, :columns]
+    fresh = test & ~dense
+    if not fresh.any():
+        return
+    train_part, test_part = (Interactions.from_csr(csr_matrix(part)) for part in (dense, test))
+    split = given_split(train_part, test_part, seed=seed, name="drawn")
+    assert_partition(split, dense | test)
+    assert np.array_equal(split.train.toarray() > 0, dense)
+    n = fresh.sum(axis=1)
+    assert np.array_equal(split.valid.getnnz(axis=1), np.where(n, np.maximum(1, np.ceil(n / 3)), 0))
+    dropped = int((test & dense).sum())
+    assert ("of test already in an earlier set" in split.summary()) == (dropped > 0)
+
+
+def test_draws_depend_on_the_seed_alone():
+    inter = Interactions.from_csr(csr_matrix(np.ones((20, 30))))
+    assert random_split(inter, seed=1).fingerprint == random_split(inter, seed=1).fingerprint
+    assert random_split(inter, seed=1).fingerprint != random_split(inter, seed=2).fingerprint
+    given = [given_split(from_pairs([(0, 0)]), inter, seed=seed, name="x").fingerprint for seed in (1, 1, 2)]
+    assert given[0] == given[1] != given[2]
+
+
+def test_draws_are_uniform():
+    # Each of 3 items is the one that validates in a third of 9,000 users: 5 sigma is about 225.
+    test = Interactions.from_csr(csr_matrix(np.ones((9000, 3))))
+    split = given_split(from_pairs([(0, 3)]), test, seed=0, name="uniform")
+    assert (np.abs(split.valid.getnnz(axis=0)[:3] - 3000) < 225).all()
+
+
+def test_fingerprint_knows_which_matrix_a_pair_is_in():
+    def split(train, valid, test):
+        parts = [csr_matrix(np.array([row], dtype=np.float32)) for row in (train, valid, test)]
+        return Split("x", *parts, np.arange(1), np.arange(3))
+
+    prints = [split([1, 0, 0], [0, 1, 0], [0, 0, 1]), split([1, 0, 0], [0, 0, 1], [0, 1, 0])]
+    prints.append(split([1, 0, 0], [0, 1, 0], [0, 0, 0]))
+    assert len({part.fingerprint for part in prints}) == 3
+    assert all(len(part.fingerprint) == 64 for part in prints)
+
+
+def test_external_ids_are_aligned():
+    split = given_split(
+        from_pairs([("7", "x"), ("b", "y")]),
+        from_pairs([(7, "z"), (30, "x")]),
+        from_pairs([("b", "x")]),
+        seed=0,
+        name="aligned",
+    )
+    assert split.user_ids.tolist() == ["30", "7", "b"]
+    assert split.item_ids.tolist() == ["x", "y", "z"]
+    assert split.train.toarray().tolist() == [[0, 0, 0], [1, 0, 0], [0, 1, 0]]
+    assert split.valid.toarray().tolist() == [[0, 0, 0], [0, 0, 0], [1, 0, 0]]
+    assert split.test.toarray().tolist() == [[1, 0, 0], [0, 0, 1], [0, 0, 0]]
+
+
+def test_summary_says_everything_odd_in_one_line():
+    train = from_pairs([(1, 10), (1, 10), (1, 12), (2, 10), (5, 12)])
+    test = from_pairs([(1, 10), (1, 15), (1, 16), (9, 10), (9, 12)])
+    summary = given_split(train, test, seed=0, name="odd").summary()
+    assert "\n" not in summary
+    for said in (
+        "odd: 4 users, 4 items, 8 interactions (4 train, 2 valid, 2 test; 50% dense)",
+        "1 user without training items",
+        "2 users without test items",
+        "2 items seen only in the test set",
+        "user ids have gaps (4 ids from 1 to 9)",
+        "item ids have gaps (4 ids from 10 to 16)",
+        "train: 1 duplicate pair merged",
+        "1 pair of test already in an earlier set, dropped from test",
+    ):
+        assert said in summary
+    isolated = random_split(Interactions.from_csr(csr_matrix([[1, 1, 0], [0, 0, 0]])), seed=0, valid=0, test=0.5)
+    assert "2 isolated nodes" in isolated.summary()
+    clean = random_split(Interactions.from_csr(csr_matrix(np.ones((30, 30)))), seed=0)
+    assert clean.summary().endswith("dense)")
+
+
+def test_a_test_set_of_training_pairs_is_refused():
+    with pytest.raises(InputError, match="same: no test interactions"):
+        given_split(from_pairs([(0, 0)]), from_pairs([(0, 0)]), seed=0, name="same")
+
+
+@settings(max_examples=200)
+@given(dense=MATRICES, seed=st.integers(0, 99))
+def test_leave_last_out_agrees_with_sorting_each_user(dense, seed):
+    inter = timed(dense, np.random.default_rng(seed).integers(0, 4, dense.size))
+    split = leave_last_out(inter)
+    assert_partition(split, dense)
+    for user in range(inter.n_users):
+        mine = inter.users == user
+        order = [item for _, item in sorted(zip(inter.timestamps[mine], inter.items[mine], strict=True))]
+        assert split.test[user].indices.tolist() == (order[-1:] if len(order) >= 2 else [])
+        assert split.valid[user].indices.tolist() == (order[-2:-1] if len(order) >= 3 else [])
+
+
+@settings(max_examples=200)
+@given(dense=MATRICES, seed=st.integers(0, 99), fractions=FRACTIONS)
+def test_temporal_split_cuts_at_moments(dense, seed, fractions):
+    valid, test = fractions
+    inter = timed(dense, np.random.default_rng(seed).integers(0, 6, dense.size))
+    n_held_out = int(len(inter) * (valid + test) + 0.5)
+    if n_held_out and np.sort(inter.timestamps)[-n_held_out] == inter.timestamps.min():
+        with pytest.raises(InputError, match="no interaction is left for training"):
+            temporal_split(inter, valid, test)
+        return
+    split = temporal_split(inter, valid, test)
+    assert_partition(split, dense)
+    times = [inter.timestamps[part.toarray()[inter.users, inter.items] > 0] for part in (split.train, split.valid)]
+    times.append(inter.timestamps[split.test.toarray()[inter.users, inter.items] > 0])
+    filled = [part for part in times if len(part)]
+    assert all(early.max() < late.min() for early, late in itertools.pairwise(filled))
+    # Ties may only enlarge what is held out.
+    assert split.test.nnz >= int(len(inter) * test + 0.5)
+    assert split.test.nnz + split.valid.nnz >= n_held_out
+
+
+def test_temporal_split_without_ties_meets_its_fractions():
+    split = temporal_split(timed(np.ones((10, 10)), np.random.default_rng(0).permutation(100)), valid=0.15, test=0.25)
+    assert (split.train.nnz, split.valid.nnz, split.test.nnz) == (60, 15, 25)
+
+
+@pytest.mark.parametrize("way", [leave_last_out, temporal_split])
+def test_splits_by_time_need_times(way):
+    with pytest.raises(InputError, match="needs timestamps"):
+        way(from_pairs([(0, 0), (0, 1)]))
+
+
+@pytest.mark.parametrize(("valid", "test"), [(-0.1, 0.2), (0.5, 0.5), (0.1, float("nan"))])
+def test_impossible_fractions_are_refused(valid, test):
+    with pytest.raises(InputError, match="fractions"):
+        random_split(from_pairs([(0, 0)]), seed=0, valid=valid, test=test)
