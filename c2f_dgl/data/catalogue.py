@@ -180,7 +180,7 @@ def dataset_folder(card: Card, data_dir: str | Path | None = None) -> Path:
 def is_here(card: Card, data_dir: str | Path | None = None) -> bool:
     """Say whether every file of `card` is there; the built-in sample always counts as there."""
     folder = dataset_folder(card, data_dir)
-    return all((folder / file.filename).is_file() for file in card.files)
+    return all(os.path.isfile(folder / file.filename) for file in card.files)
 
 
 def planted_folder(data_dir: str | Path | None = None) -> Path:
@@ -243,14 +243,15 @@ def load_dataset(
     """
     path = Path(name_or_path)
     card = None
+    # os.path throughout: where a folder may not be entered it answers no, and pathlib raises.
     if isinstance(name_or_path, str) and name_or_path in CARDS:
         card = CARDS[name_or_path]
         path = _here(card, data_dir)
-    elif not path.exists():
+    elif not os.path.exists(path):
         if os.sep in str(name_or_path) or path.suffix:
             raise InputError("no such file or folder", where=path, expected="interactions, or a dataset's name")
         find_card(str(name_or_path))
-    if not path.is_dir():
+    if not os.path.isdir(path):
         if split == "given":
             raise InputError("a single file is no given split", where=path, expected="a folder with train and test")
         inter = read_interactions(path, **read_options)
@@ -307,7 +308,11 @@ def _here(card: Card, data_dir: str | Path | None) -> Path:
 
 
 def _find_part(folder: Path, part: str) -> Path | None:
-    return next((file for suffix in SUFFIXES if (file := folder / f"{part}{suffix}").is_file()), None)
+    try:
+        there = {file.name for file in folder.iterdir()}
+    except OSError as error:
+        raise InputError(f"cannot read: {error.strerror}", where=folder, expected="a readable folder") from error
+    return next((folder / f"{part}{suffix}" for suffix in SUFFIXES if f"{part}{suffix}" in there), None)
 
 
 def _part(folder: Path, part: str) -> Path:

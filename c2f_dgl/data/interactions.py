@@ -14,7 +14,7 @@ from c2f_dgl.data.columns import Place, index_ids, numbers, require, times
 from c2f_dgl.errors import InputError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Interactions:
     """Distinct (user, item) pairs, sorted by user and then by item.
 

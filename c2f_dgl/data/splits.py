@@ -14,7 +14,7 @@ from c2f_dgl.data.interactions import Interactions, binary_csr
 from c2f_dgl.errors import InputError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Split:
     """Three binary matrices over the same users and items, no pair in two of them.
 

@@ -124,6 +124,16 @@ def test_what_does_not_exist_or_fit_is_refused(folder, tmp_path):
         load_dataset(folder)
 
 
+def test_a_folder_that_may_not_be_listed_is_refused(folder, monkeypatch):
+    def refuse(_self):
+        raise PermissionError(13, "Permission denied")
+
+    # A folder's mode would not stop root, whom tests may run as.
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(InputError, match="tiny: cannot read: Permission denied"):
+        load_dataset(folder)
+
+
 def test_a_single_log_is_split_as_asked(tmp_path):
     log = tmp_path / "log.csv"
     log.write_text("user,item,t\n" + "".join(f"{user},{item},{item}\n" for user in "ab" for item in range(10)))
