@@ -75,6 +75,14 @@ def test_a_named_data_set_is_checked_against_its_card(folder, tiny_card, monkeyp
         load()
 
 
+def test_a_path_object_is_never_a_name(tiny_card, folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    (folder / "train.txt").write_text("0 0 1\n")
+    assert load_dataset(Path("tiny")).train.nnz == load_dataset("./tiny").train.nnz == 2
+    with pytest.raises(InputError, match="where tiny has"):
+        load_dataset("tiny", data_dir=folder.parent)
+
+
 def test_duplicates_in_the_files_count_for_the_card(folder, tiny_card, monkeypatch):
     (folder / "train.txt").write_text(TRAIN + "2 0\n")
     monkeypatch.setitem(CARDS, "tiny", replace(tiny_card, n_interactions=13))

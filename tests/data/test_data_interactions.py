@@ -62,8 +62,9 @@ def test_csr_is_binary_float32_with_sorted_indices():
     ("users", "message"),
     [
         ([1.0, np.nan], "row 1: the user is missing"),
-        ([1.0, 2.5], r"row 1: user id 2\.5 is not a whole number"),
-        ([1.0, np.inf], "row 1: user id inf is not a whole number"),
+        ([1.0, 2.5], r"row 1: user id 2\.5 is not an exact whole number"),
+        ([1.0, np.inf], "row 1: user id inf is not an exact whole number"),
+        ([1.0, 2.0**53 + 2], "row 1: user id 9007199254740994.0 is not an exact whole number"),
         ([3, -1], "row 1: user id -1 is negative"),
         (["a", None], "row 1: the user is missing"),
         (np.array([1, 2**63], dtype=np.uint64), "row 1: user id 9223372036854775808 is too large"),

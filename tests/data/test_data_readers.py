@@ -118,6 +118,8 @@ def test_a_log_without_header(tmp_path):
     assert inter.user_ids.dtype == np.int64
     named = read_log(written(tmp_path, "a.csv", "ann,x,1\nbob,y,2\n"), user="u", item="i", names=["u", "i", "r"])
     assert external_pairs(named) == {("ann", "x"), ("bob", "y")}
+    blanks = read_log(written(tmp_path, "c.csv", "user, item\nann, x\n"))
+    assert external_pairs(blanks) == {("ann", "x")}
     spaced = read_interactions(written(tmp_path, "b.txt", "1 2 5\n1 3 4\n"), sep=" ")
     assert external_pairs(spaced) == {(1, 2), (1, 3)}
 
@@ -153,6 +155,7 @@ def test_duplicates_keep_the_latest_time(tmp_path, stamps, latest):
         ("user,item,t\na,b,4\na,c,May\n", {"timestamp": "t"}, r"line 3: timestamp 'May' is not a number"),
         ("user,item,t\na,b,2024-01-01\na,c,May\n", {"timestamp": "t"}, r"line 3: timestamp 'May' is not a time"),
         ("user,item\na,b\nä,c\n".encode("latin-1"), {}, r"line 3: this is not UTF-8 text"),
+        (b"user,item\n" + b"a,b\n" * 300_000 + b"\xe4,c\n", {}, r"line 300002: this is not UTF-8 text"),
     ],
 )
 def test_log_refuses(tmp_path, content, options, message):

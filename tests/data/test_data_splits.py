@@ -89,15 +89,22 @@ def test_draws_are_uniform():
     assert (np.abs(split.valid.getnnz(axis=0)[:3] - 3000) < 225).all()
 
 
-def test_fingerprint_knows_which_matrix_a_pair_is_in():
-    def split(train, valid, test):
-        parts = [csr_matrix(np.array([row], dtype=np.float32)) for row in (train, valid, test)]
-        return Split("x", *parts, np.arange(1), np.arange(3))
+def test_fingerprint_knows_user_item_and_matrix_of_a_pair():
+    def fingerprint(*parts):
+        matrices = [csr_matrix(np.array(part, dtype=np.float32)) for part in parts]
+        return Split("x", *matrices, np.arange(2), np.arange(2)).fingerprint
 
-    prints = [split([1, 0, 0], [0, 1, 0], [0, 0, 1]), split([1, 0, 0], [0, 0, 1], [0, 1, 0])]
-    prints.append(split([1, 0, 0], [0, 1, 0], [0, 0, 0]))
-    assert len({part.fingerprint for part in prints}) == 3
-    assert all(len(part.fingerprint) == 64 for part in prints)
+    none, first, second, other = [[0, 0], [0, 0]], [[1, 0], [0, 0]], [[0, 0], [1, 0]], [[0, 1], [0, 0]]
+    prints = {
+        fingerprint(first, none, none),
+        fingerprint(second, none, none),
+        fingerprint(other, none, none),
+        fingerprint(none, first, none),
+        fingerprint(none, none, first),
+        fingerprint(*[[[1, 0, 0], [0, 0, 0]], [[0, 0, 0], [0, 0, 0]], [[0, 0, 0], [0, 0, 0]]]),
+    }
+    assert len(prints) == 6
+    assert all(len(digest) == 64 for digest in prints)
 
 
 def test_external_ids_are_aligned():
