@@ -102,7 +102,9 @@ def _sortable(distinct: pd.Series, role: str, row_of: Callable[[int], int], plac
         odd = (numbers != np.floor(numbers)) | (np.abs(numbers) > 2**53)
         if odd.any():
             code = int(np.argmax(odd))
-            raise place.error(row_of(code), f"{role} id {numbers[code]} is not an exact whole number", "whole numbers or text")
+            raise place.error(
+                row_of(code), f"{role} id {numbers[code]} is not an exact whole number", "whole numbers or text"
+            )
     elif pd.api.types.is_integer_dtype(distinct.dtype):
         if len(distinct) and distinct.max() > np.iinfo(np.int64).max:
             raise place.error(row_of(int(distinct.argmax())), f"{role} id {distinct.max()} is too large", "below 2**63")
