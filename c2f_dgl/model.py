@@ -9,6 +9,7 @@ from c2f_dgl.dgl_import import dgl
 from c2f_dgl.engines import Engine, EngineName, Propagation, make_engine
 from c2f_dgl.evaluation.ranking import Scorer
 from c2f_dgl.graph.hetero import INTERACTS
+from c2f_dgl.graph.layout import take_rows
 from c2f_dgl.tiers.tiered import TieredEmbedding
 
 
@@ -48,7 +49,10 @@ class Readout(nn.Module):
     def scores(self, h_users: Tensor, h_items: Tensor, users: Tensor, items: Tensor) -> Tensor:
         """Scores of pairs; `h_items` already scaled; shapes (..., d) and (...,) that broadcast."""
         scores = (h_users * h_items).sum(-1)
-        return scores if self.bias is None else scores + self.bias[users] + self.bias[self.n_users + items]
+        if self.bias is None:
+            return scores
+        bias = self.bias[:, None]
+        return scores + take_rows(bias, users)[..., 0] + take_rows(bias, self.n_users + items)[..., 0]
 
     def scorer(self, h_users: Tensor, h_items: Tensor) -> Scorer:
         """What serves: all users' and all items' embeddings, scaled, with the items' biases."""

@@ -45,9 +45,6 @@ def main() -> None:
     except InputError as error:
         print(f"c2f-dgl: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("c2f-dgl: stopped; a training run goes on with --resume", file=sys.stderr)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -42,9 +42,7 @@ def train(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the split, the start and the training.")] = None,
     device: DeviceOption = "auto",
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in the folder.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
 ) -> None:
     """Train on DATASET, stage after stage, and evaluate the best model of each."""
     overrides = [*(set_ or []), *([] if seed is None else [f"seed={seed}"])]
@@ -69,7 +67,11 @@ def train(
     reporter.console.print(split.summary(), soft_wrap=True, highlight=False)
     if not folder.started:
         folder.begin(config)
-    summary = train_run(config, split, folder, reporter, stages, where)
+    try:
+        summary = train_run(config, split, folder, reporter, stages, where)
+    except KeyboardInterrupt:
+        reporter.console.print(f"stopped: the same command with --resume goes on from the last epoch in {out}")
+        raise typer.Exit(130) from None
     _print_stages(summary)
     Console().print(f"run: {out}   chosen on validation: {summary['chosen']}", soft_wrap=True, highlight=False)
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.engines.propagation import Propagation
-from c2f_dgl.graph.layout import NodeLayout
+from c2f_dgl.graph.layout import NodeLayout, take_rows
 from c2f_dgl.tiers.tiered import TieredEmbedding
 
 # Columns propagated at once: bounds the memory of a rebuild to a few (nodes x block) matrices beside M itself.
@@ -84,7 +84,7 @@ class Collapsed:
         n = self.embedding.layout.total
         if len(rows) < _GATHER_SHARE * n:
             return self._combine(rows)
-        return self._combine(slice(n))[rows]
+        return take_rows(self._combine(slice(n)), rows)
 
     def _combine(self, rows: Tensor | slice) -> Tensor:
         codebooks = self.embedding.codebooks()

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.engines.propagation import Propagation
+from c2f_dgl.graph.layout import take_rows
 from c2f_dgl.tiers.tiered import TieredEmbedding
 
 
@@ -29,7 +30,7 @@ class MessagePassing:
     def entities(self, rows: Tensor) -> Tensor:
         """H_full of some entities (rows: int64, stacked numbering), differentiable in the codebooks."""
         features = self.propagation(self.graph, self.embedding, self.embedding.codebooks())
-        return self.embedding.layout.stack(features)[rows]
+        return take_rows(self.embedding.layout.stack(features), rows)
 
     @torch.no_grad()
     def all_nodes(self) -> dict[str, Tensor]:

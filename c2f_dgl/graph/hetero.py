@@ -84,17 +84,16 @@ def with_relations(
     graph : DGLGraph
         Left as it is.
     relations : mapping of (source, name, destination) to (src, dst, weight)
-        int64 end points (n_edges,) and float weights (n_edges,). Edges of weight zero are left out.
+        int64 end points (n_edges,) and float weights (n_edges,).
     num_nodes : mapping of str to int
         Number of nodes of node types that `graph` lacks.
     """
     sizes = {node_type: graph.num_nodes(node_type) for node_type in graph.ntypes} | dict(num_nodes)
-    kept = {etype: (src[w != 0], dst[w != 0], w[w != 0]) for etype, (src, dst, w) in relations.items()}
-    fresh = dgl.heterograph({etype: (src, dst) for etype, (src, dst, _) in kept.items()}, num_nodes_dict=sizes)
-    for etype, (_, _, weight) in kept.items():
+    fresh = dgl.heterograph({etype: (src, dst) for etype, (src, dst, _) in relations.items()}, num_nodes_dict=sizes)
+    for etype, (_, _, weight) in relations.items():
         fresh.edges[etype].data["weight"] = weight
 
-    owner = {etype: graph for etype in graph.canonical_etypes} | {etype: fresh for etype in kept}
+    owner = {etype: graph for etype in graph.canonical_etypes} | {etype: fresh for etype in relations}
     index = dgl.heterograph_index
     metagraph, node_types, names, etypes = index.create_metagraph_index(sizes.keys(), owner.keys())
     parts = [owner[etype]._graph.get_relation_graph(owner[etype].get_etype_id(etype)) for etype in etypes]
@@ -139,11 +138,11 @@ def link_tier(
     relations: dict[EdgeType, tuple[Tensor, Tensor, Tensor]] = {}
     for node_type in parents.types:
         rows = parents.rows(node_type)
-        columns, values = indices[rows], weights[rows] * scale
-        source = torch.arange(len(columns)).repeat_interleave(columns.shape[1])
+        source, slot = weights[rows].nonzero(as_tuple=True)
+        target, values = indices[rows][source, slot], weights[rows][source, slot] * scale
         down, up = relation_names(node_type, parents)
-        relations[(node_type, down, tier)] = (source, columns.flatten(), values.flatten())
-        relations[(tier, up, node_type)] = (columns.flatten(), source, values.flatten())
+        relations[(node_type, down, tier)] = (source, target, values)
+        relations[(tier, up, node_type)] = (target, source, values)
     return with_relations(graph, relations, {tier: n_nodes})
 
 

@@ -45,3 +45,12 @@ class NodeLayout:
     def stack(self, features: Mapping[str, Tensor]) -> Tensor:
         """Stack the features of this layout's node types (n_type x ...) into one tensor (total x ...)."""
         return torch.cat([features[node_type] for node_type in self.types])
+
+
+def take_rows(matrix: Tensor, rows: Tensor) -> Tensor:
+    """``matrix[rows]`` whose gradient is summed in a fixed order.
+
+    The backward pass of plain indexing adds from several threads at once, so that two runs with the same seed drift
+    apart in the last digits.
+    """
+    return torch.nn.functional.embedding(rows, matrix)

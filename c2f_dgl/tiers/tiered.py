@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.graph.hetero import entity_layout, link_tier
-from c2f_dgl.graph.layout import NodeLayout
+from c2f_dgl.graph.layout import NodeLayout, take_rows
 from c2f_dgl.tiers.assignment import Assignment, compose
 from c2f_dgl.tiers.codebook import soft_threshold
 
@@ -145,7 +145,7 @@ class TieredEmbedding(nn.Module):
     def entity_rows(self, rows: Tensor) -> Tensor:
         """Input ("ego") embeddings of some entities (rows: int64, stacked numbering): what the L2 term penalises."""
         if self.table is not None:
-            return self.table[rows]
+            return take_rows(self.table, rows)
         codebooks = self.codebooks()
         codebook = codebooks[0] if self.entity_input == "unrefined" else self._refine(codebooks)[0]
         x = compose(self.tiers[0].indices[rows], self.tiers[0].weights[rows], codebook)

@@ -72,6 +72,11 @@ class RunFolder:
             raise InputError("no run here (config.yaml is missing)", where=self.path, expected="the folder of a run")
         return read_config(self._config)
 
+    def sweep(self) -> None:
+        """Remove what a killed run was writing: files not yet moved into place."""
+        for stray in self.path.rglob(".*.part"):
+            stray.unlink(missing_ok=True)
+
     def append(self, record: dict[str, Any]) -> None:
         """Add a line to ``metrics.jsonl``."""
         try:

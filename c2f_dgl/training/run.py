@@ -58,6 +58,7 @@ def train_run(
     dict
         What ``summary.json`` holds: per stage its best validation and its test figures, and the chosen stage.
     """
+    folder.sweep()
     graph = start_graph(split, config.model)
     names = stage_names(config)
     for stage in stages:

@@ -75,9 +75,7 @@ def test_fine_stage_is_equations_14_and_16_to_22(engine: str, kernel: str, entit
 @pytest.mark.parametrize("kernel", ["dgl", "csr"])
 @given(cases())
 def test_published_variant(kernel: str, case: Case) -> None:
-    expected = dense.published_h(
-        case.r, *case.arrays, threshold=case.threshold, gate=case.gate, layers=case.layers
-    )
+    expected = dense.published_h(case.r, *case.arrays, threshold=case.threshold, gate=case.gate, layers=case.layers)
     model = build(case, "auto", kernel, fine=True, published=True)
     assert isinstance(model.engine, MessagePassing)
     np.testing.assert_allclose(stacked(model), expected, **TOLERANCE)
@@ -86,9 +84,7 @@ def test_published_variant(kernel: str, case: Case) -> None:
 @pytest.mark.parametrize("fine", [False, True])
 @pytest.mark.parametrize("entity_input", ["unrefined", "refined"])
 @given(cases())
-def test_engines_agree_on_loss_and_gradient_and_match_the_dense_loss(
-    fine: bool, entity_input: str, case: Case
-) -> None:
+def test_engines_agree_on_loss_and_gradient_and_match_the_dense_loss(fine: bool, entity_input: str, case: Case) -> None:
     k = min(2, int((case.r == 0).sum(axis=1)[0]))
     sampler = TripletSampler(case.csr, k)
     batch = sampler.epoch(5, np.random.default_rng(case.seed))

@@ -36,7 +36,9 @@ def test_metrics_are_those_of_ir_measures(seed: int, n_users: int, n_items: int)
         if not seen[u, i]
     ]
     qrels = [ir_measures.Qrel(str(u), str(i), 1) for u, i in zip(*relevant.nonzero(), strict=True)]
-    measures = {f"ndcg@{k}": ir_measures.nDCG @ k for k in CUTOFFS} | {f"recall@{k}": ir_measures.R @ k for k in CUTOFFS}
+    measures = {f"ndcg@{k}": ir_measures.nDCG @ k for k in CUTOFFS} | {
+        f"recall@{k}": ir_measures.R @ k for k in CUTOFFS
+    }
     expected = ir_measures.calc_aggregate(list(measures.values()), qrels, run)
     found = evaluate(scorer, seen, relevant)
     for name, measure in measures.items():

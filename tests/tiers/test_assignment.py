@@ -137,9 +137,7 @@ def test_anchored_rows_are_distinct_and_sum_to_one(seed: int, rows: int, m: int,
 def test_through_is_the_product(shape: tuple[int, int, int, int], m_2: int) -> None:
     rng, _, _, t = draw(shape)
     first, second = draw_assignment(rng, shape[1], shape[2], t), draw_assignment(rng, shape[2], m_2, 1)
-    np.testing.assert_allclose(
-        through(first, second).dense(), first.dense() @ second.dense(), atol=1e-12
-    )
+    np.testing.assert_allclose(through(first, second).dense(), first.dense() @ second.dense(), atol=1e-12)
 
 
 def test_a_zero_row_gets_an_empty_assignment() -> None:
