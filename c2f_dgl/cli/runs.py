@@ -15,6 +15,7 @@ from rich.table import Table
 
 from c2f_dgl.config import load as config_files
 from c2f_dgl.config.schema import DataConfig, RunConfig
+from c2f_dgl.config.sizes import resolve_sizes
 from c2f_dgl.data.catalogue import CARDS, load_dataset
 from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
@@ -49,13 +50,8 @@ def train(
     config = config_files.load_config(preset, overrides)
     config = config.model_copy(update={"data": config.data.model_copy(update={"source": _source(dataset)})})
     folder, where = RunFolder(out), choose_device(device)
-    if folder.started:
-        if not (resume or stage not in ("both", stage_names(config)[0])):
-            raise InputError("holds a run already", where=out, expected="a new folder, or --resume")
-        if folder.config() != config:
-            raise InputError(
-                "holds a run with other options", where=out, expected="the same preset, --set and seed as before"
-            )
+    if folder.started and not (resume or stage not in ("both", stage_names(config)[0])):
+        raise InputError("holds a run already", where=out, expected="a new folder, or --resume")
     stages = stage_names(config)
     if stage != "both":
         if stage not in stages:
@@ -65,8 +61,11 @@ def train(
     with reporter.busy("reading the data"):
         split = load_split(config)
     reporter.console.print(split.summary(), soft_wrap=True, highlight=False)
+    config = resolve_sizes(config, split.n_users, split.n_items)
     if not folder.started:
         folder.begin(config)
+    elif folder.config() != config:
+        raise InputError("holds a run with other options", where=out, expected="the preset, --set and seed it has")
     try:
         summary = train_run(config, split, folder, reporter, stages, where)
     except KeyboardInterrupt:

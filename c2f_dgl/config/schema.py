@@ -41,20 +41,22 @@ class TrainingConfig(_Options):
     evaluate_every: int = Field(5, ge=1, description="epochs between validations")
     patience: int = Field(5, ge=1, description="validations without improvement that end a phase")
 
-    @model_validator(mode="after")
-    def _possible(self) -> TrainingConfig:
-        if self.fixed_epochs + self.updating_epochs == 0:
-            raise ValueError("fixed_epochs and updating_epochs are both 0: nothing would be trained")
-        return self
-
 
 class CoarseConfig(_Options):
     """The first tier: meta-embeddings that compose users and items (Sec. 3.1)."""
 
-    m: int = Field(300, ge=1, description="m^c: number of coarse meta-embeddings")
+    m: int | None = Field(
+        300, ge=1, description="m^c: number of coarse meta-embeddings; null: what model.budget leaves for them"
+    )
     t: int = Field(2, ge=1, description="t^c: coarse meta-embeddings an entity is composed of")
+    t_user: int | None = Field(
+        None, ge=0, description="t^c of users where it differs; 0: users are composed by propagation from items alone"
+    )
     anchor_weight: float = Field(0.5, ge=0, le=1, description="w*: weight of the own METIS part at the start")
-    start: Literal["xavier", "normal"] = Field("xavier", description="E^c at the start: Xavier uniform or N(0, 1)")
+    start: Literal["xavier", "normal", "spectral"] = Field(
+        "xavier",
+        description="E^c at the start: Xavier uniform or N(0, 1), S^c from METIS; or both from the graph's spectrum",
+    )
     update: Literal["pinv", "pursuit"] = Field(
         "pinv", description="how S^c is updated: pinv (Eq. 11) or matching pursuit with re-fit"
     )
@@ -62,7 +64,7 @@ class CoarseConfig(_Options):
 
     @model_validator(mode="after")
     def _possible(self) -> CoarseConfig:
-        if self.t > self.m:
+        if self.m is not None and max(self.t, self.t_user or 0) > self.m:
             raise ValueError(f"t = {self.t} is larger than m = {self.m}: an entity has at most m meta-embeddings")
         return self
 
@@ -70,7 +72,9 @@ class CoarseConfig(_Options):
 class FineConfig(_Options):
     """A tier that refines the one above it (Sec. 3.2, 3.3)."""
 
-    m: int = Field(100, ge=1, description="m^r: number of fine meta-embeddings")
+    m: int | None = Field(
+        100, ge=1, description="m^r: number of fine meta-embeddings; null: a tenth of the tier above, at least t"
+    )
     t: int = Field(4, ge=1, description="t^r: fine meta-embeddings that refine a coarse one")
     gate: float = Field(0.2, ge=0, le=1, description="w_cr: weight of the fine tier in the coarse one (Eq. 17)")
     threshold: float | None = Field(
@@ -90,7 +94,7 @@ class FineConfig(_Options):
 
     @model_validator(mode="after")
     def _possible(self) -> FineConfig:
-        if self.t > self.m:
+        if self.m is not None and self.t > self.m:
             raise ValueError(f"t = {self.t} is larger than m = {self.m}: a row of S^r has at most m^r entries")
         return self
 
@@ -99,6 +103,9 @@ class ModelConfig(_Options):
     """H(0) and its propagation (Eq. 3-8, 12-22)."""
 
     d: int = Field(128, ge=1, description="d: embedding size")
+    budget: float = Field(
+        128 / 48, gt=0, description="learned values per entity that coarse.m = null may use; a full table has d"
+    )
     layers: int = Field(3, ge=0, description="L: propagation layers")
     layer_weights: tuple[float, ...] | None = Field(
         None, description="weight of each of the L+1 layers in H; null: their mean (Eq. 6)"
@@ -165,6 +172,8 @@ class RunConfig(_Options):
                 raise ValueError(f"{name} would have no effect: with layers = 0 only refined entities see a finer tier")
             if tier.components > self.model.d:
                 raise ValueError(f"{name}.components = {tier.components} is larger than d = {self.model.d}")
+        if self.coarse is not None and self.coarse.start == "spectral" and self.model.activation != "none":
+            raise ValueError("coarse.start spectral solves for a linear model: it needs model.activation none")
         if self.coarse is None and self.model.engine == "collapsed":
             raise ValueError("engine collapsed needs tiers: a full table's basis would be N x N")
         return self

@@ -59,13 +59,17 @@ class Collapsed:
         self._nodes = NodeLayout(types, tuple(graph.num_nodes(node_type) for node_type in types))
         trained = [k for k, tier in enumerate(tiers) if tier.codebook.requires_grad]
         codebooks = self.embedding.codebooks()
-        self._bases = {k: self._basis(graph, k) for k in trained}
+        self._bases = {k: self._propagated_basis(graph, k) for k in trained}
         self._constant: Tensor | None = None
         if len(trained) < len(tiers):
             frozen = [torch.zeros_like(a) if k in trained else a for k, a in enumerate(codebooks)]
             self._constant = self._propagated(graph, frozen)
 
-    def _basis(self, graph: dgl.DGLGraph, k: int) -> Tensor:
+    def basis(self, k: int) -> Tensor:
+        """M_k of a trained tier, (all nodes) x m_k; entities first, in stacking order."""
+        return self._bases[k]
+
+    def _propagated_basis(self, graph: dgl.DGLGraph, k: int) -> Tensor:
         """M_k, (all nodes) x m_k, in blocks of columns."""
         tiers = self.embedding.tiers
         like = tiers[k].codebook

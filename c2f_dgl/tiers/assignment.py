@@ -7,6 +7,7 @@ bridge (`bridge`, Eq. 23 and 24; `bridge_from_partition`, Sec. 3.3, steps 1-3). 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,11 +73,13 @@ def anchored(parts: np.ndarray, n_atoms: int, t: int, anchor_weight: float, rng:
     parts : ndarray, shape (rows,), int
         Part of each row, in [0, n_atoms).
     n_atoms, t : int
-        Columns of S, and entries a row (1 <= t <= n_atoms).
+        Columns of S, and entries a row (0 <= t <= n_atoms).
     anchor_weight : float
         w*. With t = 1 the only weight is 1.
     """
     rows = len(parts)
+    if t == 0:
+        return Assignment(torch.zeros(rows, 0, dtype=torch.int64), torch.zeros(rows, 0), n_atoms)
     if t == 1:
         return Assignment(torch.as_tensor(parts, dtype=torch.int64)[:, None], torch.ones(rows, 1), n_atoms)
     others = _distinct(rng, rows, t - 1, n_atoms - 1)
@@ -114,7 +117,7 @@ def pinv(rows: Tensor, atoms: Tensor, t: int) -> Assignment:
         H_meta, propagated codebook.
     """
     inverse = torch.linalg.pinv(atoms)
-    return _concatenate([top_entries(block @ inverse, t) for block in rows.split(_ROW_BLOCK)])
+    return stack([top_entries(block @ inverse, t) for block in rows.split(_ROW_BLOCK)])
 
 
 def pursuit(rows: Tensor, atoms: Tensor, t: int) -> Assignment:
@@ -130,7 +133,7 @@ def pursuit(rows: Tensor, atoms: Tensor, t: int) -> Assignment:
     lengths = atoms.norm(dim=1)
     unit = atoms / lengths.clamp_min(torch.finfo(atoms.dtype).tiny)[:, None]
     gram = atoms @ atoms.T
-    return _concatenate([_pursue(block, atoms, unit, gram, t) for block in rows.split(_ROW_BLOCK)])
+    return stack([_pursue(block, atoms, unit, gram, t) for block in rows.split(_ROW_BLOCK)])
 
 
 def _pursue(rows: Tensor, atoms: Tensor, unit: Tensor, gram: Tensor, t: int) -> Assignment:
@@ -233,9 +236,15 @@ def through(first: Assignment, second: Assignment) -> Assignment:
     return Assignment(indices, weights, second.n_atoms)
 
 
-def _concatenate(blocks: list[Assignment]) -> Assignment:
+def stack(blocks: Sequence[Assignment]) -> Assignment:
+    """Assignments to the same atoms one under the other; the narrower ones get empty slots."""
+    width = max(block.indices.shape[1] for block in blocks)
+
+    def padded(values: Tensor) -> Tensor:
+        return F.pad(values, (0, width - values.shape[1]))
+
     return Assignment(
-        torch.cat([block.indices for block in blocks]),
-        torch.cat([block.weights for block in blocks]),
+        torch.cat([padded(block.indices) for block in blocks]),
+        torch.cat([padded(block.weights) for block in blocks]),
         blocks[0].n_atoms,
     )

@@ -112,7 +112,7 @@ def _train_one(
             if before >= 0 and not folder.checkpoint(names[before]).is_file():
                 raise InputError(f"stage {stage} needs {names[before]} trained first", where=folder.path)
             if before < 0:
-                model = start_model(config, graph, device)
+                model = start_model(config, graph, split, device)
             else:
                 coarser, _ = _restore(folder.checkpoint(names[before]), config, split, graph, device)
                 model = add_tier(config, coarser, graph, stage)

@@ -1,4 +1,7 @@
-"""One stage: a phase with the assignment fixed, then one with it updated, each with its own early stop."""
+"""One stage: a phase with the assignment fixed, then one with it updated, each with its own early stop.
+
+Before them the stage's start is validated as it is (phase ``start``, epoch 0): what training adds shows against it.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,13 @@ from c2f_dgl.config.schema import CoarseConfig, FineConfig, TrainingConfig
 from c2f_dgl.data.splits import Split
 from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.model import Recommender
-from c2f_dgl.tiers.assignment import Assignment, bridge, pinv, pursuit
-from c2f_dgl.training.build import stage_rng
+from c2f_dgl.tiers.assignment import Assignment, bridge, pinv, pursuit, stack
+from c2f_dgl.training.build import entries_per_type, stage_rng
 from c2f_dgl.training.loss import batch_loss
 from c2f_dgl.training.sampler import Triplets, TripletSampler
 
-Phase = Literal["fixed", "updating"]
-PHASES: tuple[Phase, ...] = ("fixed", "updating")
+Phase = Literal["start", "fixed", "updating"]
+PHASES: tuple[Phase, ...] = ("start", "fixed", "updating")
 
 
 @dataclass
@@ -123,13 +126,20 @@ def train_stage(
     limits = {"fixed": training.fixed_epochs, "updating": 0 if tier is None else training.updating_epochs}
     total_steps = sum(limits.values()) * n_steps
 
+    record: dict[str, Any]
     while not progress.done:
         phase = PHASES[progress.phase]
+        if phase == "start":
+            record = {"stage": stage, "phase": phase, "epoch": 0, "seconds": 0.0}
+            _validate(model, split, record, progress, select, observer)
+            progress.next_phase()
+            observer.end_epoch(record, optimizer, progress)
+            continue
         if progress.phase_epoch >= limits[phase] or progress.stale >= training.patience:
             progress.next_phase()
             continue
         started = time.perf_counter()
-        record: dict[str, Any] = {"stage": stage, "phase": phase, "epoch": progress.epoch + 1}
+        record = {"stage": stage, "phase": phase, "epoch": progress.epoch + 1}
         if phase == "updating" and progress.phase_epoch % training.update_every == 0 and tier is not None:
             record["churn"] = update_assignment(model, tier)
         observer.start_epoch(stage, phase, progress.epoch + 1, n_steps)
@@ -140,11 +150,23 @@ def train_stage(
         progress.phase_epoch += 1
         record["seconds"] = round(time.perf_counter() - started, 3)
         if progress.phase_epoch % training.evaluate_every == 0 or progress.phase_epoch == limits[phase]:
-            record["valid"] = evaluate(model.scorer(), split.train, split.valid)
-            record["parameters"] = model.count_values()["total"]
-            if progress.judge(record["valid"][select]):
-                observer.best(model, record)
+            _validate(model, split, record, progress, select, observer)
         observer.end_epoch(record, optimizer, progress)
+
+
+def _validate(
+    model: Recommender,
+    split: Split,
+    record: dict[str, Any],
+    progress: StageProgress,
+    select: str,
+    observer: StageObserver,
+) -> None:
+    """Add validation figures to the record; tell the observer if they are the stage's best."""
+    record["valid"] = evaluate(model.scorer(), split.train, split.valid)
+    record["parameters"] = model.count_values()["total"]
+    if progress.judge(record["valid"][select]):
+        observer.best(model, record)
 
 
 def _train_epoch(
@@ -193,11 +215,13 @@ def update_assignment(model: Recommender, tier: CoarseConfig | FineConfig) -> fl
     tiers = model.embedding.tiers
     features = model.engine.all_nodes()
     own = tiers[-1]
-    entities = model.embedding.layout.stack(features)
     if isinstance(tier, CoarseConfig):
         strategy = pinv if tier.update == "pinv" else pursuit
-        updated = strategy(entities, features[own.name], tier.t)
+        updated = stack(
+            [strategy(features[node_type], features[own.name], t) for node_type, t in entries_per_type(tier).items()]
+        )
     else:
+        entities = model.embedding.layout.stack(features)
         updated = bridge(entities, features[tiers[-2].name], features[own.name], tier.t, softmax=tier.softmax)
     churn = _churn(own.assignment, updated)
     own.assign(updated)

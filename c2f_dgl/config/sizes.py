@@ -1,0 +1,66 @@
+"""Numbers of meta-embeddings that follow from the data and a budget of learned values."""
+
+from __future__ import annotations
+
+from c2f_dgl.config.schema import CoarseConfig, RunConfig
+from c2f_dgl.errors import InputError
+
+
+def resolve_sizes(config: RunConfig, n_users: int, n_items: int) -> RunConfig:
+    """The configuration with every ``m: null`` replaced by a number.
+
+    A finer tier gets a tenth of the tier above, at least its t. The first tier gets the most atoms with which all
+    tiers together, no value of a finer codebook being zero, stay within ``model.budget`` values per entity.
+
+    Parameters
+    ----------
+    n_users, n_items : int
+        Of the data.
+
+    Raises
+    ------
+    InputError
+        The budget leaves less than t atoms.
+    """
+    if config.coarse is None:
+        return config
+    if config.coarse.m is not None:
+        return _with_sizes(config, config.coarse, config.coarse.m)
+    allowed = int(config.model.budget * (n_users + n_items))
+    needed = max(config.coarse.t, config.coarse.t_user or 0, 1)
+    low, high = needed - 1, allowed // config.model.d + 1  # low fits or is too few; high does not fit
+    while high - low > 1:
+        middle = (low + high) // 2
+        fits = most_values(_with_sizes(config, config.coarse, middle), n_users, n_items) <= allowed
+        low, high = (middle, high) if fits else (low, middle)
+    if low < needed:
+        raise InputError(
+            f"{config.model.budget:g} learned values per entity do not pay for {needed} coarse meta-embeddings",
+            where="model.budget",
+            expected="a larger budget, a smaller model.d or coarse.t, or coarse.m",
+        )
+    return _with_sizes(config, config.coarse, low)
+
+
+def most_values(config: RunConfig, n_users: int, n_items: int) -> int:
+    """Learned values of a configuration with sizes, were no value of a finer codebook zero (paper, Sec. 4.5)."""
+    coarse = config.coarse
+    if coarse is None or coarse.m is None:
+        raise ValueError("sizes are not resolved")
+    t_user = coarse.t if coarse.t_user is None else coarse.t_user
+    values, above = n_items * coarse.t + n_users * t_user + coarse.m * config.model.d, coarse.m
+    for tier in config.finer.values():
+        if tier.m is None:
+            raise ValueError("sizes are not resolved")
+        values += tier.t * above + tier.m * (tier.components if tier.start == "sparse_pca" else config.model.d)
+        above = tier.m
+    return values
+
+
+def _with_sizes(config: RunConfig, coarse: CoarseConfig, m: int) -> RunConfig:
+    finer, above = dict(config.finer), m
+    for name, tier in finer.items():
+        size = max(tier.t, above // 10) if tier.m is None else tier.m
+        finer[name] = tier.model_copy(update={"m": size})
+        above = size
+    return config.model_copy(update={"coarse": coarse.model_copy(update={"m": m}), "finer": finer})
