@@ -22,7 +22,7 @@ class Readout(nn.Module):
         Number of training interactions of each item.
     n_users : int
     item_scale : float
-        a, fixed. A small positive one does what a bias per item does, with one number.
+        a, not trained. A positive one does what a bias per item does, with one number.
     biases : bool
         Learn b, one value per user and item, started at N(0, 1) as the published code does. b_u changes no ranking
         and gets no gradient from pairwise losses; it is there because it is part of that model.
@@ -34,8 +34,8 @@ class Readout(nn.Module):
         self, item_degree: Tensor, n_users: int, *, item_scale: float = 0.0, biases: bool = False, seed: int = 0
     ) -> None:
         super().__init__()
-        scale = (item_degree + 1) ** item_scale if item_scale else None
-        self.register_buffer("scale", scale)
+        self.item_scale = item_scale
+        self.register_buffer("scale", (item_degree + 1) ** item_scale if item_scale else None)
         self.n_users = n_users
         self.bias: nn.Parameter | None = None
         if biases:
@@ -71,6 +71,8 @@ class Recommender(nn.Module):
     propagation : Propagation
     readout : Readout
     engine : {"auto", "collapsed", "message_passing"}
+    chosen_scalars : int
+        How many of the layer weights and the item scale were chosen from data, and so count as learned.
     """
 
     def __init__(
@@ -80,9 +82,11 @@ class Recommender(nn.Module):
         propagation: Propagation,
         readout: Readout,
         engine: EngineName = "auto",
+        chosen_scalars: int = 0,
     ) -> None:
         super().__init__()
-        self.embedding, self.readout = embedding, readout
+        self.embedding, self.propagation, self.readout = embedding, propagation, readout
+        self.chosen_scalars = chosen_scalars
         self.engine: Engine = make_engine(engine, embedding, propagation)
         self.graph = graph
         self.relink()
@@ -102,6 +106,8 @@ class Recommender(nn.Module):
         counts = self.embedding.count_values()
         if self.readout.bias is not None:
             counts["biases"] = self.readout.bias.numel()
+        if self.chosen_scalars:
+            counts["layer weights and item scale"] = self.chosen_scalars
         return {**counts, "total": sum(counts.values())}
 
 

@@ -55,7 +55,12 @@ class CoarseConfig(_Options):
     anchor_weight: float = Field(0.5, ge=0, le=1, description="w*: weight of the own METIS part at the start")
     start: Literal["xavier", "normal", "spectral"] = Field(
         "xavier",
-        description="E^c at the start: Xavier uniform or N(0, 1), S^c from METIS; or both from the graph's spectrum",
+        description="E^c at the start: Xavier uniform, N(0, 1), or solved for from the graph's spectrum",
+    )
+    cutoffs: tuple[float, ...] = Field(
+        (0.3, 0.34, 0.38, 0.42, 0.46),
+        min_length=1,
+        description="singular values from which a lowpass filter may pass; a spectral start chooses on validation",
     )
     update: Literal["pinv", "pursuit"] = Field(
         "pinv", description="how S^c is updated: pinv (Eq. 11) or matching pursuit with re-fit"
@@ -84,7 +89,10 @@ class FineConfig(_Options):
     start: Literal["sparse_pca", "rows", "normal"] = Field(
         "sparse_pca", description="E^r at the start: SparsePCA of chosen coarse rows (Eq. 15), those rows, or N(0, 1)"
     )
-    components: int = Field(80, ge=1, description="d^r: width of SparsePCA's codes, the rest is zero-padded")
+    components: int | None = Field(
+        80, ge=1, description="d^r: width of SparsePCA's codes, the rest is zero-padded; null: half of d"
+    )
+    start_scale: float = Field(1.0, gt=0, description="factor on E^r at the start")
     alpha: float = Field(1.0, ge=0, description="alpha of SparsePCA's L1 penalty (Eq. 15)")
     padding: Literal["trailing", "scattered"] = Field(
         "trailing", description="where the d^r codes go: first, or at random columns (published code)"
@@ -102,13 +110,14 @@ class FineConfig(_Options):
 class ModelConfig(_Options):
     """H(0) and its propagation (Eq. 3-8, 12-22)."""
 
-    d: int = Field(128, ge=1, description="d: embedding size")
+    d: int | None = Field(128, ge=1, description="d: embedding size; null: as many as coarse meta-embeddings")
     budget: float = Field(
         128 / 48, gt=0, description="learned values per entity that coarse.m = null may use; a full table has d"
     )
     layers: int = Field(3, ge=0, description="L: propagation layers")
-    layer_weights: tuple[float, ...] | None = Field(
-        None, description="weight of each of the L+1 layers in H; null: their mean (Eq. 6)"
+    layer_weights: tuple[float, ...] | Literal["lowpass"] | None = Field(
+        None,
+        description="weight of each of the L+1 layers in H; null: their mean (Eq. 6); lowpass: a Chebyshev filter",
     )
     prenormalise: bool = Field(False, description="normalise A before S is added, and A' again (published code)")
     link_scale: float = Field(1.0, ge=0, description="factor on S where it enters the graph (not where it composes)")
@@ -118,14 +127,18 @@ class ModelConfig(_Options):
     activation: Literal["none", "tanh"] = Field("none", description="on the input embeddings (published code: tanh)")
     gate_layers: bool = Field(False, description="mix the fine tier in again after every layer (published code)")
     biases: bool = Field(False, description="a learned bias per user and item (published code), counted")
-    item_scale: float = Field(0.0, description="item embeddings are scaled by (degree + 1)^item_scale")
+    item_scale: float | None = Field(
+        0.0, description="item embeddings are scaled by (degree + 1)^item_scale; null: chosen on validation"
+    )
     engine: Literal["auto", "collapsed", "message_passing"] = Field("auto", description="how H is computed")
     kernel: Literal["auto", "dgl", "csr"] = Field("auto", description="kernel of the sparse products")
 
     @model_validator(mode="after")
     def _possible(self) -> ModelConfig:
-        if self.layer_weights is not None and len(self.layer_weights) != self.layers + 1:
+        if isinstance(self.layer_weights, tuple) and len(self.layer_weights) != self.layers + 1:
             raise ValueError(f"layer_weights has {len(self.layer_weights)} entries: expected layers + 1")
+        if self.layer_weights == "lowpass" and self.layers % 2 == 0:
+            raise ValueError(f"layers = {self.layers}: lowpass weights need an odd number of layers")
         if self.engine == "collapsed" and self.activation != "none":
             raise ValueError("engine collapsed needs activation none: H must be linear in the codebooks")
         return self
@@ -170,10 +183,15 @@ class RunConfig(_Options):
                 raise ValueError(f"{name!r} cannot name a tier: expected a new identifier such as 'fine'")
             if self.model.layers == 0 and self.model.entity_input == "unrefined":
                 raise ValueError(f"{name} would have no effect: with layers = 0 only refined entities see a finer tier")
-            if tier.components > self.model.d:
+            if tier.components is not None and self.model.d is not None and tier.components > self.model.d:
                 raise ValueError(f"{name}.components = {tier.components} is larger than d = {self.model.d}")
-        if self.coarse is not None and self.coarse.start == "spectral" and self.model.activation != "none":
-            raise ValueError("coarse.start spectral solves for a linear model: it needs model.activation none")
+        spectral = self.coarse is not None and self.coarse.start == "spectral"
+        if spectral and (self.model.layer_weights != "lowpass" or self.model.activation != "none"):
+            raise ValueError("coarse.start spectral needs model.layer_weights lowpass and model.activation none")
+        if not spectral and (self.model.layer_weights == "lowpass" or self.model.item_scale is None):
+            raise ValueError("model.layer_weights lowpass and model.item_scale null need coarse.start spectral")
+        if self.coarse is None and self.model.d is None:
+            raise ValueError("model.d null needs coarse meta-embeddings to be as many as")
         if self.coarse is None and self.model.engine == "collapsed":
             raise ValueError("engine collapsed needs tiers: a full table's basis would be N x N")
         return self

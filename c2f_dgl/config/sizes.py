@@ -7,10 +7,11 @@ from c2f_dgl.errors import InputError
 
 
 def resolve_sizes(config: RunConfig, n_users: int, n_items: int) -> RunConfig:
-    """The configuration with every ``m: null`` replaced by a number.
+    """The configuration with every null among ``m``, ``d`` and ``components`` replaced by a number.
 
-    A finer tier gets a tenth of the tier above, at least its t. The first tier gets the most atoms with which all
-    tiers together, no value of a finer codebook being zero, stay within ``model.budget`` values per entity.
+    d is m^c and d^r half of d where they are null. A finer tier gets a tenth of the tier above, at least its t. The
+    first tier gets the most atoms with which all tiers together, no value of a finer codebook being zero, stay within
+    ``model.budget`` values per entity.
 
     Parameters
     ----------
@@ -28,7 +29,7 @@ def resolve_sizes(config: RunConfig, n_users: int, n_items: int) -> RunConfig:
         return _with_sizes(config, config.coarse, config.coarse.m)
     allowed = int(config.model.budget * (n_users + n_items))
     needed = max(config.coarse.t, config.coarse.t_user or 0, 1)
-    low, high = needed - 1, allowed // config.model.d + 1  # low fits or is too few; high does not fit
+    low, high = needed - 1, allowed + 1  # low fits or is too few; high does not fit
     while high - low > 1:
         middle = (low + high) // 2
         fits = most_values(_with_sizes(config, config.coarse, middle), n_users, n_items) <= allowed
@@ -48,19 +49,39 @@ def most_values(config: RunConfig, n_users: int, n_items: int) -> int:
     if coarse is None or coarse.m is None:
         raise ValueError("sizes are not resolved")
     t_user = coarse.t if coarse.t_user is None else coarse.t_user
-    values, above = n_items * coarse.t + n_users * t_user + coarse.m * config.model.d, coarse.m
+    d = embedding_size(config)
+    values, above = n_items * coarse.t + n_users * t_user + coarse.m * d, coarse.m
+    if config.model.layer_weights == "lowpass":
+        values += config.model.layers + 1
+    if config.model.item_scale is None:
+        values += 1
     for tier in config.finer.values():
-        if tier.m is None:
+        if tier.m is None or tier.components is None:
             raise ValueError("sizes are not resolved")
-        values += tier.t * above + tier.m * (tier.components if tier.start == "sparse_pca" else config.model.d)
+        values += tier.t * above + tier.m * (tier.components if tier.start == "sparse_pca" else d)
         above = tier.m
     return values
 
 
+def embedding_size(config: RunConfig) -> int:
+    """d, once resolved."""
+    if config.model.d is None:
+        raise ValueError("the embedding size is not resolved")
+    return config.model.d
+
+
 def _with_sizes(config: RunConfig, coarse: CoarseConfig, m: int) -> RunConfig:
+    d = m if config.model.d is None else config.model.d
     finer, above = dict(config.finer), m
     for name, tier in finer.items():
         size = max(tier.t, above // 10) if tier.m is None else tier.m
-        finer[name] = tier.model_copy(update={"m": size})
+        components = max(1, d // 2) if tier.components is None else tier.components
+        finer[name] = tier.model_copy(update={"m": size, "components": components})
         above = size
-    return config.model_copy(update={"coarse": coarse.model_copy(update={"m": m}), "finer": finer})
+    return config.model_copy(
+        update={
+            "model": config.model.model_copy(update={"d": d}),
+            "coarse": coarse.model_copy(update={"m": m}),
+            "finer": finer,
+        }
+    )

@@ -1,98 +1,103 @@
-"""A start from the graph's low-pass structure: atoms and assignments before any gradient step.
+"""A start from the graph's low-pass structure: layer weights and a codebook before any gradient step.
 
-The leading singular vectors of the normalised interactions carry most of what a trained LightGCN ranks by. So the
-entities are clustered on them (an atom a cluster), and the codebook is solved for, by least squares, so that the
-*propagated* items reproduce the singular vectors: E = argmin |M_items E - V|^2.
+The leading singular vectors of the normalised interactions B = D_u^(-1/2) R D_i^(-1/2) carry most of what a trained
+LightGCN ranks by, and LightGCN's own propagation can compute them. Two things are needed:
+
+*Layer weights that pass low frequencies.* With items alone composed from atoms (users get theirs from neighbours),
+even layers give items ``(B^T B)^k S E`` and odd ones users ``B (B^T B)^k S E``. So weights c_0, c_0, c_1, c_1, ... make
+items ``p(B^T B) S E`` and users ``B p(B^T B) S E`` for the polynomial p with coefficients c. A Chebyshev polynomial
+stretched over [0, cutoff^2] stays within [-1, 1] there and grows as fast as any polynomial can above it.
+
+*The best codebook for them.* Among all E, the one whose d item directions ``M_i E`` are orthonormal and keep most of
+their energy when passed to the users, ``|M_u E| = |B M_i E|``, is the solution of a generalised eigenproblem of size
+m (Rayleigh and Ritz): its columns come as close to singular vectors of B as the span of M_i allows. With the filter it
+is a Chebyshev-filtered subspace iteration that starts from the assignment.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse as sp
 import torch
-from sklearn.cluster import KMeans
-from sklearn.utils.extmath import randomized_svd
+from numpy.polynomial import chebyshev, polynomial
 from torch import Tensor
 
 # Rows of M handled at once in float64.
 _ROW_BLOCK = 8_192
 
+# Directions of M whose share of the largest one's energy is below this are noise of float32 propagation.
+_RANK_TOLERANCE = 1e-10
 
-def spectral_embedding(train: sp.csr_matrix, k: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Truncated SVD of D_u^(-1/2) R D_i^(-1/2).
+
+def lowpass_weights(cutoff: float, n_layers: int) -> tuple[float, ...]:
+    """Weights of layers 0 to `n_layers` that damp singular values of B below `cutoff`.
 
     Parameters
     ----------
-    train : csr_matrix, shape (n_users, n_items)
-    k : int
-        Rank, cut to what the matrix has.
-    seed : int
-        Of the randomised range finder.
+    cutoff : float
+        Between 0 and 1, the largest singular value. 0 gives the last layers alone, plain subspace iteration.
+    n_layers : int
+        L, odd: users need one layer more than items.
 
     Returns
     -------
-    users : ndarray, shape (n_users, k), float32
-        U, orthonormal columns.
-    values : ndarray, shape (k,), float32
-        Singular values, descending.
-    items : ndarray, shape (n_items, k), float32
-        V, orthonormal columns.
+    tuple of L + 1 floats
+        Coefficients of T_k(2 x / cutoff^2 - 1) in x = lambda^2, k = (L - 1) / 2, each for an even and an odd layer.
+
+    Raises
+    ------
+    ValueError
+        `n_layers` is even, or `cutoff` is not in [0, 1].
     """
-    user_degree, item_degree = (np.maximum(np.asarray(train.sum(axis=axis)).ravel(), 1.0) for axis in (1, 0))
-    normalised = sp.diags(user_degree**-0.5) @ train @ sp.diags(item_degree**-0.5)
-    k = min(k, *train.shape)
-    u, values, vt = randomized_svd(normalised.tocsr().astype(np.float32), k, n_iter=4, random_state=seed)
-    return u, values, np.ascontiguousarray(vt.T)
+    if n_layers % 2 == 0 or not 0 <= cutoff <= 1:
+        raise ValueError(f"expected an odd number of layers and a cutoff in [0, 1], not {n_layers} and {cutoff}")
+    degree = (n_layers - 1) // 2
+    if cutoff == 0:
+        coefficients = np.eye(degree + 1)[degree]
+    else:
+        in_y = chebyshev.cheb2poly(np.eye(degree + 1)[degree])
+        line = np.array([-1.0, 2.0 / cutoff**2])
+        coefficients = np.zeros(1)
+        for coefficient in in_y[::-1]:  # Horner's scheme: substitute y = 2 x / cutoff^2 - 1
+            coefficients = polynomial.polyadd(polynomial.polymul(coefficients, line), [coefficient])
+        coefficients = coefficients[: degree + 1]
+    return tuple(float(weight) for weight in np.repeat(coefficients, 2))
 
 
-def spherical_centres(rows: np.ndarray, n_clusters: int, weights: np.ndarray, seed: int) -> np.ndarray:
-    """Centres of clusters of rows by direction.
+def ritz_codebook(users: Tensor, items: Tensor, d: int) -> tuple[Tensor, Tensor]:
+    """E (m x d) whose columns propagate to approximate singular vectors of B, and the singular values.
 
     Parameters
     ----------
-    rows : ndarray, shape (n, k)
-    n_clusters : int
-    weights : ndarray, shape (n,), > 0
-        How much each row pulls on its centre, and how likely it is to be a first centre.
-    seed : int
+    users, items : Tensor, shapes (n_users, m) and (n_items, m)
+        M's rows: propagated coefficients of the atoms.
+    d : int
+        Columns wanted. Where M_i has a lower rank the last ones are zero.
 
     Returns
     -------
-    ndarray, shape (n_clusters, k)
-        Unit length. With at least as many clusters as rows, the rows and then zeros.
+    codebook : Tensor, shape (m, d)
+        ``items @ codebook`` has orthonormal columns. Of the dtype of `items`.
+    values : Tensor, shape (d,)
+        Lengths of the columns of ``users @ codebook``, descending.
     """
-    unit = _unit(rows)
-    if n_clusters >= len(rows):
-        return np.pad(unit, ((0, n_clusters - len(rows)), (0, 0)))
-    rng = np.random.default_rng(seed)
-    first = unit[rng.choice(len(unit), size=n_clusters, replace=False, p=weights / weights.sum())]
-    # Between unit vectors, near in distance is near in angle.
-    model = KMeans(n_clusters, init=first, n_init=1, max_iter=10, random_state=seed)
-    return _unit(model.fit(unit, sample_weight=weights).cluster_centers_)
+    item_gram, user_gram = _gram(items), _gram(users)
+    lengths = item_gram.diagonal().clamp_min(torch.finfo(torch.float64).tiny).sqrt()
+    energy, directions = torch.linalg.eigh(item_gram / lengths[:, None] / lengths)
+    kept = energy > _RANK_TOLERANCE * energy[-1]
+    whitening = directions[:, kept] / energy[kept].sqrt() / lengths[:, None]
+    squares, rotation = torch.linalg.eigh(whitening.T @ user_gram @ whitening)
+    rank = min(d, len(squares))
+    codebook = torch.zeros(len(item_gram), d, dtype=torch.float64, device=items.device)
+    values = torch.zeros(d, dtype=torch.float64, device=items.device)
+    codebook[:, :rank] = (whitening @ rotation).flip(1)[:, :rank]
+    values[:rank] = squares.flip(0)[:rank].clamp_min(0).sqrt()
+    return codebook.to(items), values.to(items)
 
 
-def _unit(rows: np.ndarray) -> np.ndarray:
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(rows.dtype).tiny)
-
-
-def fit_codebook(basis: Tensor, targets: Tensor, ridge: float = 1e-7) -> Tensor:
-    """E (m x d) that minimises ``|basis @ E - targets|^2`` plus a ridge relative to the basis.
-
-    Solved in float64 through the m x m Gram matrix: neighbouring atoms look alike after many layers.
-
-    Parameters
-    ----------
-    basis : Tensor, shape (n, m)
-        Rows of M.
-    targets : Tensor, shape (n, d)
-    """
-    m = basis.shape[1]
-    gram = torch.zeros(m, m, dtype=torch.float64, device=basis.device)
-    moments = torch.zeros(m, targets.shape[1], dtype=torch.float64, device=basis.device)
-    for block, target in zip(basis.split(_ROW_BLOCK), targets.split(_ROW_BLOCK), strict=True):
-        block = block.double()
-        gram += block.T @ block
-        moments += block.T @ target.double()
-    floor = ridge * gram.diagonal().mean().clamp_min(torch.finfo(torch.float64).tiny)
-    gram.diagonal().add_(floor)
-    return torch.linalg.solve(gram, moments).to(basis)
+def _gram(rows: Tensor) -> Tensor:
+    """``rows.T @ rows`` in float64."""
+    gram = torch.zeros(rows.shape[1], rows.shape[1], dtype=torch.float64, device=rows.device)
+    for block in rows.split(_ROW_BLOCK):
+        wide = block.double()
+        gram.addmm_(wide.T, wide)
+    return gram

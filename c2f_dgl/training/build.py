@@ -3,30 +3,59 @@
 from __future__ import annotations
 
 import logging
+import math
 import zlib
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 
 from c2f_dgl.config.schema import CoarseConfig, FineConfig, ModelConfig, RunConfig
+from c2f_dgl.config.sizes import embedding_size
 from c2f_dgl.data.splits import Split
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.engines import Collapsed, Propagation
 from c2f_dgl.errors import InputError
+from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.graph.hetero import entity_layout, interaction_graph
 from c2f_dgl.graph.partition import metis_parts
 from c2f_dgl.model import Readout, Recommender, item_degrees
-from c2f_dgl.tiers.assignment import anchored, bridge_from_partition, pursuit, stack, through
+from c2f_dgl.tiers.assignment import Assignment, anchored, bridge_from_partition, stack, through
 from c2f_dgl.tiers.codebook import random_codebook, sparse_pca_codebook
-from c2f_dgl.tiers.spectral import fit_codebook, spectral_embedding, spherical_centres
+from c2f_dgl.tiers.spectral import lowpass_weights, ritz_codebook
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
 
 log = logging.getLogger("c2f_dgl")
 
 COARSE, TABLE = "coarse", "table"
 
-# Leading singular vectors that entities are clustered on: the later ones tell apart too few entities to help.
-_CLUSTER_RANK = 64
+# Item scales a spectral start chooses from, the one used while it chooses the cutoff first.
+_ITEM_SCALES = (0.5, 0.0, 0.1, 0.2, 0.3, 0.4, 0.6)
+
+# Users whose scores set the scale of a spectral start.
+_SCALE_USERS = 256
+
+
+@dataclass(frozen=True)
+class Scalars:
+    """The few numbers of a model that are neither given nor trained by gradient, but chosen at its start.
+
+    Parameters
+    ----------
+    layer_weights : tuple of L + 1 floats, optional
+        None for the mean over layers.
+    item_scale : float
+    """
+
+    layer_weights: tuple[float, ...] | None
+    item_scale: float
+
+
+def _given_scalars(config: ModelConfig) -> Scalars:
+    if config.layer_weights == "lowpass" or config.item_scale is None:
+        raise ValueError("layer weights and item scale are for a spectral start to choose")
+    return Scalars(config.layer_weights, config.item_scale)
 
 
 def stage_names(config: RunConfig) -> list[str]:
@@ -49,14 +78,16 @@ def start_graph(split: Split, config: ModelConfig) -> dgl.DGLGraph:
 
 def start_model(config: RunConfig, graph: dgl.DGLGraph, split: Split, device: torch.device) -> Recommender:
     """The model at the start of a run: the first tier, or the full table."""
-    layout = entity_layout(graph)
-    table, tiers = None, []
     if config.coarse is None:
-        table = random_codebook(layout.total, config.model.d, "xavier", _generator(config.seed, TABLE))
-    else:
-        start = _spectral_tier if config.coarse.start == "spectral" else _first_tier
-        tiers = [start(config, config.coarse, graph, split)]
-    return assemble(config.model, graph, tiers, table, config.seed, device)
+        n, d = entity_layout(graph).total, embedding_size(config)
+        table = random_codebook(n, d, "xavier", _generator(config.seed, TABLE))
+        return assemble(config.model, graph, [], table, config.seed, device, _given_scalars(config.model))
+    if config.coarse.start == "spectral":
+        return _spectral_start(config, config.coarse, graph, split, device)
+    how: Literal["normal", "xavier"] = "normal" if config.coarse.start == "normal" else "xavier"
+    codebook = random_codebook(size_of(config.coarse), embedding_size(config), how, _generator(config.seed, COARSE))
+    tier = Tier(COARSE, codebook, _metis_assignment(config.coarse, graph, config.seed))
+    return assemble(config.model, graph, [tier], None, config.seed, device, _given_scalars(config.model))
 
 
 def assemble(
@@ -66,32 +97,25 @@ def assemble(
     table: torch.Tensor | None,
     seed: int,
     device: torch.device,
+    scalars: Scalars,
 ) -> Recommender:
     """Tiers or a table, with the propagation and readout of `config`; the last tier is the one that is trained."""
     for tier in tiers:
         tier.codebook.requires_grad_(tier is tiers[-1])
-    embedding = _embedding(config, graph, tiers, table).to(device)
-    readout = Readout(
-        item_degrees(graph), graph.num_nodes("user"), item_scale=config.item_scale, biases=config.biases, seed=seed
-    ).to(device)
-    return Recommender(graph, embedding, _propagation(config), readout, config.engine)
-
-
-def _embedding(
-    config: ModelConfig, graph: dgl.DGLGraph, tiers: list[Tier], table: torch.Tensor | None = None
-) -> TieredEmbedding:
-    return TieredEmbedding(
+    embedding = TieredEmbedding(
         entity_layout(graph),
         tiers,
         table=table,
         entity_input=config.entity_input,
         activation=config.activation,
         link_scale=config.link_scale,
-    )
-
-
-def _propagation(config: ModelConfig) -> Propagation:
-    return Propagation(config.layers, config.layer_weights, config.gate_layers, config.kernel)
+    ).to(device)
+    propagation = Propagation(config.layers, scalars.layer_weights, config.gate_layers, config.kernel)
+    readout = Readout(
+        item_degrees(graph), graph.num_nodes("user"), item_scale=scalars.item_scale, biases=config.biases, seed=seed
+    ).to(device)
+    chosen = (config.layers + 1) * (config.layer_weights == "lowpass") + (config.item_scale is None)
+    return Recommender(graph, embedding, propagation, readout, config.engine, chosen)
 
 
 def add_tier(config: RunConfig, model: Recommender, graph: dgl.DGLGraph, name: str) -> Recommender:
@@ -108,7 +132,8 @@ def add_tier(config: RunConfig, model: Recommender, graph: dgl.DGLGraph, name: s
     """
     parent = model.embedding.tiers[-1].codebook
     tiers = [*model.embedding.tiers, _finer_tier(config.finer[name], model, graph, name, config.seed)]
-    refined = assemble(config.model, graph, tiers, None, config.seed, parent.device)
+    scalars = Scalars(model.propagation.layer_weights, model.readout.item_scale)
+    refined = assemble(config.model, graph, tiers, None, config.seed, parent.device, scalars)
     if model.readout.bias is not None:
         refined.readout.load_state_dict(model.readout.state_dict())
     return refined
@@ -130,49 +155,72 @@ def _generator(seed: int, stage: str) -> torch.Generator:
     return torch.Generator().manual_seed(int(stage_rng(seed, stage).integers(2**62)))
 
 
-def _first_tier(config: RunConfig, coarse: CoarseConfig, graph: dgl.DGLGraph, split: Split) -> Tier:
-    """S^c anchored in METIS parts, E^c random."""
-    m, layout, rng = size_of(coarse), entity_layout(graph), stage_rng(config.seed, COARSE)
-    codebook = random_codebook(
-        m, config.model.d, "normal" if coarse.start == "normal" else "xavier", _generator(config.seed, COARSE)
-    )
-    parts = metis_parts(graph, m, config.seed)
-    assignment = stack(
+def _metis_assignment(coarse: CoarseConfig, graph: dgl.DGLGraph, seed: int) -> Assignment:
+    """S^c anchored in METIS parts (Sec. 3.3)."""
+    m, layout, rng = size_of(coarse), entity_layout(graph), stage_rng(seed, COARSE)
+    parts = metis_parts(graph, m, seed)
+    return stack(
         [
             anchored(parts[layout.rows(node_type)], m, t, coarse.anchor_weight, rng)
             for node_type, t in entries_per_type(coarse).items()
         ]
     )
-    return Tier(COARSE, codebook, assignment)
 
 
-def _spectral_tier(config: RunConfig, coarse: CoarseConfig, graph: dgl.DGLGraph, split: Split) -> Tier:
-    """S^c from clusters of the spectral embedding, E^c solved for (see `c2f_dgl.tiers.spectral`)."""
-    m, layout, entries = size_of(coarse), entity_layout(graph), entries_per_type(coarse)
-    users, values, items = spectral_embedding(split.train, config.model.d, config.seed)
-    leading = slice(_CLUSTER_RANK)
-    rows = {"user": (users * values)[:, leading], "item": (items * values)[:, leading]}
-    degrees = {"user": split.train.getnnz(axis=1), "item": split.train.getnnz(axis=0)}
-    clustered = [node_type for node_type in layout.types if entries[node_type] > 0]
-    centres = spherical_centres(
-        np.concatenate([rows[node_type] for node_type in clustered]),
-        m,
-        np.sqrt(np.concatenate([degrees[node_type] for node_type in clustered]) + 1.0),
-        config.seed,
-    )
-    assignment = stack(
-        [pursuit(torch.as_tensor(rows[node_type]), torch.as_tensor(centres), t) for node_type, t in entries.items()]
-    )
-    tier = Tier(COARSE, torch.zeros(m, config.model.d), assignment)
-    engine = Collapsed(_embedding(config.model, graph, [tier]), _propagation(config.model))
-    engine.rebuild(engine.embedding.link(graph))
-    codebook = fit_codebook(engine.basis(0)[layout.rows("item")], torch.as_tensor(items))
-    return Tier(COARSE, codebook, assignment)
+def _spectral_start(
+    config: RunConfig, coarse: CoarseConfig, graph: dgl.DGLGraph, split: Split, device: torch.device
+) -> Recommender:
+    """S^c anchored in METIS parts, E^c solved for (see `c2f_dgl.tiers.spectral`).
+
+    The filter's cutoff, and the item scale where it is null, are the best of a few on validation.
+    """
+    assignment = _metis_assignment(coarse, graph, config.seed)
+    d, degree = embedding_size(config), item_degrees(graph).to(device)
+
+    def judge(features: dict[str, torch.Tensor], item_scale: float) -> float:
+        scorer = Readout(degree, split.n_users, item_scale=item_scale).scorer(features["user"], features["item"])
+        return evaluate(scorer, split.train, split.valid)[config.select]
+
+    def build(codebook: torch.Tensor, weights: tuple[float, ...], item_scale: float) -> Recommender:
+        tier = Tier(COARSE, codebook, assignment)
+        return assemble(config.model, graph, [tier], None, config.seed, device, Scalars(weights, item_scale))
+
+    item_scale = _ITEM_SCALES[0] if config.model.item_scale is None else config.model.item_scale
+    best = -math.inf
+    for cutoff in coarse.cutoffs:
+        weights = lowpass_weights(cutoff, config.model.layers)
+        model = build(torch.zeros(size_of(coarse), d), weights, item_scale)
+        codebook = _solve(model)
+        model.embedding.tiers[0].codebook.data.copy_(codebook)
+        features = model.engine.all_nodes()
+        figure = judge(features, item_scale)
+        log.info("spectral start: cutoff %g gives validation %s %.4f", cutoff, config.select, figure)
+        if figure > best:
+            best, chosen = figure, (codebook, weights, features)
+    codebook, weights, features = chosen
+    if config.model.item_scale is None:
+        item_scale = max(_ITEM_SCALES, key=lambda scale: judge(features, scale))
+    # Codebook entries and training scores of about 1 each: what losses and learning rates take for granted.
+    size = codebook.square().mean().sqrt().clamp_min(torch.finfo(codebook.dtype).tiny)
+    some = torch.arange(min(split.n_users, _SCALE_USERS), device=device)
+    spread = Readout(degree, split.n_users, item_scale=item_scale).scorer(features["user"], features["item"])
+    gain = float(size / spread.scores(some).std().clamp_min(torch.finfo(codebook.dtype).tiny).sqrt())
+    return build(codebook / size, tuple(gain * weight for weight in weights), item_scale)
+
+
+def _solve(model: Recommender) -> torch.Tensor:
+    """The Ritz codebook of a model with one tier, each direction weighted by the root of its singular value."""
+    engine = Collapsed(model.embedding, model.propagation)
+    engine.rebuild(model.graph)
+    basis, layout = engine.basis(0), model.embedding.layout
+    d = model.embedding.tiers[0].codebook.shape[1]
+    codebook, values = ritz_codebook(basis[layout.rows("user")], basis[layout.rows("item")], d)
+    return codebook * values.sqrt()
 
 
 def _finer_tier(config: FineConfig, model: Recommender, graph: dgl.DGLGraph, name: str, seed: int) -> Tier:
     parent, rng = model.embedding.tiers[-1], stage_rng(seed, name)
-    codebook = _fine_codebook(config, parent.codebook.detach(), rng, name, seed)
+    codebook = config.start_scale * _fine_codebook(config, parent.codebook.detach(), rng, name, seed)
     threshold = config.threshold
     if threshold is None:
         nonzero = codebook[codebook != 0].abs()
@@ -203,4 +251,6 @@ def _fine_codebook(
     if config.start == "rows":
         rows = rng.choice(len(parent), size=size_of(config), replace=size_of(config) > len(parent))
         return parent[torch.as_tensor(rows, device=parent.device)].clone()
+    if config.components is None:
+        raise ValueError("the number of components is not resolved")
     return sparse_pca_codebook(parent, size_of(config), config.components, config.alpha, rng, padding=config.padding)

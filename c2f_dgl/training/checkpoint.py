@@ -38,6 +38,8 @@ def model_description(model: Recommender) -> dict[str, Any]:
     """What the tensors need to become a model again."""
     return {
         "tiers": [{"name": t.name, "threshold": t.threshold, "gate": t.gate} for t in model.embedding.tiers],
+        "layer_weights": model.propagation.layer_weights,
+        "item_scale": model.readout.item_scale,
         "parameters": model.count_values(),
     }
 

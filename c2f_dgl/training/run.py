@@ -20,7 +20,7 @@ from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.model import Recommender
 from c2f_dgl.progress import Reporter
-from c2f_dgl.training.build import COARSE, TABLE, add_tier, assemble, stage_names, start_graph, start_model
+from c2f_dgl.training.build import COARSE, TABLE, Scalars, add_tier, assemble, stage_names, start_graph, start_model
 from c2f_dgl.training.checkpoint import (
     load_checkpoint,
     model_description,
@@ -183,7 +183,9 @@ def _restore(
     if meta["fingerprint"] != split.fingerprint:
         raise InputError("was trained on other data", where=path, expected="the data set and split of the run")
     tiers = restore_tiers(tensors, meta, path)
-    model = assemble(config.model, graph, tiers, tensors.get("table"), config.seed, device)
+    weights = meta["layer_weights"]
+    scalars = Scalars(None if weights is None else tuple(weights), meta["item_scale"])
+    model = assemble(config.model, graph, tiers, tensors.get("table"), config.seed, device, scalars)
     if model.readout.bias is not None:
         if "bias" not in tensors or tensors["bias"].shape != model.readout.bias.shape:
             raise InputError("the biases are missing or of another size", where=path)

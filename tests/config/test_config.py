@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from c2f_dgl.config.load import dump_config, load_config, options, parse_config, preset_names, read_config
+from c2f_dgl.config.schema import RunConfig
+from c2f_dgl.config.sizes import most_values, resolve_sizes
+from c2f_dgl.errors import InputError
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_presets_survive_being_written_and_read(preset: str, tmp_path) -> None:
+    config = load_config(preset)
+    (tmp_path / "config.yaml").write_text(dump_config(config))
+    assert read_config(tmp_path / "config.yaml") == config
+    assert load_config(str(tmp_path / "config.yaml")) == config
+
+
+def test_presets_of_the_paper_have_its_settings() -> None:
+    paper, published = load_config("paper"), load_config("published")
+    for config in (paper, published):
+        assert config.coarse is not None
+        assert (config.coarse.m, config.coarse.t, config.model.d, config.model.layers) == (300, 2, 128, 3)
+        assert config.finer["fine"].m == 100
+        assert config.coarse.training.lr == 1e-3 and config.finer["fine"].training.lr == 3e-3
+        assert config.coarse.training.negatives == 5 and config.coarse.training.l2 == 5e-4
+    assert paper.model.activation == "none" and not paper.model.biases
+    assert published.model.activation == "tanh" and published.model.biases and published.model.gate_layers
+    assert published.finer["fine"].softmax and published.select == "ndcg@5"
+
+
+def test_overrides_reach_every_level() -> None:
+    config = load_config(
+        "paper",
+        [
+            "seed=7",
+            "coarse.training.lr=0.5",
+            "fine.gate=0.25",
+            "model.layer_weights=[0, 0, 1, 2]",
+            "fine.threshold=null",
+        ],
+    )
+    assert config.seed == 7 and config.finer["fine"].gate == 0.25 and config.finer["fine"].threshold is None
+    assert config.coarse is not None and config.coarse.training.lr == 0.5
+    assert config.model.layer_weights == (0, 0, 1, 2)
+
+
+def test_a_third_tier_can_be_added_by_option() -> None:
+    config = load_config("paper", ["finer.finest={m: 10, t: 2, components: 4}"])
+    assert list(config.finer) == ["fine", "finest"]
+
+
+def test_errors_name_the_option_and_the_nearest_one() -> None:
+    with pytest.raises(InputError, match=r"coarse\.tt.*coarse\.t"):
+        load_config("paper", ["coarse.tt=3"])
+    with pytest.raises(InputError, match="not valid YAML"):
+        load_config("paper", ["coarse.m=[1"])
+    with pytest.raises(InputError, match="identifier"):
+        parse_config({"finer": {"user": {}}}, "here")
+    with pytest.raises(InputError, match="no effect"):
+        load_config("paper", ["model.layers=0"])
+
+
+def test_yaml_that_is_no_mapping_is_refused(tmp_path) -> None:
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    with pytest.raises(InputError, match="mapping"):
+        load_config(str(tmp_path / "list.yaml"))
+
+
+def test_every_option_is_described() -> None:
+    rows = list(options())
+    assert len(rows) == len({key for key, _, _ in rows}) > 40
+    assert all(description for _, _, description in rows)
+
+
+@given(
+    st.integers(1, 100_000),
+    st.integers(1, 100_000),
+    st.sampled_from([8, 64, 256]),
+    st.integers(1, 2),
+    st.sampled_from([None, 0, 1]),
+    st.sampled_from([0.5, 128 / 48, 10.0]),
+)
+def test_sizes_fill_the_budget_and_never_exceed_it(
+    n_users: int, n_items: int, d: int, t: int, t_user: int | None, budget: float
+) -> None:
+    tree = {
+        "model": {"d": d, "budget": budget},
+        "coarse": {"m": None, "t": t, "t_user": t_user},
+        "finer": {"fine": {"m": None, "t": 2, "components": 8}},
+    }
+    config = parse_config(tree, "here")
+    allowed = budget * (n_users + n_items)
+    try:
+        sized = resolve_sizes(config, n_users, n_items)
+    except InputError:
+        smallest = resolve_sizes(
+            config.model_copy(update={"coarse": config.coarse.model_copy(update={"m": max(t, t_user or 0)})}),
+            n_users,
+            n_items,
+        )
+        assert most_values(smallest, n_users, n_items) > allowed - 1
+        return
+    assert sized.coarse is not None and sized.coarse.m is not None
+    assert most_values(sized, n_users, n_items) <= allowed
+    more = sized.coarse.model_copy(update={"m": sized.coarse.m + 1})
+    bigger = resolve_sizes(config.model_copy(update={"coarse": more}), n_users, n_items)
+    assert most_values(bigger, n_users, n_items) > allowed - 1
+
+
+def test_given_sizes_are_left_alone() -> None:
+    config = RunConfig()
+    assert resolve_sizes(config, 10, 10) == config
