@@ -24,8 +24,9 @@ from torch import Tensor
 # Rows of M handled at once in float64.
 _ROW_BLOCK = 8_192
 
-# Directions of M whose share of the largest one's energy is below this are noise of float32 propagation.
-_RANK_TOLERANCE = 1e-10
+# Directions of M whose share of the largest one's energy is below this are noise: of propagation in float32, of the
+# eigenproblem in float64.
+_RANK_TOLERANCE = {torch.float32: 1e-10, torch.float64: 1e-14}
 
 
 def lowpass_weights(cutoff: float, n_layers: int) -> tuple[float, ...]:
@@ -68,7 +69,7 @@ def ritz_codebook(users: Tensor, items: Tensor, d: int) -> tuple[Tensor, Tensor]
 
     Parameters
     ----------
-    users, items : Tensor, shapes (n_users, m) and (n_items, m)
+    users, items : Tensor, shapes (n_users, m) and (n_items, m), float32 or float64
         M's rows: propagated coefficients of the atoms.
     d : int
         Columns wanted. Where M_i has a lower rank the last ones are zero.
@@ -83,7 +84,7 @@ def ritz_codebook(users: Tensor, items: Tensor, d: int) -> tuple[Tensor, Tensor]
     item_gram, user_gram = _gram(items), _gram(users)
     lengths = item_gram.diagonal().clamp_min(torch.finfo(torch.float64).tiny).sqrt()
     energy, directions = torch.linalg.eigh(item_gram / lengths[:, None] / lengths)
-    kept = energy > _RANK_TOLERANCE * energy[-1]
+    kept = energy > _RANK_TOLERANCE[items.dtype] * energy[-1]
     whitening = directions[:, kept] / energy[kept].sqrt() / lengths[:, None]
     squares, rotation = torch.linalg.eigh(whitening.T @ user_gram @ whitening)
     rank = min(d, len(squares))

@@ -1,64 +1,110 @@
+"""The low-pass filter and the Ritz codebook against dense singular value decompositions."""
+
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from c2f_dgl.tiers.spectral import fit_codebook, spectral_embedding, spherical_centres
+from c2f_dgl.engines import Collapsed, Propagation
+from c2f_dgl.graph.hetero import entity_layout, interaction_graph
+from c2f_dgl.tiers.assignment import Assignment, anchored, stack
+from c2f_dgl.tiers.spectral import lowpass_weights, ritz_codebook
+from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
 from tests import dense
 
 
-def interactions(seed: int = 0) -> sp.csr_matrix:
-    r = (np.random.default_rng(seed).random((40, 30)) < 0.2).astype(np.float32)
+@given(st.floats(0.05, 1.0), st.sampled_from([1, 3, 5, 9]), st.floats(0.0, 1.0))
+def test_weights_are_a_stretched_chebyshev_polynomial(cutoff: float, n_layers: int, value: float) -> None:
+    weights = lowpass_weights(cutoff, n_layers)
+    assert len(weights) == n_layers + 1
+    assert weights[0::2] == weights[1::2]
+    degree = (n_layers - 1) // 2
+    found = sum(weight * value ** (2 * k) for k, weight in enumerate(weights[0::2]))
+    expected = np.polynomial.chebyshev.chebval(2 * (value / cutoff) ** 2 - 1, [0] * degree + [1])
+    scale = sum(abs(weight) * value ** (2 * k) for k, weight in enumerate(weights[0::2]))
+    assert found == pytest.approx(expected, abs=1e-9 * max(scale, 1.0))
+    if value <= cutoff:
+        assert abs(expected) <= 1 + 1e-9
+
+
+def test_cutoff_zero_is_plain_subspace_iteration() -> None:
+    assert lowpass_weights(0.0, 5) == (0, 0, 0, 0, 1, 1)
+
+
+@pytest.mark.parametrize(("cutoff", "n_layers"), [(0.3, 4), (-0.1, 3), (1.5, 3)])
+def test_what_is_no_filter_is_refused(cutoff: float, n_layers: int) -> None:
+    with pytest.raises(ValueError, match="odd number of layers"):
+        lowpass_weights(cutoff, n_layers)
+
+
+def drawn(n_users: int, n_items: int) -> sp.csr_matrix:
+    r = (np.random.default_rng(0).random((n_users, n_items)) < 0.25).astype(float)
     r[3] = 0  # a user and an item without interactions
     r[:, 5] = 0
     return sp.csr_matrix(r)
 
 
-def test_spectral_embedding_is_the_svd_of_the_normalised_interactions() -> None:
-    r = interactions()
-    expected = np.linalg.svd(dense.normalised(dense.bipartite(r.toarray()))[:40, 40:])
-    users, values, items = spectral_embedding(r, 6, seed=0)
-    np.testing.assert_allclose(values, expected[1][:6], atol=1e-3)
-    np.testing.assert_allclose(users.T @ users, np.eye(6), atol=1e-4)
-    approximation = (expected[0][:, :6] * expected[1][:6]) @ expected[2][:6]
-    np.testing.assert_allclose((users * values) @ items.T, approximation, atol=0.02)
+def basis(r: sp.csr_matrix, m: int, weights: tuple[float, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of M for users and items when items alone are composed, in float64."""
+    rng = np.random.default_rng(1)
+    items = anchored(rng.permutation(r.shape[1]) % m, m, 1, 1.0, rng)
+    users = Assignment(torch.zeros(r.shape[0], 0, dtype=torch.int64), torch.zeros(r.shape[0], 0), m)
+    graph = interaction_graph(r, dtype=torch.float64)
+    tier = Tier("coarse", torch.zeros(m, m, dtype=torch.float64), stack([users, items]))
+    embedding = TieredEmbedding(entity_layout(graph), [tier], link_scale=0.0)
+    engine = Collapsed(embedding, Propagation(len(weights) - 1, weights))
+    engine.rebuild(embedding.link(graph))
+    layout = embedding.layout
+    return engine.basis(0)[layout.rows("user")], engine.basis(0)[layout.rows("item")]
 
 
-def test_rank_is_cut_to_what_the_matrix_has() -> None:
-    users, values, items = spectral_embedding(interactions(), 100, seed=0)
-    assert users.shape == (40, 30) and values.shape == (30,) and items.shape == (30, 30)
+def test_items_see_the_filter_and_users_one_more_layer() -> None:
+    r = drawn(12, 9)
+    b = dense.normalised(dense.bipartite(r.toarray()))[:12, 12:]
+    weights = lowpass_weights(0.4, 5)
+    users, items = basis(r, 4, weights)
+    gram = b.T @ b
+    start = np.linalg.lstsq(np.eye(9), items.numpy(), rcond=None)[0]
+    polynomial = sum(w * np.linalg.matrix_power(gram, k) for k, w in enumerate(weights[0::2]))
+    one_hot = np.zeros((9, 4))
+    one_hot[np.arange(9), np.random.default_rng(1).permutation(9) % 4] = 1
+    np.testing.assert_allclose(start, polynomial @ one_hot, atol=1e-9)
+    np.testing.assert_allclose(users, b @ polynomial @ one_hot, atol=1e-9)
 
 
-def test_centres_find_planted_directions() -> None:
-    rng = np.random.default_rng(0)
-    truth = rng.normal(size=(5, 8))
-    truth /= np.linalg.norm(truth, axis=1, keepdims=True)
-    labels = rng.integers(0, 5, 400)
-    rows = (truth[labels] + 0.02 * rng.normal(size=(400, 8))) * rng.uniform(0.5, 3, size=(400, 1))
-    centres = spherical_centres(rows, 20, np.ones(400), seed=0)
-    assert centres.shape == (20, 8)
-    np.testing.assert_allclose(np.linalg.norm(centres, axis=1), 1.0, rtol=1e-5)
-    assert ((centres @ truth.T).max(axis=1) > 0.98).all()
+def test_with_an_atom_per_item_the_codebook_gives_the_singular_vectors() -> None:
+    r = drawn(30, 12)
+    b = dense.normalised(dense.bipartite(r.toarray()))[:30, 30:]
+    expected = np.linalg.svd(b)[1]
+    users, items = basis(r, 12, (0.0, 0.0, 1.0, 1.0))
+    codebook, values = ritz_codebook(users, items, 6)
+    np.testing.assert_allclose(values, expected[:6], atol=1e-8)
+    directions = (items @ codebook).numpy()
+    np.testing.assert_allclose(directions.T @ directions, np.eye(6), atol=1e-8)
+    np.testing.assert_allclose(users @ codebook, b @ directions, atol=1e-8)
 
 
-def test_more_clusters_than_rows_leaves_the_rest_empty() -> None:
-    centres = spherical_centres(np.eye(3), 5, np.ones(3), seed=0)
-    np.testing.assert_array_equal(centres, np.pad(np.eye(3), ((0, 2), (0, 0))))
+def test_a_filter_brings_few_atoms_nearer_to_the_singular_values() -> None:
+    r = drawn(200, 80)
+    b = dense.normalised(dense.bipartite(r.toarray()))[:200, 200:]
+    spectrum = np.linalg.svd(b)[1]
+    expected, cutoff = spectrum[:4], float(spectrum[15])
+    found = {
+        layers: ritz_codebook(*basis(r, 20, lowpass_weights(cutoff, layers)), 4)[1].numpy() for layers in (1, 5, 9)
+    }
+    errors = {layers: np.abs(values - expected).max() for layers, values in found.items()}
+    assert errors[9] < errors[5] < errors[1]
+    assert all((values <= expected + 1e-9).all() for values in found.values())  # Ritz values come from below
 
 
-@pytest.mark.parametrize("rows", [30, 20_000])
-def test_fit_codebook_is_least_squares(rows: int) -> None:
-    rng = np.random.default_rng(0)
-    basis, targets = rng.normal(size=(rows, 7)), rng.normal(size=(rows, 3))
-    expected = np.linalg.lstsq(basis, targets, rcond=None)[0]
-    found = fit_codebook(torch.as_tensor(basis), torch.as_tensor(targets), ridge=0.0)
-    np.testing.assert_allclose(found, expected, atol=1e-9)
-
-
-def test_an_atom_nobody_uses_stays_solvable() -> None:
-    basis = torch.zeros(6, 2, dtype=torch.float64)
-    basis[:, 0] = 1.0
-    found = fit_codebook(basis, torch.ones(6, 1, dtype=torch.float64))
-    np.testing.assert_allclose(found, [[1.0], [0.0]], atol=1e-6)
+def test_directions_that_are_not_there_are_zero() -> None:
+    users, items = basis(drawn(30, 6), 6, (0.0, 0.0, 1.0, 1.0))
+    twins = torch.cat([users, users], dim=1), torch.cat([items, items], dim=1)
+    codebook, values = ritz_codebook(*twins, 12)
+    assert int((values > 1e-6).sum()) <= 5  # one item has no interactions
+    assert torch.isfinite(codebook).all()
+    assert (codebook[:, 6:] == 0).all()
