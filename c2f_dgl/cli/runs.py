@@ -8,22 +8,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from c2f_dgl import api
+from c2f_dgl.api import load_split
 from c2f_dgl.config import load as config_files
-from c2f_dgl.config.schema import DataConfig, RunConfig
-from c2f_dgl.config.sizes import resolve_sizes
-from c2f_dgl.data.catalogue import CARDS, load_dataset
+from c2f_dgl.data.catalogue import CARDS
 from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation import ranking
 from c2f_dgl.progress import Reporter
-from c2f_dgl.training.build import stage_names
 from c2f_dgl.training.folder import RunFolder
-from c2f_dgl.training.run import load_model, train_run
 
 RunArgument = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -49,25 +46,13 @@ def train(
     overrides = [*(set_ or []), *([] if seed is None else [f"seed={seed}"])]
     config = config_files.load_config(preset, overrides)
     config = config.model_copy(update={"data": config.data.model_copy(update={"source": _source(dataset)})})
-    folder, where = RunFolder(out), choose_device(device)
-    if folder.started and not (resume or stage not in ("both", stage_names(config)[0])):
-        raise InputError("holds a run already", where=out, expected="a new folder, or --resume")
-    stages = stage_names(config)
-    if stage != "both":
-        if stage not in stages:
-            raise InputError(f"no stage {stage!r}", where="--stage", expected=f"both or one of {', '.join(stages)}")
-        stages = [stage]
+    api.check_run(out, config, stage=stage, resume=resume, device=device)
     reporter = Reporter()
     with reporter.busy("reading the data"):
         split = load_split(config)
     reporter.console.print(split.summary(), soft_wrap=True, highlight=False)
-    config = resolve_sizes(config, split.n_users, split.n_items)
-    if not folder.started:
-        folder.begin(config)
-    elif folder.config() != config:
-        raise InputError("holds a run with other options", where=out, expected="the preset, --set and seed it has")
     try:
-        summary = train_run(config, split, folder, reporter, stages, where)
+        summary = api.train(split, out, config, stage=stage, resume=resume, device=device, reporter=reporter)
     except KeyboardInterrupt:
         reporter.console.print(f"stopped: the same command with --resume goes on from the last epoch in {out}")
         raise typer.Exit(130) from None
@@ -85,12 +70,10 @@ def evaluate(
     """Rank all items for all users with a run's model: NDCG and recall at 5, 10, 20, 50."""
     if split not in ("valid", "test"):
         raise InputError(f"no split {split!r}", where="--split", expected="valid or test")
-    folder = RunFolder(run)
     reporter = Reporter(quiet=json_)
-    with reporter.busy("reading the data"):
-        data = load_split(folder.config())
+    with reporter.busy("loading the run"):
+        model, data = api.load_run(run, stage=stage, device=device)
     with reporter.busy("ranking"):
-        model = load_model(folder, data, stage, choose_device(device))
         metrics = ranking.evaluate(model.scorer(), data.train, data.valid if split == "valid" else data.test)
     counts = model.count_values()
     if json_:
@@ -115,12 +98,10 @@ def recommend(
     json_: JsonOption = False,
 ) -> None:
     """Recommend items to users."""
-    folder = RunFolder(run)
     reporter = Reporter(quiet=json_)
     with reporter.busy("loading the run"):
-        data = load_split(folder.config())
+        model, data = api.load_run(run, stage=stage, device=device)
         rows = _find_users(user, data)
-        model = load_model(folder, data, stage, choose_device(device))
         items, scores = ranking.top_items(model.scorer(), rows, k, None if include_seen else data.train)
     found = {
         name: [
@@ -175,24 +156,6 @@ def options_help() -> str:
     """The options as the epilogue of ``train --help``: one paragraph each."""
     lines = [f"{key}: {description} ({default})" for key, default, description in config_files.options()]
     return "\n\n".join(["Options for --set (defaults of the schema; presets set their own):", *lines])
-
-
-def load_split(config: RunConfig) -> Split:
-    """The data of a run, read and split as its configuration says."""
-    data: DataConfig = config.data
-    if data.source is None:
-        raise InputError("the configuration names no data set", expected="data.source")
-    columns = data.model_dump(exclude={"source", "split", "seed"}, exclude_none=True)
-    return load_dataset(data.source, split=data.split, seed=config.seed if data.seed is None else data.seed, **columns)
-
-
-def choose_device(name: str) -> torch.device:
-    """The torch device for ``auto``, ``cpu`` or ``cuda``."""
-    if name not in ("auto", "cpu", "cuda"):
-        raise InputError(f"no device {name!r}", where="--device", expected="auto, cpu or cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("torch sees no GPU", where="--device cuda", expected="a CUDA build of torch and a GPU")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def _source(dataset: str) -> str:

@@ -1,0 +1,102 @@
+"""Write the tables of the docs from committed results: `python benchmarks/tables.py [--check]`.
+
+A table stands between `<!-- table: NAME -->` and `<!-- end -->` in a Markdown file. With --check nothing is written
+and the exit code says whether all of them are up to date.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean, stdev
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+METRICS = ("ndcg@20", "recall@20")
+
+# Not ours: printed beside our figures (paper, Table 3; its code's own logs).
+PUBLISHED = {
+    "gowalla": [
+        ("paper, uncompressed LightGCN, d = 128", "0.1059", "0.1576", "9.07 M"),
+        ("paper, coarse to fine", "0.1009", "0.1430", "0.19 M"),
+    ],
+    "lastfm": [],
+}
+
+
+def runs(preset: str, data: str) -> list[dict]:
+    """Summaries of the committed runs of a preset, by seed."""
+    return [json.loads(path.read_text()) for path in sorted((RESULTS / preset).glob(f"{data}-*/summary.json"))]
+
+
+def spread(values: list[float], digits: int = 4) -> str:
+    """Mean and, for several runs, standard deviation."""
+    centre = f"{mean(values):.{digits}f}"
+    return centre if len(values) < 2 else f"{centre} ± {stdev(values):.{digits}f}"
+
+
+def stages(preset: str, data: str) -> str:
+    """Validation and test figures of each stage, mean over seeds, beside the published ones."""
+    found = runs(preset, data)
+    names = list(found[0]["stages"])
+    lines = [
+        f"| {data}, {len(found)} seeds | valid N@20 | valid R@20 | test N@20 | test R@20 | learned values |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in names:
+        cells = [
+            spread([run["stages"][name][split][metric] for run in found])
+            for split in ("valid", "test")
+            for metric in METRICS
+        ]
+        most = max(run["stages"][name]["parameters"]["total"] for run in found)
+        lines.append(f"| {name} | {' | '.join(cells)} | {most:,} |")
+    chosen = [run["stages"][run["chosen"]] for run in found]
+    cells = [spread([stage[split][metric] for stage in chosen]) for split in ("valid", "test") for metric in METRICS]
+    most = max(stage["parameters"]["total"] for stage in chosen)
+    lines.append(f"| **chosen on validation** | {' | '.join(f'**{cell}**' for cell in cells)} | {most:,} |")
+    for label, ndcg, recall, values in PUBLISHED[data]:
+        lines.append(f"| {label} | | | {ndcg} | {recall} | {values} |")
+    return "\n".join(lines)
+
+
+def cost(preset: str, data: str) -> str:
+    """Whole-process seconds and peak memory of the committed runs."""
+    found = runs(preset, data)
+    seconds = [run["process"]["seconds"] for run in found]
+    peak = max(run["process"]["peak_bytes"] for run in found) / 2**30
+    return f"{data}: {min(seconds):.0f} to {max(seconds):.0f} seconds a run on two CPU cores, at most {peak:.1f} GiB."
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "fast gowalla": lambda: stages("fast", "gowalla"),
+    "fast lastfm": lambda: stages("fast", "lastfm"),
+    "fast cost gowalla": lambda: cost("fast", "gowalla"),
+    "fast cost lastfm": lambda: cost("fast", "lastfm"),
+}
+
+
+def renewed(text: str) -> str:
+    """`text` with every table written anew."""
+
+    def fill(match: re.Match[str]) -> str:
+        return f"<!-- table: {match[1]} -->\n{TABLES[match[1]]()}\n<!-- end -->"
+
+    return re.sub(r"<!-- table: (.+?) -->\n.*?<!-- end -->", fill, text, flags=re.DOTALL)
+
+
+def main() -> None:
+    stale = [path for path in DOCUMENTS if renewed(path.read_text()) != path.read_text()]
+    if "--check" in sys.argv[1:]:
+        sys.exit(f"out of date: {', '.join(path.name for path in stale)}" if stale else 0)
+    for path in stale:
+        path.write_text(renewed(path.read_text()))
+
+
+if __name__ == "__main__":
+    main()

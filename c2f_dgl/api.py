@@ -1,0 +1,118 @@
+"""What most programs need: train on a split, load a run, recommend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from c2f_dgl.config.schema import DataConfig, RunConfig
+from c2f_dgl.config.sizes import resolve_sizes
+from c2f_dgl.data.catalogue import load_dataset
+from c2f_dgl.data.splits import Split
+from c2f_dgl.errors import InputError
+from c2f_dgl.model import Recommender
+from c2f_dgl.progress import Reporter
+from c2f_dgl.training.build import stage_names
+from c2f_dgl.training.folder import RunFolder
+from c2f_dgl.training.run import load_model, train_run
+
+
+def train(
+    split: Split,
+    out: str | Path,
+    config: RunConfig,
+    *,
+    stage: str = "both",
+    resume: bool = False,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+) -> dict[str, Any]:
+    """Train the stages of a configuration on a split, into a run folder.
+
+    Parameters
+    ----------
+    split : Split
+        From `c2f_dgl.data`.
+    out : str or Path
+        Folder of the run; new, unless it is resumed or a later stage is added to it.
+    config : RunConfig
+        From `load_config`; sizes that are null are resolved for this data.
+    stage : str
+        One stage (``coarse``, ``fine``, ...) or ``both`` for all of them.
+    resume : bool
+        Go on with the run in `out` from its last finished epoch, if there is one.
+    device : {"auto", "cpu", "cuda"}
+    reporter : Reporter, optional
+        Shows progress; bars on a terminal by default.
+
+    Returns
+    -------
+    dict
+        Per stage the best validation and the test figures, and the stage chosen on validation; also in
+        ``summary.json``.
+
+    Raises
+    ------
+    InputError
+        The folder is taken, the configuration does not fit the data, or the folder cannot be written.
+    """
+    check_run(out, config, stage=stage, resume=resume, device=device)
+    folder, names = RunFolder(out), stage_names(config)
+    config = resolve_sizes(config, split.n_users, split.n_items)
+    if not folder.started:
+        folder.begin(config)
+    elif folder.config() != config:
+        raise InputError("holds a run with other options", where=out, expected="the preset, --set and seed it has")
+    return train_run(
+        config, split, folder, reporter or Reporter(), names if stage == "both" else [stage], choose_device(device)
+    )
+
+
+def check_run(out: str | Path, config: RunConfig, *, stage: str, resume: bool, device: str) -> None:
+    """Raise what `train` would raise before it looks at the data (parameters as there)."""
+    choose_device(device)
+    names = stage_names(config)
+    if stage not in ("both", *names):
+        raise InputError(f"no stage {stage!r}", where="--stage", expected=f"both or one of {', '.join(names)}")
+    if RunFolder(out).started and not (resume or stage in names[1:]):
+        raise InputError("holds a run already", where=out, expected="a new folder, or --resume")
+
+
+def load_run(run: str | Path, *, stage: str | None = None, device: str = "auto") -> tuple[Recommender, Split]:
+    """The best model of a run and the data it was trained on, read again.
+
+    Parameters
+    ----------
+    run : str or Path
+        Folder of a run that was trained from a data set's name or path.
+    stage : str, optional
+        By default the stage chosen on validation.
+
+    Raises
+    ------
+    InputError
+        No run there, no such stage, or the data has changed.
+    """
+    folder = RunFolder(run)
+    split = load_split(folder.config())
+    return load_model(folder, split, stage, choose_device(device)), split
+
+
+def load_split(config: RunConfig) -> Split:
+    """The data of a run, read and split as its configuration says."""
+    data: DataConfig = config.data
+    if data.source is None:
+        raise InputError("the configuration names no data set", expected="data.source")
+    columns = data.model_dump(exclude={"source", "split", "seed"}, exclude_none=True)
+    return load_dataset(data.source, split=data.split, seed=config.seed if data.seed is None else data.seed, **columns)
+
+
+def choose_device(name: str) -> torch.device:
+    """The torch device for ``auto``, ``cpu`` or ``cuda``."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise InputError(f"no device {name!r}", where="--device", expected="auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("torch sees no GPU", where="--device cuda", expected="a CUDA build of torch and a GPU")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
