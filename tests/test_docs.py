@@ -1,0 +1,46 @@
+"""What the documents claim: their code runs, their tables are those of committed runs, their options exist."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from c2f_dgl.config.load import options
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_tables_are_generated_from_committed_results() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "tables.py"), "--check"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_python_example_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(code, names)
+    assert names["items"].shape == (2, 5)  # type: ignore[attr-defined]
+    assert set(names["summary"]["stages"]) == {"coarse", "fine"}  # type: ignore[index]
+
+
+def test_every_option_of_the_symbol_table_exists() -> None:
+    known = {key for key, _, _ in options()}
+    table = README.partition("| symbol | option |")[2].partition("\n\n")[0]
+    named = set(re.findall(r"`((?:model|coarse|fine)\.[a-z0-9_.]+)`", table))
+    assert len(named) > 15
+    assert named <= known
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/method.md", "docs/data.md"])
+def test_links_between_documents_lead_somewhere(document: str) -> None:
+    path = ROOT / document
+    for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
+        assert (path.parent / target).exists(), target
