@@ -125,13 +125,14 @@ def info(run: RunArgument, json_: JsonOption = False) -> None:
     """Show what a run is and where it stands."""
     folder = RunFolder(run)
     config, records, summary = folder.config(), folder.records(), folder.summary()
+    epochs = sum(record["epoch"] > 0 for record in records)
     if json_:
         print(
-            json.dumps({"config": config.model_dump(mode="json"), "epochs": len(records), "summary": summary}, indent=2)
+            json.dumps({"config": config.model_dump(mode="json"), "epochs": epochs, "summary": summary}, indent=2)
         )
         return
     console = Console()
-    console.print(f"{run}: {config.data.source}, seed {config.seed}, {len(records)} epochs", soft_wrap=True)
+    console.print(f"{run}: {config.data.source}, seed {config.seed}, {epochs} epochs", soft_wrap=True)
     if summary is None:
         console.print("not finished: go on with --resume")
         for record in records[-1:]:
