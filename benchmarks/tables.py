@@ -44,8 +44,9 @@ def stages(preset: str, data: str) -> str:
     """Validation and test figures of each stage, mean over seeds, beside the published ones."""
     found = runs(preset, data)
     names = list(found[0]["stages"])
+    seeds = "1 seed" if len(found) == 1 else f"{len(found)} seeds"
     lines = [
-        f"| {data}, {len(found)} seeds | valid N@20 | valid R@20 | test N@20 | test R@20 | learned values |",
+        f"| {data}, {seeds} | valid N@20 | valid R@20 | test N@20 | test R@20 | learned values |",
         "|---|---|---|---|---|---|",
     ]
     for name in names:
@@ -70,12 +71,27 @@ def cost(preset: str, data: str) -> str:
     found = runs(preset, data)
     seconds = [run["process"]["seconds"] for run in found]
     peak = max(run["process"]["peak_bytes"] for run in found) / 2**30
-    return f"{data}: {min(seconds):.0f} to {max(seconds):.0f} seconds a run on two CPU cores, at most {peak:.1f} GiB."
+    least, most = f"{min(seconds):.0f}", f"{max(seconds):.0f}"
+    span = most if least == most else f"{least} to {most}"
+    return f"{data}: {span} seconds a run on two CPU cores, reading and evaluation included, at most {peak:.1f} GiB."
+
+
+def kernels(data: str) -> str:
+    """One training step of each engine and kernel."""
+    result = json.loads((RESULTS / "kernels" / f"{data}.json").read_text())
+    lines = [
+        f"| one step, {result['triplets']:,} triplets, {data}, {result['threads']} threads | median seconds | ratio |",
+        "|---|---|---|",
+    ]
+    for way, step in result["steps"].items():
+        lines.append(f"| {way} | {step['median_seconds']:.3f} | {step['times_collapsed']:.1f} |")
+    return "\n".join(lines)
 
 
 TABLES: dict[str, Callable[[], str]] = {
     "fast gowalla": lambda: stages("fast", "gowalla"),
     "fast lastfm": lambda: stages("fast", "lastfm"),
+    "kernels gowalla": lambda: kernels("gowalla"),
     "fast cost gowalla": lambda: cost("fast", "gowalla"),
     "fast cost lastfm": lambda: cost("fast", "lastfm"),
 }

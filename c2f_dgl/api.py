@@ -59,6 +59,9 @@ def train(
         The folder is taken, the configuration does not fit the data, or the folder cannot be written.
     """
     check_run(out, config, stage=stage, resume=resume, device=device)
+    for part in ("valid", "test"):
+        if getattr(split, part).nnz == 0:
+            raise InputError(f"no {part} interactions", where=split.name, expected="a split with all three parts")
     folder, names = RunFolder(out), stage_names(config)
     config = resolve_sizes(config, split.n_users, split.n_items)
     if not folder.started:

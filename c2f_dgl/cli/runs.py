@@ -33,7 +33,7 @@ StageOption = Annotated[
 def train(
     dataset: Annotated[str, typer.Argument(help="A name from `c2f-dgl data list`, or a path.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder of the run.", show_default=False)],
-    preset: Annotated[str, typer.Option(help="fast, paper, published, or a YAML file.")] = "fast",
+    preset: Annotated[str, typer.Option(help="fast, paper, published, lightgcn, or a YAML file.")] = "fast",
     stage: Annotated[str, typer.Option(help="coarse, fine (goes on from a run that has coarse) or both.")] = "both",
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override an option; may be repeated.")
@@ -127,9 +127,7 @@ def info(run: RunArgument, json_: JsonOption = False) -> None:
     config, records, summary = folder.config(), folder.records(), folder.summary()
     epochs = sum(record["epoch"] > 0 for record in records)
     if json_:
-        print(
-            json.dumps({"config": config.model_dump(mode="json"), "epochs": epochs, "summary": summary}, indent=2)
-        )
+        print(json.dumps({"config": config.model_dump(mode="json"), "epochs": epochs, "summary": summary}, indent=2))
         return
     console = Console()
     console.print(f"{run}: {config.data.source}, seed {config.seed}, {epochs} epochs", soft_wrap=True)

@@ -10,6 +10,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.metrics import ranking_metrics
 
 CUTOFFS = (5, 10, 20, 50)
@@ -109,10 +110,10 @@ def evaluate(
 
     Raises
     ------
-    ValueError
+    InputError
         No user has a relevant item.
     """
     users, metrics = evaluate_per_user(scorer, seen, relevant, cutoffs)
     if len(users) == 0:
-        raise ValueError("no user has a held-out item: there is nothing to evaluate")
+        raise InputError("no user has a held-out item: there is nothing to evaluate")
     return {name: float(values.mean()) for name, values in metrics.items()}

@@ -210,8 +210,10 @@ def _spectral_start(
 
 def _solve(model: Recommender) -> torch.Tensor:
     """The Ritz codebook of a model with one tier, each direction weighted by the root of its singular value."""
-    engine = Collapsed(model.embedding, model.propagation)
-    engine.rebuild(model.graph)
+    engine = model.engine
+    if not isinstance(engine, Collapsed):
+        engine = Collapsed(model.embedding, model.propagation)
+        engine.rebuild(model.graph)
     basis, layout = engine.basis(0), model.embedding.layout
     d = model.embedding.tiers[0].codebook.shape[1]
     codebook, values = ritz_codebook(basis[layout.rows("user")], basis[layout.rows("item")], d)

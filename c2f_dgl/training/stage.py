@@ -15,6 +15,7 @@ import torch
 
 from c2f_dgl.config.schema import CoarseConfig, FineConfig, TrainingConfig
 from c2f_dgl.data.splits import Split
+from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.model import Recommender
 from c2f_dgl.tiers.assignment import Assignment, bridge, pinv, pursuit, stack
@@ -192,7 +193,7 @@ def _train_epoch(
         observer.step()
     mean = float(torch.stack(losses).mean())
     if not math.isfinite(mean):
-        raise FloatingPointError(f"the loss is {mean}: lower the learning rate or raise l2")
+        raise InputError(f"the loss is {mean}", where="training.lr", expected="a lower learning rate or a higher l2")
     return mean
 
 

@@ -140,6 +140,19 @@ def test_a_run_is_not_overwritten_nor_resumed_with_other_options(run: Path, tmp_
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def test_a_loss_that_explodes_is_one_line(tmp_path: Path) -> None:
+    done = train(tmp_path / "run", "--stage", "coarse", "--set", "coarse.training.lr=1e30")
+    assert done.returncode == 2 and "learning rate" in done.stderr.splitlines()[-1], done.stderr
+
+
+def test_a_split_without_validation_is_refused_before_training(tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text("user,item\n" + "".join(f"u{i},i{j}\n" for i in range(4) for j in range(3) if i != j))
+    done = c2f("train", log, "--out", tmp_path / "run", "--set", "data.valid=0", "--set", "data.test=0.5")
+    assert done.returncode == 2 and "no valid interactions" in done.stderr, done.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_stages_can_be_trained_one_at_a_time(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     done = train(out, "--stage", "fine")
@@ -201,8 +214,9 @@ def test_the_papers_presets_train_on_the_sample(tmp_path: Path, preset: str) -> 
 
 def test_a_full_table_trains_as_lightgcn(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    options = ["coarse=null", "finer={}", "model.d=8", "table.fixed_epochs=1", "table.evaluate_every=1"]
-    done = c2f("train", "planted", "--out", out, *(part for option in options for part in ("--set", option)))
+    options = ["model.d=8", "table.fixed_epochs=1"]
+    settings = [part for option in options for part in ("--set", option)]
+    done = c2f("train", "planted", "--out", out, "--preset", "lightgcn", *settings)
     assert done.returncode == 0, done.stderr
     assert json.loads((out / "summary.json").read_text())["stages"]["table"]["parameters"]["total"] == 1800 * 8
 
