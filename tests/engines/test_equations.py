@@ -7,6 +7,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 from hypothesis import given
+from hypothesis import strategies as st
 
 from c2f_dgl.engines import Collapsed, MessagePassing, Propagation, make_engine
 from c2f_dgl.graph.hetero import entity_layout, interaction_graph
@@ -79,6 +80,36 @@ def test_published_variant(kernel: str, case: Case) -> None:
     model = build(case, "auto", kernel, fine=True, published=True)
     assert isinstance(model.engine, MessagePassing)
     np.testing.assert_allclose(stacked(model), expected, **TOLERANCE)
+
+
+@given(cases())
+def test_published_coarse_stage(case: Case) -> None:
+    s_c, e_c, _, _ = case.arrays
+    adjacency = dense.expanded(dense.normalised(dense.bipartite(case.r)), s_c)
+    expected = dense.propagated(adjacency, np.vstack([np.tanh(s_c @ e_c), e_c]), case.layers)
+    model = build(case, "auto", "csr", fine=False, published=True)
+    np.testing.assert_allclose(stacked(model), expected, **TOLERANCE)
+
+
+@given(cases(), st.sampled_from([0.0, 0.5]))
+def test_readout_adds_biases_and_scales_items_in_training_as_in_ranking(case: Case, item_scale: float) -> None:
+    """The published code's factorisation machine: the dot product plus a bias per user and item."""
+    model = build(case, "collapsed", "csr", fine=False)
+    degree = case.r.sum(axis=0)
+    model.readout = Readout(torch.as_tensor(degree), case.r.shape[0], item_scale=item_scale, biases=True, seed=1)
+    assert model.readout.bias is not None
+    bias, n_users = model.readout.bias.detach().numpy(), case.r.shape[0]
+    s_c, e_c, _, _ = case.arrays
+    h = dense.coarse_h(case.r, s_c, e_c, case.layers)[: sum(case.r.shape)]
+    scores = h[:n_users] @ (h[n_users:] * (degree[:, None] + 1) ** item_scale).T
+    scores = scores + bias[:n_users, None] + bias[None, n_users:]
+    batch = TripletSampler(case.csr, 1).epoch(6, np.random.default_rng(case.seed))
+    margins = scores[batch.users, batch.positives] - scores[batch.users, batch.negatives[:, 0]]
+    loss = batch_loss(model, batch, "bpr", 0.0).item()
+    np.testing.assert_allclose(loss, np.log1p(np.exp(-margins)).mean(), **TOLERANCE)
+    ranked = model.scorer().scores(torch.arange(n_users)).detach().numpy() + bias[:n_users, None]
+    np.testing.assert_allclose(ranked, scores, **TOLERANCE)
+    assert model.count_values()["biases"] == len(bias)
 
 
 @pytest.mark.parametrize("fine", [False, True])
