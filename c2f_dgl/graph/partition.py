@@ -38,5 +38,6 @@ def metis_parts(graph: dgl.DGLGraph, n_parts: int, seed: int) -> np.ndarray:
     order = np.argsort(source, kind="stable")
     starts = np.concatenate([[0], np.cumsum(np.bincount(source, minlength=n))])
     options = pymetis.Options(seed=seed)
-    _, parts = pymetis.part_graph(n_parts, xadj=starts, adjncy=target[order], options=options)
+    adjacency = pymetis.CSRAdjacency(starts, target[order])
+    _, parts = pymetis.part_graph(n_parts, adjacency=adjacency, options=options)
     return np.asarray(parts, dtype=np.int64)
