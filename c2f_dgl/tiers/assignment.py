@@ -51,11 +51,6 @@ class Assignment:
         full = self.weights.new_zeros(len(self.indices), self.n_atoms)
         return full.scatter_add_(1, self.indices, self.weights)
 
-    def to(self, *args, **kwargs) -> Assignment:
-        """Move `weights` like ``Tensor.to``; `indices` follow the device and stay int64."""
-        weights = self.weights.to(*args, **kwargs)
-        return Assignment(self.indices.to(weights.device), weights, self.n_atoms)
-
 
 def compose(indices: Tensor, weights: Tensor, atoms: Tensor) -> Tensor:
     """Weighted sums of `atoms` (m x width) at `indices` (rows x t): the product with some rows of S."""
