@@ -54,7 +54,7 @@ def train(
     try:
         summary = api.train(split, out, config, stage=stage, resume=resume, device=device, reporter=reporter)
     except KeyboardInterrupt:
-        reporter.console.print(f"stopped: the same command with --resume goes on from the last epoch in {out}")
+        reporter.console.print(f"stopped: the same command with --resume goes on with {out}", soft_wrap=True)
         raise typer.Exit(130) from None
     _print_stages(summary)
     Console().print(f"run: {out}   chosen on validation: {summary['chosen']}", soft_wrap=True, highlight=False)
