@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--triplets", type=int, default=8192)
     arguments = parser.parse_args()
     split, rng = load_dataset(arguments.dataset), np.random.default_rng(0)
-    batch = TripletSampler(split.train, 5).epoch(arguments.triplets // 5, rng)
+    batch = TripletSampler(split.train, 5).epoch(arguments.triplets // 5, arguments.triplets // 5, rng)
     graph = interaction_graph(split.train)
     layout = entity_layout(graph)
     assignment = anchored(rng.integers(0, 300, layout.total), 300, 2, 0.5, rng)

@@ -9,6 +9,7 @@ from c2f_dgl.dgl_import import dgl
 from c2f_dgl.engines import Engine, EngineName, Propagation, make_engine
 from c2f_dgl.evaluation.ranking import Scorer
 from c2f_dgl.graph.hetero import INTERACTS
+from c2f_dgl.graph.item_filter import ItemFilter, item_filter
 from c2f_dgl.graph.layout import take_rows
 from c2f_dgl.tiers.tiered import TieredEmbedding
 
@@ -26,15 +27,27 @@ class Readout(nn.Module):
     biases : bool
         Learn b, one value per user and item, started at N(0, 1) as the published code does. b_u changes no ranking
         and gets no gradient from pairwise losses; it is there because it is part of that model.
+    filter : ItemFilter, optional
+        A further score term where all items are ranked (see `Scorer`). Losses do not see it.
+    filter_weight : float
+        Its weight, not trained.
     """
 
     scale: Tensor | None
 
     def __init__(
-        self, item_degree: Tensor, n_users: int, *, item_scale: float = 0.0, biases: bool = False, seed: int = 0
+        self,
+        item_degree: Tensor,
+        n_users: int,
+        *,
+        item_scale: float = 0.0,
+        biases: bool = False,
+        seed: int = 0,
+        filter: ItemFilter | None = None,
+        filter_weight: float = 0.0,
     ) -> None:
         super().__init__()
-        self.item_scale = item_scale
+        self.item_scale, self.filter, self.filter_weight = item_scale, filter, filter_weight
         self.register_buffer("scale", (item_degree + 1) ** item_scale if item_scale else None)
         self.n_users = n_users
         self.bias: nn.Parameter | None = None
@@ -54,10 +67,19 @@ class Readout(nn.Module):
         bias = self.bias[:, None]
         return scores + take_rows(bias, users)[..., 0] + take_rows(bias, self.n_users + items)[..., 0]
 
+    def score_matrix(self, h_users: Tensor, h_items: Tensor, users: Tensor, items: Tensor) -> Tensor:
+        """Scores of all pairs (len(users) x len(items)); `h_items` already scaled."""
+        scores = h_users @ h_items.T
+        if self.bias is None:
+            return scores
+        bias = self.bias[:, None]
+        return scores + take_rows(bias, users) + take_rows(bias, self.n_users + items).T
+
     def scorer(self, h_users: Tensor, h_items: Tensor) -> Scorer:
         """What serves: all users' and all items' embeddings, scaled, with the items' biases."""
         items = self.items(h_items, torch.arange(len(h_items), device=h_items.device))
-        return Scorer(h_users, items, None if self.bias is None else self.bias.detach()[self.n_users :])
+        bias = None if self.bias is None else self.bias.detach()[self.n_users :]
+        return Scorer(h_users, items, bias, self.filter, self.filter_weight)
 
 
 class Recommender(nn.Module):
@@ -72,7 +94,8 @@ class Recommender(nn.Module):
     readout : Readout
     engine : {"auto", "collapsed", "message_passing"}
     chosen_scalars : int
-        How many of the layer weights and the item scale were chosen from data, and so count as learned.
+        How many of the layer weights, the item scale and the filter's weight were chosen from data, and so count as
+        learned.
     """
 
     def __init__(
@@ -107,10 +130,17 @@ class Recommender(nn.Module):
         if self.readout.bias is not None:
             counts["biases"] = self.readout.bias.numel()
         if self.chosen_scalars:
-            counts["layer weights and item scale"] = self.chosen_scalars
+            counts["chosen scalars"] = self.chosen_scalars
         return {**counts, "total": sum(counts.values())}
 
 
 def item_degrees(graph: dgl.DGLGraph, dtype: torch.dtype = torch.float32) -> Tensor:
     """Number of training interactions of each item (n_items,)."""
     return graph.in_degrees(etype=INTERACTS).to(dtype)
+
+
+def graph_filter(graph: dgl.DGLGraph, n_neighbours: int, item_scale: float) -> ItemFilter | None:
+    """The filter term of a model, its scores scaled like those of the embeddings; None for 0 neighbours."""
+    if n_neighbours == 0:
+        return None
+    return item_filter(graph, n_neighbours).scaled(((item_degrees(graph) + 1) ** item_scale).numpy())

@@ -30,7 +30,7 @@ def load_config(preset: str = "fast", overrides: Sequence[str] = ()) -> RunConfi
     Parameters
     ----------
     preset : str
-        A name from `preset_names`, or the path of a YAML file.
+        A name from `preset_names`, or the path of a YAML file. A key ``preset`` in either names the one it changes.
     overrides : sequence of str
         E.g. ``"coarse.m=600"``; the value is read as YAML.
 
@@ -39,6 +39,14 @@ def load_config(preset: str = "fast", overrides: Sequence[str] = ()) -> RunConfi
     InputError
         Unknown preset or option, a value of the wrong type, or an impossible combination.
     """
+    tree, where = _preset_tree(preset)
+    for override in overrides:
+        _override(tree, override)
+    return parse_config(tree, where if not overrides else f"{where} with {' '.join(overrides)}")
+
+
+def _preset_tree(preset: str, above: tuple[str, ...] = ()) -> tuple[dict[str, Any], str]:
+    """Options of a preset on top of those of the preset it names, and what to call it in messages."""
     if preset in preset_names():
         text, where = (_PRESETS / f"{preset}.yaml").read_text(encoding="utf-8"), f"preset {preset}"
     elif Path(preset).is_file():
@@ -48,9 +56,21 @@ def load_config(preset: str = "fast", overrides: Sequence[str] = ()) -> RunConfi
             f"no preset and no file called {preset!r}", expected=f"one of {', '.join(preset_names())} or a YAML file"
         )
     tree = _read_yaml(text, where)
-    for override in overrides:
-        _override(tree, override)
-    return parse_config(tree, where if not overrides else f"{where} with {' '.join(overrides)}")
+    base = tree.pop("preset", None)
+    if base is None:
+        return tree, where
+    if not isinstance(base, str) or base in (*above, preset):
+        raise InputError(f"preset: {base!r} cannot be what this one changes", where=where, expected="another preset")
+    return _merged(_preset_tree(base, (*above, preset))[0], tree), where
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `changes`, group by group."""
+    merged = dict(base)
+    for key, value in changes.items():
+        below = merged.get(key)
+        merged[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
 
 
 def parse_config(tree: dict[str, Any], where: str) -> RunConfig:

@@ -28,8 +28,13 @@ class TrainingConfig(_Options):
     loss: Literal["bpr", "softmax"] = Field(
         "bpr", description="bpr: Eq. 9; softmax: cross-entropy of each positive against `negatives` sampled items"
     )
-    batch_size: int = Field(8192, ge=1, description="triplets (u, i+, i-) a step")
+    batch_size: int = Field(
+        8192, ge=1, description="triplets (u, i+, i-) a step; with shared negatives: positives a step"
+    )
     negatives: int = Field(5, ge=1, description="distinct unseen items i- drawn for each positive")
+    shared_negatives: bool = Field(
+        False, description="draw `negatives` items once for a whole batch instead, seen or not"
+    )
     epoch_size: float = Field(
         1.0, gt=0, description="positives drawn an epoch, as a multiple of the training interactions"
     )
@@ -55,12 +60,13 @@ class CoarseConfig(_Options):
     anchor_weight: float = Field(0.5, ge=0, le=1, description="w*: weight of the own METIS part at the start")
     start: Literal["xavier", "normal", "spectral"] = Field(
         "xavier",
-        description="E^c at the start: Xavier uniform, N(0, 1), or solved for from the graph's spectrum",
+        description="E^c at the start: Xavier uniform, N(0, 1), or solved for from the graph's spectrum as E = W T, "
+        "T lower triangular",
     )
     cutoffs: tuple[float, ...] = Field(
-        (0.3, 0.34, 0.38, 0.42, 0.46),
+        (0.22, 0.26, 0.3, 0.34, 0.38, 0.42, 0.46, 0.5),
         min_length=1,
-        description="singular values from which a lowpass filter may pass; a spectral start chooses on validation",
+        description="singular values, ascending, from which a lowpass filter may pass; chosen on validation",
     )
     update: Literal["pinv", "pursuit"] = Field(
         "pinv", description="how S^c is updated: pinv (Eq. 11) or matching pursuit with re-fit"
@@ -90,7 +96,7 @@ class FineConfig(_Options):
         "sparse_pca", description="E^r at the start: SparsePCA of chosen coarse rows (Eq. 15), those rows, or N(0, 1)"
     )
     components: int | None = Field(
-        80, ge=1, description="d^r: width of SparsePCA's codes, the rest is zero-padded; null: half of d"
+        80, ge=1, description="d^r: width of SparsePCA's codes, the rest is zero-padded; null: half of d, at most 64"
     )
     start_scale: float = Field(1.0, gt=0, description="factor on E^r at the start")
     alpha: float = Field(1.0, ge=0, description="alpha of SparsePCA's L1 penalty (Eq. 15)")
@@ -110,7 +116,11 @@ class FineConfig(_Options):
 class ModelConfig(_Options):
     """H(0) and its propagation (Eq. 3-8, 12-22)."""
 
-    d: int | None = Field(128, ge=1, description="d: embedding size; null: as many as coarse meta-embeddings")
+    d: int | None = Field(
+        128,
+        ge=1,
+        description="d: embedding size, the most for a spectral start; null: as many as coarse meta-embeddings",
+    )
     budget: float = Field(
         128 / 48, gt=0, description="learned values per entity that coarse.m = null may use; a full table has d"
     )
@@ -130,6 +140,12 @@ class ModelConfig(_Options):
     item_scale: float | None = Field(
         0.0, description="item embeddings are scaled by (degree + 1)^item_scale; null: chosen on validation"
     )
+    filter_neighbours: int = Field(
+        0, ge=0, description="neighbours an item has in a linear graph filter added to the scores; 0: no filter"
+    )
+    filter_weight: float | None = Field(
+        0.0, ge=0, le=1, description="weight of the filter against the embeddings; null: chosen on validation"
+    )
     engine: Literal["auto", "collapsed", "message_passing"] = Field("auto", description="how H is computed")
     kernel: Literal["auto", "dgl", "csr"] = Field("auto", description="kernel of the sparse products")
 
@@ -141,6 +157,8 @@ class ModelConfig(_Options):
             raise ValueError(f"layers = {self.layers}: lowpass weights need an odd number of layers")
         if self.engine == "collapsed" and self.activation != "none":
             raise ValueError("engine collapsed needs activation none: H must be linear in the codebooks")
+        if (self.filter_neighbours == 0) != (self.filter_weight == 0):
+            raise ValueError("a filter needs both filter_neighbours and filter_weight")
         return self
 
 
@@ -188,8 +206,13 @@ class RunConfig(_Options):
         spectral = self.coarse is not None and self.coarse.start == "spectral"
         if spectral and (self.model.layer_weights != "lowpass" or self.model.activation != "none"):
             raise ValueError("coarse.start spectral needs model.layer_weights lowpass and model.activation none")
-        if not spectral and (self.model.layer_weights == "lowpass" or self.model.item_scale is None):
-            raise ValueError("model.layer_weights lowpass and model.item_scale null need coarse.start spectral")
+        chosen = self.model.layer_weights == "lowpass" or None in (self.model.item_scale, self.model.filter_weight)
+        if not spectral and chosen:
+            raise ValueError(
+                "model.layer_weights lowpass and null item_scale or filter_weight need coarse.start spectral"
+            )
+        if self.coarse is not None and spectral and self.coarse.training.updating_epochs > 0:
+            raise ValueError("coarse.start spectral needs coarse.training.updating_epochs 0: W holds for one S^c")
         if self.coarse is None and self.model.d is None:
             raise ValueError("model.d null needs coarse meta-embeddings to be as many as")
         if self.coarse is None and self.model.engine == "collapsed":

@@ -11,12 +11,12 @@ from typing import Literal, Protocol
 from torch import Tensor
 
 from c2f_dgl.dgl_import import dgl
-from c2f_dgl.engines.collapsed import Collapsed
+from c2f_dgl.engines.collapsed import Collapsed, propagated_basis
 from c2f_dgl.engines.message_passing import MessagePassing
 from c2f_dgl.engines.propagation import Propagation
 from c2f_dgl.tiers.tiered import TieredEmbedding
 
-__all__ = ["Collapsed", "Engine", "EngineName", "MessagePassing", "Propagation", "make_engine"]
+__all__ = ["Collapsed", "Engine", "EngineName", "MessagePassing", "Propagation", "make_engine", "propagated_basis"]
 
 EngineName = Literal["auto", "collapsed", "message_passing"]
 

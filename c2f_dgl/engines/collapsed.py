@@ -9,6 +9,9 @@ where M_k is the propagation of tier k's coefficients (the identity in its own r
 and C that of the frozen tiers. M_k has m_k columns, C has d; both change only when an assignment does. A training
 step is then a gather of some rows of M_k and one small matrix product, with the exact gradient. SGC (Wu et al. 2019)
 precomputes propagated node features in the same way; here the features are the few hundred columns of S.
+
+Of a tier whose codebook is E = W T, the basis that is kept is M W, and T takes the place of A. W undoes what
+propagation does to the columns of M, which a lowpass filter makes nearly parallel: that product is formed in float64.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from torch import Tensor
 
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.engines.propagation import Propagation
+from c2f_dgl.graph.hetero import in_float64
 from c2f_dgl.graph.layout import NodeLayout, take_rows
 from c2f_dgl.tiers.tiered import TieredEmbedding
 
@@ -55,30 +59,31 @@ class Collapsed:
     @torch.no_grad()
     def rebuild(self, graph: dgl.DGLGraph) -> None:
         """Propagate the bases on a graph whose tier relations carry the embedding's current assignments."""
+        self._dtype = self.embedding.tiers[0].codebook.dtype
+        if any(tier.whitening is not None for tier in self.embedding.tiers):
+            self._dtype, graph = torch.float64, in_float64(graph)
         tiers, types = self.embedding.tiers, (*self.embedding.layout.types, *(t.name for t in self.embedding.tiers))
         self._nodes = NodeLayout(types, tuple(graph.num_nodes(node_type) for node_type in types))
         trained = [k for k, tier in enumerate(tiers) if tier.codebook.requires_grad]
-        codebooks = self.embedding.codebooks()
-        self._bases = {k: self._propagated_basis(graph, k) for k in trained}
+        codebooks = self.embedding.codebooks(self._dtype)
+        self._bases = {
+            k: propagated_basis(graph, self.embedding, self.propagation, k, self._atoms(k), out=tiers[k].codebook.dtype)
+            for k in trained
+        }
         self._constant: Tensor | None = None
         if len(trained) < len(tiers):
             frozen = [torch.zeros_like(a) if k in trained else a for k, a in enumerate(codebooks)]
-            self._constant = self._propagated(graph, frozen)
+            self._constant = self._propagated(graph, frozen).to(tiers[0].codebook)
 
     def basis(self, k: int) -> Tensor:
-        """M_k of a trained tier, (all nodes) x m_k; entities first, in stacking order."""
+        """M_k (or M_k W_k) of a trained tier, (all nodes) x m_k; entities first, in stacking order."""
         return self._bases[k]
 
-    def _propagated_basis(self, graph: dgl.DGLGraph, k: int) -> Tensor:
-        """M_k, (all nodes) x m_k, in blocks of columns."""
-        tiers = self.embedding.tiers
-        like = tiers[k].codebook
-        basis = like.new_empty(self._nodes.total, tiers[k].size)
-        for columns in torch.arange(tiers[k].size).split(_COLUMN_BLOCK):
-            block = [like.new_zeros(tier.size, len(columns)) for tier in tiers]
-            block[k][columns, torch.arange(len(columns))] = 1.0
-            basis[:, columns[0] : columns[-1] + 1] = self._propagated(graph, block)
-        return basis
+    def _atoms(self, k: int) -> Tensor:
+        tier = self.embedding.tiers[k]
+        if tier.whitening is not None:
+            return tier.whitening
+        return torch.eye(tier.size, dtype=self._dtype, device=tier.codebook.device)
 
     def _propagated(self, graph: dgl.DGLGraph, codebooks: Sequence[Tensor]) -> Tensor:
         return self._nodes.stack(self.propagation(graph, self.embedding, codebooks))
@@ -91,8 +96,7 @@ class Collapsed:
         return take_rows(self._combine(slice(n)), rows)
 
     def _combine(self, rows: Tensor | slice) -> Tensor:
-        codebooks = self.embedding.codebooks()
-        parts = [basis[rows] @ codebooks[k] for k, basis in self._bases.items()]
+        parts = [basis[rows] @ self.embedding.tiers[k].coordinates() for k, basis in self._bases.items()]
         if self._constant is not None:
             parts.append(self._constant[rows])
         return sum(parts[1:], parts[0])
@@ -101,3 +105,39 @@ class Collapsed:
     def all_nodes(self) -> dict[str, Tensor]:
         """H of every node type, detached: for assignment updates and evaluation."""
         return self._nodes.split(self._combine(slice(None)))
+
+
+def propagated_basis(
+    graph: dgl.DGLGraph,
+    embedding: TieredEmbedding,
+    propagation: Propagation,
+    k: int,
+    atoms: Tensor,
+    *,
+    out: torch.dtype | None = None,
+) -> Tensor:
+    """H of all nodes if tier number `k` had the codebook `atoms` and the other tiers zeros, in blocks of columns.
+
+    Parameters
+    ----------
+    graph : DGLGraph
+        Linked to the embedding's tiers, with weights of the dtype of `atoms`.
+    atoms : Tensor, shape (m_k, width)
+        The identity for M_k, W_k for M_k W_k.
+    out : dtype, optional
+        Of the result; that of `atoms` by default.
+
+    Returns
+    -------
+    Tensor, shape (all nodes, width)
+        Entities first, in stacking order, then the tiers.
+    """
+    names = (*embedding.layout.types, *(tier.name for tier in embedding.tiers))
+    nodes = NodeLayout(names, tuple(graph.num_nodes(name) for name in names))
+    basis = atoms.new_empty(nodes.total, atoms.shape[1], dtype=out or atoms.dtype)
+    for start in range(0, atoms.shape[1], _COLUMN_BLOCK):
+        columns = atoms[:, start : start + _COLUMN_BLOCK]
+        block = [columns.new_zeros(tier.size, columns.shape[1]) for tier in embedding.tiers]
+        block[k] = columns
+        basis[:, start : start + _COLUMN_BLOCK] = nodes.stack(propagation(graph, embedding, block))
+    return basis

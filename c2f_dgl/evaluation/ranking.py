@@ -12,6 +12,7 @@ from torch import Tensor
 
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.metrics import ranking_metrics
+from c2f_dgl.graph.item_filter import ItemFilter
 
 CUTOFFS = (5, 10, 20, 50)
 
@@ -23,22 +24,42 @@ _SCORE_BLOCK = 2**25
 class Scorer:
     """What is left of a model when it serves: score(u, i) = users[u] . items[i] + item_bias[i].
 
+    With a filter it is ``(1 - w) z(score) + w z(filter score)``, where z standardises a user's scores over all items.
+
     Parameters
     ----------
     users : Tensor, shape (n_users, d)
     items : Tensor, shape (n_items, d)
         Propagated embeddings, with whatever scaling the model applies.
     item_bias : Tensor, shape (n_items,), optional
+    filter : ItemFilter, optional
+    filter_weight : float
+        w in [0, 1].
     """
 
     users: Tensor
     items: Tensor
     item_bias: Tensor | None = None
+    filter: ItemFilter | None = None
+    filter_weight: float = 0.0
 
     def scores(self, users: Tensor) -> Tensor:
         """Scores (len(users) x n_items) of all items for some users (int64)."""
         scores = self.users[users] @ self.items.T
-        return scores if self.item_bias is None else scores + self.item_bias
+        if self.item_bias is not None:
+            scores += self.item_bias
+        if self.filter is None or self.filter_weight == 0:
+            return scores
+        filtered = torch.as_tensor(self.filter.scores(users.cpu().numpy())).to(scores)
+        return (
+            _standardised(scores).mul_(1 - self.filter_weight).add_(_standardised(filtered), alpha=self.filter_weight)
+        )
+
+
+def _standardised(scores: Tensor) -> Tensor:
+    """Rows with mean 0 and variance 1, in place; constant rows become 0."""
+    variance, mean = torch.var_mean(scores, dim=1, keepdim=True, correction=0)
+    return scores.sub_(mean).mul_(torch.where(variance > 0, variance, torch.inf).rsqrt())
 
 
 def top_items(scorer: Scorer, users: np.ndarray, k: int, seen: sp.csr_matrix | None) -> tuple[np.ndarray, np.ndarray]:

@@ -74,6 +74,14 @@ def with_norm(graph: dgl.DGLGraph) -> dgl.DGLGraph:
     return graph
 
 
+def in_float64(graph: dgl.DGLGraph) -> dgl.DGLGraph:
+    """The same graph with float64 edge weights, and `norm` computed from them anew."""
+    wide = graph.local_var()
+    for etype in wide.canonical_etypes:
+        wide.edges[etype].data["weight"] = wide.edges[etype].data["weight"].double()
+    return with_norm(wide)
+
+
 def with_relations(
     graph: dgl.DGLGraph, relations: Mapping[EdgeType, tuple[Tensor, Tensor, Tensor]], num_nodes: Mapping[str, int]
 ) -> dgl.DGLGraph:

@@ -54,7 +54,7 @@ class Assignment:
 
 def compose(indices: Tensor, weights: Tensor, atoms: Tensor) -> Tensor:
     """Weighted sums of `atoms` (m x width) at `indices` (rows x t): the product with some rows of S."""
-    return F.embedding_bag(indices, atoms, per_sample_weights=weights, mode="sum")
+    return F.embedding_bag(indices, atoms, per_sample_weights=weights.to(atoms), mode="sum")
 
 
 def anchored(parts: np.ndarray, n_atoms: int, t: int, anchor_weight: float, rng: np.random.Generator) -> Assignment:

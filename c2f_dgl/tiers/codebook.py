@@ -56,6 +56,14 @@ def sparse_pca_codebook(
     return torch.as_tensor(padded).to(parent)
 
 
+def lower_triangular(codebook: Tensor) -> Tensor:
+    """The lower triangular E Q, Q orthogonal, with a diagonal >= 0: scores are those of E (m x d)."""
+    factor = torch.linalg.qr(codebook.T, mode="r").R.T
+    wide = torch.zeros_like(codebook)
+    wide[:, : factor.shape[1]] = factor * torch.where(factor.diagonal() < 0, -1.0, 1.0).to(factor)
+    return wide
+
+
 def soft_threshold(codebook: Tensor, threshold: float) -> Tensor:
     """sign(E) max(|E| - lambda, 0), elementwise (Eq. 16)."""
     return torch.nn.functional.softshrink(codebook, threshold)

@@ -8,6 +8,10 @@ even layers give items ``(B^T B)^k S E`` and odd ones users ``B (B^T B)^k S E``.
 items ``p(B^T B) S E`` and users ``B p(B^T B) S E`` for the polynomial p with coefficients c. A Chebyshev polynomial
 stretched over [0, cutoff^2] stays within [-1, 1] there and grows as fast as any polynomial can above it.
 
+*Coordinates in which that is well conditioned.* The filter makes the columns of M nearly parallel, so E has entries of
+1e4 that cancel. So E = W T with W such that M_i W has orthonormal columns, from the Cholesky factor of M_i^T M_i. What
+is learned is T; its entries are below 1 and survive rounding to 8 bits, which those of E do not.
+
 *The best codebook for them.* Among all E, the one whose d item directions ``M_i E`` are orthonormal and keep most of
 their energy when passed to the users, ``|M_u E| = |B M_i E|``, is the solution of a generalised eigenproblem of size
 m (Rayleigh and Ritz): its columns come as close to singular vectors of B as the span of M_i allows. With the filter it
@@ -21,12 +25,14 @@ import torch
 from numpy.polynomial import chebyshev, polynomial
 from torch import Tensor
 
-# Rows of M handled at once in float64.
+# Rows of M handled at once.
 _ROW_BLOCK = 8_192
 
-# Directions of M whose share of the largest one's energy is below this are noise: of propagation in float32, of the
-# eigenproblem in float64.
-_RANK_TOLERANCE = {torch.float32: 1e-10, torch.float64: 1e-14}
+# On the diagonal of a Gram matrix with unit diagonal: well above the error of an element of it in float64.
+_RIDGE = 1e-12
+
+# Energy of a whitened direction above which the ridge is the smaller part of it.
+_WHOLE = 0.5
 
 
 def lowpass_weights(cutoff: float, n_layers: int) -> tuple[float, ...]:
@@ -64,41 +70,63 @@ def lowpass_weights(cutoff: float, n_layers: int) -> tuple[float, ...]:
     return tuple(float(weight) for weight in np.repeat(coefficients, 2))
 
 
-def ritz_codebook(users: Tensor, items: Tensor, d: int) -> tuple[Tensor, Tensor]:
-    """E (m x d) whose columns propagate to approximate singular vectors of B, and the singular values.
+def whitening(items: Tensor) -> Tensor:
+    """W, upper triangular, with which the columns of ``items @ W`` are orthonormal.
 
     Parameters
     ----------
-    users, items : Tensor, shapes (n_users, m) and (n_items, m), float32 or float64
+    items : Tensor, shape (n_items, m), float64
+        M_i. In float32 its weaker directions would be noise.
+
+    Returns
+    -------
+    Tensor, shape (m, m), float64
+        From the Cholesky factor of the Gram matrix of the columns scaled to length 1, with `_RIDGE` on its diagonal:
+        directions of M_i below it (linearly dependent columns) stay short.
+    """
+    gram = _gram(items)
+    lengths = gram.diagonal().clamp_min(torch.finfo(torch.float64).tiny).sqrt()
+    ridge = _RIDGE * torch.eye(len(gram), dtype=torch.float64, device=gram.device)
+    factor = torch.linalg.cholesky(gram / lengths[:, None] / lengths + ridge)
+    return torch.linalg.solve_triangular(factor, torch.diag(1 / lengths), upper=False).T.contiguous()
+
+
+def ritz_codebook(users: Tensor, items: Tensor, d: int) -> tuple[Tensor, Tensor, Tensor]:
+    """W and T such that the columns of E = W T propagate to approximate singular vectors of B, and the singular values.
+
+    Parameters
+    ----------
+    users, items : Tensor, shapes (n_users, m) and (n_items, m), float64
         M's rows: propagated coefficients of the atoms.
     d : int
         Columns wanted. Where M_i has a lower rank the last ones are zero.
 
     Returns
     -------
-    codebook : Tensor, shape (m, d)
-        ``items @ codebook`` has orthonormal columns. Of the dtype of `items`.
-    values : Tensor, shape (d,)
-        Lengths of the columns of ``users @ codebook``, descending.
+    whitening : Tensor, shape (m, m), float64
+        W (see `whitening`).
+    codebook : Tensor, shape (m, d), float64
+        T: ``items @ W @ T`` has orthonormal columns.
+    values : Tensor, shape (d,), float64
+        Lengths of the columns of ``users @ W @ T``, descending.
     """
-    item_gram, user_gram = _gram(items), _gram(users)
-    lengths = item_gram.diagonal().clamp_min(torch.finfo(torch.float64).tiny).sqrt()
-    energy, directions = torch.linalg.eigh(item_gram / lengths[:, None] / lengths)
-    kept = energy > _RANK_TOLERANCE[items.dtype] * energy[-1]
-    whitening = directions[:, kept] / energy[kept].sqrt() / lengths[:, None]
-    squares, rotation = torch.linalg.eigh(whitening.T @ user_gram @ whitening)
+    whitened = whitening(items)
+    item_gram, user_gram = _gram(items, whitened), _gram(users, whitened)
+    energy, directions = torch.linalg.eigh(item_gram)
+    kept = energy > _WHOLE  # the others are shorter than the ridge: rounding errors
+    unit = directions[:, kept] / energy[kept].sqrt()
+    squares, rotation = torch.linalg.eigh(unit.T @ user_gram @ unit)
     rank = min(d, len(squares))
-    codebook = torch.zeros(len(item_gram), d, dtype=torch.float64, device=items.device)
-    values = torch.zeros(d, dtype=torch.float64, device=items.device)
-    codebook[:, :rank] = (whitening @ rotation).flip(1)[:, :rank]
+    codebook, values = items.new_zeros(len(whitened), d), items.new_zeros(d)
+    codebook[:, :rank] = (unit @ rotation).flip(1)[:, :rank]
     values[:rank] = squares.flip(0)[:rank].clamp_min(0).sqrt()
-    return codebook.to(items), values.to(items)
+    return whitened, codebook, values
 
 
-def _gram(rows: Tensor) -> Tensor:
-    """``rows.T @ rows`` in float64."""
-    gram = torch.zeros(rows.shape[1], rows.shape[1], dtype=torch.float64, device=rows.device)
+def _gram(rows: Tensor, right: Tensor | None = None) -> Tensor:
+    """``X.T @ X`` of ``X = rows @ right``, in blocks of rows."""
+    gram = rows.new_zeros(rows.shape[1], rows.shape[1])
     for block in rows.split(_ROW_BLOCK):
-        wide = block.double()
-        gram.addmm_(wide.T, wide)
+        x = block if right is None else block @ right
+        gram.addmm_(x.T, x)
     return gram

@@ -38,19 +38,32 @@ class Tier(nn.Module):
         lambda of the soft threshold (Eq. 16); 0 leaves the codebook as it is.
     gate : float
         w_cr in [0, 1] of Eq. 17, the weight of this tier in the one above. Without meaning for the first tier.
+    whitening : Tensor, shape (m, m), float64, optional
+        W. With it E = W T, where what is learned, T (m x d), is lower triangular: m (m + 1) / 2 values if d = m. W is
+        no more learned than D^(-1/2) is: it follows from graph and assignment (see `c2f_dgl.tiers.spectral`). Nothing
+        is lost: scores do not see rotations of E, and some rotation of any W^(-1) E is lower triangular.
     """
 
     indices: Tensor
     weights: Tensor
+    whitening: Tensor | None
 
     def __init__(
-        self, name: str, codebook: Tensor, assignment: Assignment, *, threshold: float = 0.0, gate: float = 1.0
+        self,
+        name: str,
+        codebook: Tensor,
+        assignment: Assignment,
+        *,
+        threshold: float = 0.0,
+        gate: float = 1.0,
+        whitening: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.name, self.threshold, self.gate = name, threshold, gate
         self.codebook = nn.Parameter(codebook.clone())
         self.register_buffer("indices", assignment.indices)
         self.register_buffer("weights", assignment.weights.to(codebook))
+        self.register_buffer("whitening", whitening)
 
     @property
     def size(self) -> int:
@@ -67,18 +80,27 @@ class Tier(nn.Module):
         self.indices = assignment.indices.to(self.indices)
         self.weights = assignment.weights.to(self.weights)
 
-    def active_codebook(self) -> Tensor:
-        """The codebook as the model sees it: soft-thresholded (Eq. 16)."""
-        return soft_threshold(self.codebook, self.threshold) if self.threshold > 0 else self.codebook
+    def coordinates(self) -> Tensor:
+        """What is learned as the model sees it: soft-thresholded (Eq. 16), and lower triangular where E = W T."""
+        learned = self.codebook if self.whitening is None else self.codebook.tril()
+        return soft_threshold(learned, self.threshold) if self.threshold > 0 else learned
+
+    def active_codebook(self, dtype: torch.dtype | None = None) -> Tensor:
+        """E as it composes, in `dtype` (that of the learned values by default)."""
+        learned = self.coordinates()
+        if self.whitening is not None:
+            return (self.whitening @ learned.to(self.whitening)).to(dtype or learned.dtype)
+        return learned.to(dtype or learned.dtype)
 
     def count_values(self) -> dict[str, int]:
         """Learned values: non-zeros of the active codebook and weights of S (paper, Sec. 4.5)."""
-        return {
-            f"{self.name} codebook": int(torch.count_nonzero(self.active_codebook()))
-            if self.threshold > 0
-            else self.codebook.numel(),
-            f"{self.name} assignment": self.assignment.n_values,
-        }
+        if self.threshold > 0:
+            in_codebook = int(torch.count_nonzero(self.coordinates()))
+        elif self.whitening is not None:
+            in_codebook = int(torch.ones_like(self.codebook).tril().sum())
+        else:
+            in_codebook = self.codebook.numel()
+        return {f"{self.name} codebook": in_codebook, f"{self.name} assignment": self.assignment.n_values}
 
 
 class TieredEmbedding(nn.Module):
@@ -118,11 +140,11 @@ class TieredEmbedding(nn.Module):
         self.table = None if table is None else nn.Parameter(table.clone())
         self.entity_input, self.activation, self.link_scale = entity_input, activation, link_scale
 
-    def codebooks(self) -> list[Tensor]:
+    def codebooks(self, dtype: torch.dtype | None = None) -> list[Tensor]:
         """What `inputs` is a function of: every tier's active codebook, or the full table."""
         if self.table is not None:
             return [self.table]
-        return [tier.active_codebook() for tier in self.tiers]
+        return [tier.active_codebook(dtype) for tier in self.tiers]
 
     def inputs(self, codebooks: Sequence[Tensor]) -> dict[str, Tensor]:
         """H(0) per node type from one (m_k x width) matrix per tier; linear in them unless there is an activation.

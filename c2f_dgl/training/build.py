@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import zlib
 from dataclasses import dataclass
 from typing import Literal
@@ -12,50 +11,44 @@ import numpy as np
 import torch
 
 from c2f_dgl.config.schema import CoarseConfig, FineConfig, ModelConfig, RunConfig
-from c2f_dgl.config.sizes import embedding_size
+from c2f_dgl.config.sizes import embedding_size, size_of
 from c2f_dgl.data.splits import Split
 from c2f_dgl.dgl_import import dgl
-from c2f_dgl.engines import Collapsed, Propagation
+from c2f_dgl.engines import Propagation
 from c2f_dgl.errors import InputError
-from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.graph.hetero import entity_layout, interaction_graph
 from c2f_dgl.graph.partition import metis_parts
-from c2f_dgl.model import Readout, Recommender, item_degrees
+from c2f_dgl.model import Readout, Recommender, graph_filter, item_degrees
 from c2f_dgl.tiers.assignment import Assignment, anchored, bridge_from_partition, stack, through
 from c2f_dgl.tiers.codebook import random_codebook, sparse_pca_codebook
-from c2f_dgl.tiers.spectral import lowpass_weights, ritz_codebook
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
+from c2f_dgl.training.spectral_start import spectral_start
 
 log = logging.getLogger("c2f_dgl")
 
 COARSE, TABLE = "coarse", "table"
 
-# Item scales a spectral start chooses from, the one used while it chooses the cutoff first.
-_ITEM_SCALES = (0.5, 0.0, 0.1, 0.2, 0.3, 0.4, 0.6)
-
-# Users whose scores set the scale of a spectral start.
-_SCALE_USERS = 256
-
 
 @dataclass(frozen=True)
 class Scalars:
-    """The few numbers of a model that are neither given nor trained by gradient, but chosen at its start.
+    """The few numbers of a model that are neither trained by gradient nor part of a tier.
 
     Parameters
     ----------
     layer_weights : tuple of L + 1 floats, optional
         None for the mean over layers.
-    item_scale : float
+    item_scale, filter_weight : float
     """
 
-    layer_weights: tuple[float, ...] | None
-    item_scale: float
+    layer_weights: tuple[float, ...] | None = None
+    item_scale: float = 0.0
+    filter_weight: float = 0.0
 
 
 def _given_scalars(config: ModelConfig) -> Scalars:
-    if config.layer_weights == "lowpass" or config.item_scale is None:
-        raise ValueError("layer weights and item scale are for a spectral start to choose")
-    return Scalars(config.layer_weights, config.item_scale)
+    if config.layer_weights == "lowpass" or config.item_scale is None or config.filter_weight is None:
+        raise ValueError("layer weights, item scale and filter weight are for a spectral start to choose")
+    return Scalars(config.layer_weights, config.item_scale, config.filter_weight)
 
 
 def stage_names(config: RunConfig) -> list[str]:
@@ -83,7 +76,7 @@ def start_model(config: RunConfig, graph: dgl.DGLGraph, split: Split, device: to
         table = random_codebook(n, d, "xavier", _generator(config.seed, TABLE))
         return assemble(config.model, graph, [], table, config.seed, device, _given_scalars(config.model))
     if config.coarse.start == "spectral":
-        return _spectral_start(config, config.coarse, graph, split, device)
+        return _spectral_model(config, config.coarse, graph, split, device)
     how: Literal["normal", "xavier"] = "normal" if config.coarse.start == "normal" else "xavier"
     codebook = random_codebook(size_of(config.coarse), embedding_size(config), how, _generator(config.seed, COARSE))
     tier = Tier(COARSE, codebook, _metis_assignment(config.coarse, graph, config.seed))
@@ -112,9 +105,16 @@ def assemble(
     ).to(device)
     propagation = Propagation(config.layers, scalars.layer_weights, config.gate_layers, config.kernel)
     readout = Readout(
-        item_degrees(graph), graph.num_nodes("user"), item_scale=scalars.item_scale, biases=config.biases, seed=seed
+        item_degrees(graph),
+        graph.num_nodes("user"),
+        item_scale=scalars.item_scale,
+        biases=config.biases,
+        seed=seed,
+        filter=graph_filter(graph, config.filter_neighbours, scalars.item_scale),
+        filter_weight=scalars.filter_weight,
     ).to(device)
-    chosen = (config.layers + 1) * (config.layer_weights == "lowpass") + (config.item_scale is None)
+    chosen = (config.layers + 1) * (config.layer_weights == "lowpass")
+    chosen += (config.item_scale is None) + (config.filter_weight is None)
     return Recommender(graph, embedding, propagation, readout, config.engine, chosen)
 
 
@@ -132,7 +132,8 @@ def add_tier(config: RunConfig, model: Recommender, graph: dgl.DGLGraph, name: s
     """
     parent = model.embedding.tiers[-1].codebook
     tiers = [*model.embedding.tiers, _finer_tier(config.finer[name], model, graph, name, config.seed)]
-    scalars = Scalars(model.propagation.layer_weights, model.readout.item_scale)
+    readout = model.readout
+    scalars = Scalars(model.propagation.layer_weights, readout.item_scale, readout.filter_weight)
     refined = assemble(config.model, graph, tiers, None, config.seed, parent.device, scalars)
     if model.readout.bias is not None:
         refined.readout.load_state_dict(model.readout.state_dict())
@@ -142,13 +143,6 @@ def add_tier(config: RunConfig, model: Recommender, graph: dgl.DGLGraph, name: s
 def entries_per_type(coarse: CoarseConfig) -> dict[str, int]:
     """t^c of each entity type, in stacking order."""
     return {"user": coarse.t if coarse.t_user is None else coarse.t_user, "item": coarse.t}
-
-
-def size_of(tier: CoarseConfig | FineConfig) -> int:
-    """m, once resolved (see `c2f_dgl.config.sizes`)."""
-    if tier.m is None:
-        raise ValueError("the number of meta-embeddings is not resolved")
-    return tier.m
 
 
 def _generator(seed: int, stage: str) -> torch.Generator:
@@ -167,57 +161,14 @@ def _metis_assignment(coarse: CoarseConfig, graph: dgl.DGLGraph, seed: int) -> A
     )
 
 
-def _spectral_start(
+def _spectral_model(
     config: RunConfig, coarse: CoarseConfig, graph: dgl.DGLGraph, split: Split, device: torch.device
 ) -> Recommender:
-    """S^c anchored in METIS parts, E^c solved for (see `c2f_dgl.tiers.spectral`).
-
-    The filter's cutoff, and the item scale where it is null, are the best of a few on validation.
-    """
-    assignment = _metis_assignment(coarse, graph, config.seed)
-    d, degree = embedding_size(config), item_degrees(graph).to(device)
-
-    def judge(features: dict[str, torch.Tensor], item_scale: float) -> float:
-        scorer = Readout(degree, split.n_users, item_scale=item_scale).scorer(features["user"], features["item"])
-        return evaluate(scorer, split.train, split.valid)[config.select]
-
-    def build(codebook: torch.Tensor, weights: tuple[float, ...], item_scale: float) -> Recommender:
-        tier = Tier(COARSE, codebook, assignment)
-        return assemble(config.model, graph, [tier], None, config.seed, device, Scalars(weights, item_scale))
-
-    item_scale = _ITEM_SCALES[0] if config.model.item_scale is None else config.model.item_scale
-    best = -math.inf
-    for cutoff in coarse.cutoffs:
-        weights = lowpass_weights(cutoff, config.model.layers)
-        model = build(torch.zeros(size_of(coarse), d), weights, item_scale)
-        codebook = _solve(model)
-        model.embedding.tiers[0].codebook.data.copy_(codebook)
-        features = model.engine.all_nodes()
-        figure = judge(features, item_scale)
-        log.info("spectral start: cutoff %g gives validation %s %.4f", cutoff, config.select, figure)
-        if figure > best:
-            best, chosen = figure, (codebook, weights, features)
-    codebook, weights, features = chosen
-    if config.model.item_scale is None:
-        item_scale = max(_ITEM_SCALES, key=lambda scale: judge(features, scale))
-    # Codebook entries and training scores of about 1 each: what losses and learning rates take for granted.
-    size = codebook.square().mean().sqrt().clamp_min(torch.finfo(codebook.dtype).tiny)
-    some = torch.arange(min(split.n_users, _SCALE_USERS), device=device)
-    spread = Readout(degree, split.n_users, item_scale=item_scale).scorer(features["user"], features["item"])
-    gain = float(size / spread.scores(some).std().clamp_min(torch.finfo(codebook.dtype).tiny).sqrt())
-    return build(codebook / size, tuple(gain * weight for weight in weights), item_scale)
-
-
-def _solve(model: Recommender) -> torch.Tensor:
-    """The Ritz codebook of a model with one tier, each direction weighted by the root of its singular value."""
-    engine = model.engine
-    if not isinstance(engine, Collapsed):
-        engine = Collapsed(model.embedding, model.propagation)
-        engine.rebuild(model.graph)
-    basis, layout = engine.basis(0), model.embedding.layout
-    d = model.embedding.tiers[0].codebook.shape[1]
-    codebook, values = ritz_codebook(basis[layout.rows("user")], basis[layout.rows("item")], d)
-    return codebook * values.sqrt()
+    """S^c anchored in METIS parts, E^c solved for."""
+    start = spectral_start(config, coarse, _metis_assignment(coarse, graph, config.seed), graph, split, device)
+    tier = Tier(COARSE, start.codebook, start.assignment, whitening=start.whitening)
+    scalars = Scalars(start.layer_weights, start.item_scale, start.filter_weight)
+    return assemble(config.model, graph, [tier], None, config.seed, device, scalars)
 
 
 def _finer_tier(config: FineConfig, model: Recommender, graph: dgl.DGLGraph, name: str, seed: int) -> Tier:
@@ -255,4 +206,5 @@ def _fine_codebook(
         return parent[torch.as_tensor(rows, device=parent.device)].clone()
     if config.components is None:
         raise ValueError("the number of components is not resolved")
-    return sparse_pca_codebook(parent, size_of(config), config.components, config.alpha, rng, padding=config.padding)
+    components = min(config.components, parent.shape[1])  # a spectral start may have chosen a smaller d
+    return sparse_pca_codebook(parent, size_of(config), components, config.alpha, rng, padding=config.padding)

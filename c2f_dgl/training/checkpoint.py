@@ -21,12 +21,17 @@ FORMAT = 1
 
 
 def model_tensors(model: Recommender) -> dict[str, Tensor]:
-    """What was learned: codebooks, assignments (int32 indices, weights), biases, or the full table."""
+    """What was learned: codebooks, assignments (int32 indices, weights), biases, or the full table.
+
+    And W of a codebook E = W T, which is not learned but takes a propagation to find again.
+    """
     tensors: dict[str, Tensor] = {}
     for tier in model.embedding.tiers:
         tensors[f"{tier.name}.codebook"] = tier.codebook
         tensors[f"{tier.name}.indices"] = tier.indices.int()
         tensors[f"{tier.name}.weights"] = tier.weights
+        if tier.whitening is not None:
+            tensors[f"{tier.name}.whitening"] = tier.whitening
     if model.embedding.table is not None:
         tensors["table"] = model.embedding.table
     if model.readout.bias is not None:
@@ -40,6 +45,7 @@ def model_description(model: Recommender) -> dict[str, Any]:
         "tiers": [{"name": t.name, "threshold": t.threshold, "gate": t.gate} for t in model.embedding.tiers],
         "layer_weights": model.propagation.layer_weights,
         "item_scale": model.readout.item_scale,
+        "filter_weight": model.readout.filter_weight,
         "parameters": model.count_values(),
     }
 
@@ -81,8 +87,13 @@ def restore_tiers(tensors: dict[str, Tensor], description: dict[str, Any], path:
             raise InputError(f"tensors of tier {name!r} have unexpected shapes", where=path)
         if indices.numel() and (int(indices.min()) < 0 or int(indices.max()) >= len(codebook)):
             raise InputError(f"assignment of tier {name!r} points outside its codebook", where=path)
+        whitening = tensors.get(f"{name}.whitening")
+        if whitening is not None and whitening.shape != (len(codebook), len(codebook)):
+            raise InputError(f"tensors of tier {name!r} have unexpected shapes", where=path)
         assignment = Assignment(indices.long(), weights, len(codebook))
-        tiers.append(Tier(name, codebook, assignment, threshold=entry["threshold"], gate=entry["gate"]))
+        tiers.append(
+            Tier(name, codebook, assignment, threshold=entry["threshold"], gate=entry["gate"], whitening=whitening)
+        )
     return tiers
 
 

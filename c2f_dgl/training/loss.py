@@ -16,7 +16,7 @@ def bpr(positive: Tensor, negative: Tensor) -> Tensor:
 
 
 def softmax(positive: Tensor, negative: Tensor) -> Tensor:
-    """Mean cross-entropy of each positive against its own negatives; positive (n,), negative (n, k)."""
+    """Mean cross-entropy of each positive against its negatives; positive (n,), negative (n, k)."""
     return (torch.logsumexp(torch.cat([positive[:, None], negative], dim=1), dim=1) - positive).mean()
 
 
@@ -32,16 +32,26 @@ def batch_loss(model: Recommender, batch: Triplets, loss: str, l2: float) -> Ten
     users, positives, negatives = (
         torch.as_tensor(x, device=device) for x in (batch.users, batch.positives, batch.negatives)
     )
-    n, k = negatives.shape
-    items = torch.cat([positives[:, None], negatives], dim=1)
-    rows = torch.cat([users, items.flatten() + model.embedding.layout.offset("item")])
-    h_users, h_items = model.engine.entities(rows).split([n, n * (k + 1)])
-    scores = model.readout.scores(
-        h_users[:, None], model.readout.items(h_items.view(n, k + 1, -1), items), users[:, None], items
-    )
-    value = LOSSES[loss](scores[:, 0], scores[:, 1:])
+    shared, n = batch.shared, len(users)
+    # Columns of items that each user is scored on one by one; shared negatives are one matrix product instead.
+    items = positives[:, None] if shared else torch.cat([positives[:, None], negatives], dim=1)
+    every_item = torch.cat([items.flatten(), negatives.flatten()]) if shared else items.flatten()
+    rows = torch.cat([users, every_item + model.embedding.layout.offset("item")])
+    h_users, h_items = model.engine.entities(rows).split([n, len(every_item)])
+    h_items = model.readout.items(h_items, every_item)
+    own = h_items[: items.numel()].view(*items.shape, -1)
+    scores = model.readout.scores(h_users[:, None], own, users[:, None], items)
+    if shared:
+        common = model.readout.score_matrix(h_users, h_items[n:], users, negatives[0])
+        value = LOSSES[loss](scores[:, 0], common)
+    else:
+        value = LOSSES[loss](scores[:, 0], scores[:, 1:])
     if l2 == 0:
         return value
     squares = model.embedding.entity_rows(rows).square().sum(dim=1)
-    user_squares, item_squares = squares[:n], squares[n:].view(n, k + 1)
-    return value + l2 * (user_squares + item_squares[:, 0] + item_squares[:, 1:].mean(dim=1)).mean()
+    user_squares, positive_squares, negative_squares = (
+        squares[:n],
+        squares[n : n + items.numel()].view(items.shape)[:, 0],
+        squares[2 * n :] if shared else squares[n:].view(items.shape)[:, 1:],
+    )
+    return value + l2 * ((user_squares + positive_squares).mean() + negative_squares.mean())

@@ -184,7 +184,7 @@ def _restore(
         raise InputError("was trained on other data", where=path, expected="the data set and split of the run")
     tiers = restore_tiers(tensors, meta, path)
     weights = meta["layer_weights"]
-    scalars = Scalars(None if weights is None else tuple(weights), meta["item_scale"])
+    scalars = Scalars(None if weights is None else tuple(weights), meta["item_scale"], meta.get("filter_weight", 0.0))
     model = assemble(config.model, graph, tiers, tensors.get("table"), config.seed, device, scalars)
     if model.readout.bias is not None:
         if "bias" not in tensors or tensors["bias"].shape != model.readout.bias.shape:

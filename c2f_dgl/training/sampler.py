@@ -19,18 +19,22 @@ class Triplets:
     ----------
     users, positives : ndarray, shape (n,), int64
     negatives : ndarray, shape (n, k), int64
-        Items the user has not interacted with, distinct within a row.
+        Items the user has not interacted with, distinct within a row. Shared ones: shape (batches, k), any items.
+    shared : bool
+        Whether a batch has its negatives in common.
     """
 
     users: np.ndarray
     positives: np.ndarray
     negatives: np.ndarray
+    shared: bool = False
 
     def batches(self, size: int) -> Iterator[Triplets]:
-        """Consecutive slices of at most `size` positives."""
-        for start in range(0, len(self.users), size):
+        """Consecutive slices of at most `size` positives; of shared negatives, one row each."""
+        for number, start in enumerate(range(0, len(self.users), size)):
             part = slice(start, start + size)
-            yield Triplets(self.users[part], self.positives[part], self.negatives[part])
+            negatives = self.negatives[number : number + 1] if self.shared else self.negatives[part]
+            yield Triplets(self.users[part], self.positives[part], negatives, self.shared)
 
 
 class TripletSampler:
@@ -40,7 +44,10 @@ class TripletSampler:
     ----------
     train : csr_matrix, shape (n_users, n_items)
     negatives : int
-        k. Users with fewer than k unseen items are not drawn.
+        k. Users with fewer than k unseen items are not drawn, unless negatives are shared.
+    shared : bool
+        Draw k items uniformly for a whole batch, whoever has seen them: with thousands of them the few a user has
+        seen do not matter, and their scores are one matrix product.
 
     Raises
     ------
@@ -48,13 +55,14 @@ class TripletSampler:
         No user can be drawn.
     """
 
-    def __init__(self, train: sp.csr_matrix, negatives: int) -> None:
+    def __init__(self, train: sp.csr_matrix, negatives: int, *, shared: bool = False) -> None:
         train = train.sorted_indices()
-        self.n_items, self.k = train.shape[1], negatives
+        self.n_items, self.k, self.shared = train.shape[1], negatives, shared
         self._starts = train.indptr.astype(np.int64)
         self._items = train.indices.astype(np.int64)
         self._counts = np.diff(self._starts)
-        self._users = np.flatnonzero((self._counts > 0) & (self._counts <= self.n_items - negatives))
+        own = 0 if shared else negatives
+        self._users = np.flatnonzero((self._counts > 0) & (self._counts <= self.n_items - own))
         if len(self._users) == 0:
             raise InputError(
                 f"no user has a training item and {negatives} items left to draw as negatives",
@@ -63,10 +71,12 @@ class TripletSampler:
         # All (user, item) pairs as sorted numbers: membership is one binary search.
         self._pairs = np.repeat(np.arange(train.shape[0]), self._counts) * self.n_items + self._items
 
-    def epoch(self, n: int, rng: np.random.Generator) -> Triplets:
-        """Draw `n` positives with their negatives."""
+    def epoch(self, n: int, size: int, rng: np.random.Generator) -> Triplets:
+        """Draw `n` positives with their negatives, for batches of `size` positives."""
         users = rng.choice(self._users, size=n)
         positives = self._items[self._starts[users] + (rng.random(n) * self._counts[users]).astype(np.int64)]
+        if self.shared:
+            return Triplets(users, positives, rng.integers(0, self.n_items, size=(-(-n // size), self.k)), shared=True)
         negatives = rng.integers(0, self.n_items, size=(n, self.k))
         todo = np.arange(n)
         while len(todo):

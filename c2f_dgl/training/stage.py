@@ -120,9 +120,9 @@ def train_stage(
     optimizer = torch.optim.Adam(parameters, lr=training.lr)
     if restore is not None:
         restore(optimizer)
-    sampler = TripletSampler(split.train, training.negatives)
+    sampler = TripletSampler(split.train, training.negatives, shared=training.shared_negatives)
     n_positives = max(1, round(training.epoch_size * split.train.nnz))
-    size = max(1, training.batch_size // training.negatives)
+    size = training.batch_size if training.shared_negatives else max(1, training.batch_size // training.negatives)
     n_steps = -(-n_positives // size)
     limits = {"fixed": training.fixed_epochs, "updating": 0 if tier is None else training.updating_epochs}
     total_steps = sum(limits.values()) * n_steps
@@ -144,7 +144,7 @@ def train_stage(
         if phase == "updating" and progress.phase_epoch % training.update_every == 0 and tier is not None:
             record["churn"] = update_assignment(model, tier)
         observer.start_epoch(stage, phase, progress.epoch + 1, n_steps)
-        triplets = sampler.epoch(n_positives, stage_rng(seed, stage, progress.epoch))
+        triplets = sampler.epoch(n_positives, size, stage_rng(seed, stage, progress.epoch))
         rates = [learning_rate(training, progress.epoch * n_steps + step, total_steps) for step in range(n_steps)]
         record["loss"] = _train_epoch(model, optimizer, triplets, training, size, rates, observer)
         progress.epoch += 1

@@ -19,7 +19,7 @@ SMALL = {
     "fine.components": 8,
     "model.d": 8,
     **{f"{stage}.training.fixed_epochs": 1 for stage in ("coarse", "fine")},
-    **{f"{stage}.training.updating_epochs": 1 for stage in ("coarse", "fine")},
+    "fine.training.updating_epochs": 1,
     **{f"{stage}.training.evaluate_every": 1 for stage in ("coarse", "fine")},
 }
 

@@ -113,3 +113,31 @@ def test_sizes_fill_the_budget_and_never_exceed_it(
 def test_given_sizes_are_left_alone() -> None:
     config = RunConfig()
     assert resolve_sizes(config, 10, 10) == config
+
+
+def test_a_preset_can_change_another(tmp_path) -> None:
+    best, fast = load_config("best"), load_config("fast")
+    assert best.model.filter_neighbours > 0 and best.model.filter_weight is None
+    assert best.model_copy(update={"model": fast.model}) == fast
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("preset: best\ncoarse: {training: {lr: 0.5}}\n")
+    config = load_config(str(mine))
+    assert config.coarse is not None and config.coarse.training.lr == 0.5
+    assert config.model == best.model
+    mine.write_text(f"preset: {mine}\n")
+    with pytest.raises(InputError, match="cannot be what this one changes"):
+        load_config(str(mine))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["coarse.training.updating_epochs=1"], "W holds for one"),
+        (["model.filter_neighbours=5"], "both filter_neighbours and filter_weight"),
+        (["model.filter_weight=0.5"], "both filter_neighbours and filter_weight"),
+        (["coarse.start=xavier"], "need coarse.start spectral"),
+    ],
+)
+def test_impossible_combinations_say_why(options: list[str], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        load_config("fast", options)

@@ -103,7 +103,7 @@ def test_readout_adds_biases_and_scales_items_in_training_as_in_ranking(case: Ca
     h = dense.coarse_h(case.r, s_c, e_c, case.layers)[: sum(case.r.shape)]
     scores = h[:n_users] @ (h[n_users:] * (degree[:, None] + 1) ** item_scale).T
     scores = scores + bias[:n_users, None] + bias[None, n_users:]
-    batch = TripletSampler(case.csr, 1).epoch(6, np.random.default_rng(case.seed))
+    batch = TripletSampler(case.csr, 1).epoch(6, 6, np.random.default_rng(case.seed))
     margins = scores[batch.users, batch.positives] - scores[batch.users, batch.negatives[:, 0]]
     loss = batch_loss(model, batch, "bpr", 0.0).item()
     np.testing.assert_allclose(loss, np.log1p(np.exp(-margins)).mean(), **TOLERANCE)
@@ -118,7 +118,7 @@ def test_readout_adds_biases_and_scales_items_in_training_as_in_ranking(case: Ca
 def test_engines_agree_on_loss_and_gradient_and_match_the_dense_loss(fine: bool, entity_input: str, case: Case) -> None:
     k = min(2, int((case.r == 0).sum(axis=1)[0]))
     sampler = TripletSampler(case.csr, k)
-    batch = sampler.epoch(5, np.random.default_rng(case.seed))
+    batch = sampler.epoch(5, 5, np.random.default_rng(case.seed))
     found = {}
     for engine, kernel in [("message_passing", "dgl"), ("message_passing", "csr"), ("collapsed", "csr")]:
         model = build(case, engine, kernel, fine=fine, entity_input=entity_input)
@@ -151,7 +151,7 @@ def test_engines_agree_on_loss_and_gradient_and_match_the_dense_loss(fine: bool,
 
 @given(cases())
 def test_gradient_is_the_derivative_of_the_loss(case: Case) -> None:
-    batch = TripletSampler(case.csr, 1).epoch(4, np.random.default_rng(case.seed))
+    batch = TripletSampler(case.csr, 1).epoch(4, 4, np.random.default_rng(case.seed))
     model = build(case, "collapsed", "csr", fine=False)
     codebook = model.embedding.tiers[0].codebook
     (gradient,) = torch.autograd.grad(batch_loss(model, batch, "bpr", 1e-2), codebook)
@@ -254,3 +254,38 @@ def test_triplets_batches_cover_the_epoch_in_order() -> None:
     parts = list(triplets.batches(3))
     assert [len(part.users) for part in parts] == [3, 3, 1]
     np.testing.assert_array_equal(np.concatenate([part.negatives for part in parts]), triplets.negatives)
+
+
+@ENGINES
+@given(cases())
+def test_a_whitened_codebook_is_its_product(engine: str, kernel: str, case: Case) -> None:
+    """H and gradients of E = W T, T lower triangular, are those of the dense equations at that E."""
+    graph = interaction_graph(case.csr, dtype=FLOAT)
+    w = torch.as_tensor(np.random.default_rng(case.seed).normal(size=(len(case.e_c), len(case.e_c))))
+    tier = Tier("coarse", case.e_c, case.s_c, whitening=w)
+    embedding = TieredEmbedding(entity_layout(graph), [tier])
+    readout = Readout(torch.zeros(case.r.shape[1], dtype=FLOAT), case.r.shape[0])
+    model = Recommender(graph, embedding, Propagation(case.layers, kernel=kernel), readout, engine)
+    s_c, _, _, _ = case.arrays
+    learned = np.tril(case.e_c.numpy())
+    np.testing.assert_allclose(
+        stacked(model), dense.coarse_h(case.r, s_c, w.numpy() @ learned, case.layers), rtol=0, atol=1e-9
+    )
+    model.engine.entities(torch.arange(embedding.layout.total)).sum().backward()
+    gradient = tier.codebook.grad
+    assert gradient is not None and (gradient.triu(1) == 0).all()
+    # H is linear in E = W T: the gradient of its sum is W^T M^T 1 in every column, M the propagated coefficients.
+    m = dense.coarse_h(case.r, s_c, np.eye(len(learned)), case.layers)[: embedding.layout.total]
+    expected = np.tril(np.repeat((w.numpy().T @ m.sum(axis=0))[:, None], learned.shape[1], axis=1))
+    np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-9)
+    assert tier.count_values()["coarse codebook"] == np.tril(np.ones_like(learned)).sum()
+
+
+@given(cases(), st.integers(1, 6), st.sampled_from(["bpr", "softmax"]))
+def test_shared_negatives_are_the_loss_with_each_positive_against_all_of_them(case: Case, k: int, loss: str) -> None:
+    rng = np.random.default_rng(case.seed)
+    shared = TripletSampler(case.csr, k, shared=True).epoch(5, 5, rng)
+    own = Triplets(shared.users, shared.positives, np.repeat(shared.negatives, 5, axis=0))
+    model = build(case, "collapsed", "csr", fine=False)
+    values = [float(batch_loss(model, batch, loss, 1e-2)) for batch in (shared, own)]
+    assert values[0] == pytest.approx(values[1], abs=1e-12)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.decomposition import SparsePCA
 
-from c2f_dgl.tiers.codebook import random_codebook, soft_threshold, sparse_pca_codebook
+from c2f_dgl.tiers.codebook import lower_triangular, random_codebook, soft_threshold, sparse_pca_codebook
 from tests import dense
 
 
@@ -46,3 +46,12 @@ def test_random_codebooks_have_the_named_spread_and_are_seeded(how: str, spread:
     first = random_codebook(400, 50, how, torch.Generator().manual_seed(1))
     assert float(first.std()) == pytest.approx(spread, rel=0.05)
     assert torch.equal(first, random_codebook(400, 50, how, torch.Generator().manual_seed(1)))
+
+
+@given(st.integers(0, 1000), st.integers(1, 6), st.integers(1, 6))
+def test_a_lower_triangular_codebook_gives_the_same_scores(seed: int, m: int, d: int) -> None:
+    e = torch.as_tensor(np.random.default_rng(seed).normal(size=(m, d)))
+    lower = lower_triangular(e)
+    assert lower.shape == e.shape
+    assert (lower.triu(1) == 0).all() and (lower.diagonal() >= 0).all()
+    np.testing.assert_allclose(lower @ lower.T, e @ e.T, atol=1e-12)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from c2f_dgl.engines import Collapsed, Propagation
 from c2f_dgl.graph.hetero import entity_layout, interaction_graph
 from c2f_dgl.tiers.assignment import Assignment, anchored, stack
-from c2f_dgl.tiers.spectral import lowpass_weights, ritz_codebook
+from c2f_dgl.tiers.spectral import lowpass_weights, ritz_codebook, whitening
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
 from tests import dense
 
@@ -81,7 +81,8 @@ def test_with_an_atom_per_item_the_codebook_gives_the_singular_vectors() -> None
     b = dense.normalised(dense.bipartite(r.toarray()))[:30, 30:]
     expected = np.linalg.svd(b)[1]
     users, items = basis(r, 12, (0.0, 0.0, 1.0, 1.0))
-    codebook, values = ritz_codebook(users, items, 6)
+    whitened, coordinates, values = ritz_codebook(users, items, 6)
+    codebook = whitened @ coordinates
     np.testing.assert_allclose(values, expected[:6], atol=1e-8)
     directions = (items @ codebook).numpy()
     np.testing.assert_allclose(directions.T @ directions, np.eye(6), atol=1e-8)
@@ -94,7 +95,7 @@ def test_a_filter_brings_few_atoms_nearer_to_the_singular_values() -> None:
     spectrum = np.linalg.svd(b)[1]
     expected, cutoff = spectrum[:4], float(spectrum[15])
     found = {
-        layers: ritz_codebook(*basis(r, 20, lowpass_weights(cutoff, layers)), 4)[1].numpy() for layers in (1, 5, 9)
+        layers: ritz_codebook(*basis(r, 20, lowpass_weights(cutoff, layers)), 4)[2].numpy() for layers in (1, 5, 9)
     }
     errors = {layers: np.abs(values - expected).max() for layers, values in found.items()}
     assert errors[9] < errors[5] < errors[1]
@@ -104,7 +105,22 @@ def test_a_filter_brings_few_atoms_nearer_to_the_singular_values() -> None:
 def test_directions_that_are_not_there_are_zero() -> None:
     users, items = basis(drawn(30, 6), 6, (0.0, 0.0, 1.0, 1.0))
     twins = torch.cat([users, users], dim=1), torch.cat([items, items], dim=1)
-    codebook, values = ritz_codebook(*twins, 12)
+    _, codebook, values = ritz_codebook(*twins, 12)
     assert int((values > 1e-6).sum()) <= 5  # one item has no interactions
     assert torch.isfinite(codebook).all()
     assert (codebook[:, 6:] == 0).all()
+
+
+def test_whitened_columns_are_orthonormal_however_nearly_parallel() -> None:
+    rng = np.random.default_rng(0)
+    items = rng.normal(size=(60, 1)) + 1e-4 * rng.normal(size=(60, 8))
+    items[:, 3] *= 1e5
+    w = whitening(torch.as_tensor(items)).numpy()
+    np.testing.assert_allclose(w, np.triu(w))
+    whitened = items @ w
+    np.testing.assert_allclose(whitened.T @ whitened, np.eye(8), atol=1e-3)
+
+
+def test_dependent_columns_do_not_stop_the_whitening() -> None:
+    items = torch.as_tensor(np.random.default_rng(0).normal(size=(20, 3))) @ torch.ones(3, 5, dtype=torch.float64)
+    assert torch.isfinite(whitening(items)).all()

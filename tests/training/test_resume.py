@@ -14,10 +14,13 @@ from pathlib import Path
 import pytest
 
 SMALL = ("coarse.m=16", "fine.m=6", "fine.t=2", "fine.components=8", "model.d=8")
-EPOCHS = tuple(
-    f"{stage}.training.{key}={value}"
-    for stage in ("coarse", "fine")
-    for key, value in {"fixed_epochs": 2, "updating_epochs": 3, "patience": 5, "evaluate_every": 1}.items()
+EPOCHS = (
+    *(
+        f"{stage}.training.{key}={value}"
+        for stage in ("coarse", "fine")
+        for key, value in {"fixed_epochs": 2, "patience": 5, "evaluate_every": 1}.items()
+    ),
+    "fine.training.updating_epochs=3",
 )
 
 

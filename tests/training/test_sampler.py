@@ -17,7 +17,7 @@ def test_triplets_are_what_they_claim(seed: int, n_users: int, n_items: int, k: 
     r[0] = False
     r[0, 0] = True
     k = min(k, n_items - 1)
-    drawn = TripletSampler(sp.csr_matrix(r.astype(float)), k).epoch(200, rng)
+    drawn = TripletSampler(sp.csr_matrix(r.astype(float)), k).epoch(200, 200, rng)
     assert drawn.negatives.shape == (200, k)
     assert r[drawn.users, drawn.positives].all()
     assert not r[drawn.users[:, None], drawn.negatives].any()
@@ -29,7 +29,7 @@ def test_triplets_are_what_they_claim(seed: int, n_users: int, n_items: int, k: 
 def test_draws_are_uniform_over_users_positives_and_negatives() -> None:
     r = np.zeros((3, 6))
     r[0, :1], r[1, :3] = 1, 1
-    drawn = TripletSampler(sp.csr_matrix(r), 1).epoch(60_000, np.random.default_rng(0))
+    drawn = TripletSampler(sp.csr_matrix(r), 1).epoch(60_000, 60_000, np.random.default_rng(0))
     shares = np.bincount(drawn.users, minlength=3) / 60_000
     np.testing.assert_allclose(shares, [0.5, 0.5, 0], atol=0.01)
     of_second = drawn.users == 1
@@ -41,3 +41,13 @@ def test_draws_are_uniform_over_users_positives_and_negatives() -> None:
 def test_nobody_to_draw_is_said_at_once() -> None:
     with pytest.raises(InputError, match="negatives"):
         TripletSampler(sp.csr_matrix(np.ones((2, 3))), 1)
+
+
+def test_shared_negatives_are_drawn_once_a_batch_from_all_items() -> None:
+    r = sp.csr_matrix(np.array([[1.0, 1, 1, 1], [0, 0, 0, 0]]))  # no item is left unseen
+    drawn = TripletSampler(r, 50, shared=True).epoch(10, 4, np.random.default_rng(0))
+    batches = list(drawn.batches(4))
+    assert [len(batch.users) for batch in batches] == [4, 4, 2]
+    assert all(batch.negatives.shape == (1, 50) and batch.shared for batch in batches)
+    assert len({tuple(batch.negatives[0]) for batch in batches}) == 3
+    assert set(drawn.negatives.flat) == {0, 1, 2, 3}

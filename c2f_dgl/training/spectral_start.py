@@ -1,0 +1,171 @@
+"""The spectral start of a run: the codebook solved for, and the few scalars around it chosen on validation.
+
+What is solved and why is in `c2f_dgl.tiers.spectral`. Here one scalar after the other is chosen on validation: how many
+directions are kept (d), the filter's cutoff, the item scale, the weight of a filter term.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from c2f_dgl.config.schema import CoarseConfig, RunConfig
+from c2f_dgl.config.sizes import embedding_size, size_of
+from c2f_dgl.data.splits import Split
+from c2f_dgl.dgl_import import dgl
+from c2f_dgl.engines import Propagation, propagated_basis
+from c2f_dgl.evaluation.ranking import evaluate
+from c2f_dgl.graph.hetero import entity_layout, in_float64
+from c2f_dgl.model import Readout, graph_filter, item_degrees
+from c2f_dgl.tiers.assignment import Assignment
+from c2f_dgl.tiers.codebook import lower_triangular
+from c2f_dgl.tiers.spectral import lowpass_weights, ritz_codebook
+from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
+
+_Number = TypeVar("_Number", int, float)
+
+log = logging.getLogger("c2f_dgl")
+
+# What is tried for scalars that are null, and where the search begins.
+_ITEM_SCALES, _FIRST_ITEM_SCALE = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7), 0.5
+_FILTER_WEIGHTS, _FIRST_FILTER_WEIGHT = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0), 0.4
+
+# Users whose scores set the scale of the codebook.
+_SCALE_USERS = 256
+
+
+@dataclass(frozen=True)
+class SpectralStart:
+    """E = W T on an assignment, and what goes with it.
+
+    Parameters
+    ----------
+    assignment : Assignment
+        S.
+    whitening : Tensor, shape (m, m), float64
+        W.
+    codebook : Tensor, shape (m, d), float32
+        T, lower triangular, such that scores have a variance of 1. d is the number of directions that rank best, at
+        most the configured size.
+    layer_weights : tuple of L + 1 floats
+    item_scale, filter_weight : float
+    """
+
+    assignment: Assignment
+    whitening: Tensor
+    codebook: Tensor
+    layer_weights: tuple[float, ...]
+    item_scale: float
+    filter_weight: float
+
+
+def spectral_start(
+    config: RunConfig,
+    coarse: CoarseConfig,
+    assignment: Assignment,
+    graph: dgl.DGLGraph,
+    split: Split,
+    device: torch.device,
+) -> SpectralStart:
+    """Solve for the codebook of a first tier (parameters as in a run; `graph` without tiers)."""
+    model, degree = config.model, item_degrees(graph).to(device)
+    item_scale = _FIRST_ITEM_SCALE if model.item_scale is None else model.item_scale
+
+    def judge(solution: _Solution, rank: int, scale: float, weight: float) -> float:
+        term = graph_filter(graph, model.filter_neighbours, scale) if weight > 0 else None
+        readout = Readout(degree, split.n_users, item_scale=scale, filter=term, filter_weight=weight)
+        users, items = (solution.features[node_type][:, :rank].contiguous() for node_type in ("user", "item"))
+        figure = evaluate(readout.scorer(users, items), split.train, split.valid)[config.select]
+        log.info(
+            "cutoff %g, d %d, item scale %g, filter weight %g: validation %s %.4f",
+            *(solution.cutoff, rank, scale, weight, config.select, figure),
+        )
+        return figure
+
+    embedding = TieredEmbedding(
+        entity_layout(graph),
+        [Tier("coarse", torch.zeros(size_of(coarse), embedding_size(config)), assignment)],
+        entity_input=model.entity_input,
+        link_scale=model.link_scale,
+    ).to(device)
+    linked = in_float64(embedding.link(graph))
+
+    def solve(cutoff: float) -> _Solution:
+        weights = lowpass_weights(cutoff, model.layers)
+        return _solve(linked, embedding, Propagation(model.layers, weights, kernel=model.kernel), cutoff)
+
+    first_cutoff = coarse.cutoffs[len(coarse.cutoffs) // 2]
+    solution = solve(first_cutoff)
+    rank = climb(_ranks(embedding_size(config)), embedding_size(config), lambda d: judge(solution, d, item_scale, 0.0))
+    best, best_figure = solution, -math.inf
+
+    def judge_cutoff(cutoff: float) -> float:
+        nonlocal best, best_figure
+        solved = solution if cutoff == first_cutoff else solve(cutoff)
+        figure = judge(solved, rank, item_scale, 0.0)
+        if figure > best_figure:
+            best, best_figure = solved, figure
+        return figure
+
+    climb(coarse.cutoffs, first_cutoff, judge_cutoff)
+
+    def best_item_scale(weight: float) -> float:
+        if model.item_scale is not None:
+            return model.item_scale
+        return climb(_ITEM_SCALES, item_scale, lambda scale: judge(best, rank, scale, weight))
+
+    item_scale, weight = best_item_scale(0.0), model.filter_weight
+    if weight is None:
+        weight = climb(_FILTER_WEIGHTS, _FIRST_FILTER_WEIGHT, lambda w: judge(best, rank, item_scale, w))
+        item_scale = best_item_scale(weight)  # another one may be best beside the filter
+    some = torch.arange(min(split.n_users, _SCALE_USERS), device=device)
+    users, items = (best.features[node_type][:, :rank] for node_type in ("user", "item"))
+    scorer = Readout(degree, split.n_users, item_scale=item_scale).scorer(users, items)
+    spread = scorer.scores(some).std().clamp_min(torch.finfo(torch.float32).tiny)
+    codebook = lower_triangular(best.codebook[:, :rank] / spread.sqrt()).float()
+    return SpectralStart(assignment, best.whitening, codebook, best.layer_weights, item_scale, weight)
+
+
+@dataclass(frozen=True)
+class _Solution:
+    cutoff: float
+    layer_weights: tuple[float, ...]
+    whitening: Tensor
+    codebook: Tensor
+    features: dict[str, Tensor]
+
+
+def _solve(graph: dgl.DGLGraph, embedding: TieredEmbedding, propagation: Propagation, cutoff: float) -> _Solution:
+    """W, T with each direction weighted by the root of its singular value, and H of the entities (float32)."""
+    tier, layout = embedding.tiers[0], embedding.layout
+    atoms = torch.eye(tier.size, dtype=torch.float64, device=tier.codebook.device)
+    basis = propagated_basis(graph, embedding, propagation, 0, atoms)[: layout.total]
+    whitening, codebook, values = ritz_codebook(
+        basis[layout.rows("user")], basis[layout.rows("item")], tier.codebook.shape[1]
+    )
+    codebook = codebook * values.sqrt()
+    assert propagation.layer_weights is not None  # a filter's
+    features = layout.split((basis @ (whitening @ codebook)).float())
+    return _Solution(cutoff, propagation.layer_weights, whitening, codebook, features)
+
+
+def _ranks(most: int) -> list[int]:
+    """`most` and what is left of it in steps of a factor sqrt(2), ascending."""
+    return sorted({max(1, round(most * 2 ** (-step / 2))) for step in range(9)})
+
+
+def climb(values: Sequence[_Number], first: _Number, figure: Callable[[_Number], float]) -> _Number:
+    """The best of ascending `values` on the way up from `first`: neighbours are tried while they improve `figure`."""
+    tried = {values.index(first): figure(first)}
+    while True:
+        best = max(tried, key=lambda place: tried[place])
+        new = [place for place in (best - 1, best + 1) if 0 <= place < len(values) and place not in tried]
+        if not new:
+            return values[best]
+        tried[new[0]] = figure(values[new[0]])
