@@ -39,6 +39,7 @@ from c2f_dgl.serving.csr import Csr
 from c2f_dgl.serving.embeddings import Embeddings
 from c2f_dgl.serving.learned import ENTITY_TYPES, Learned, LearnedTier
 from c2f_dgl.serving.precision import PRECISIONS, decode, encode, smallest_unsigned
+from c2f_dgl.serving.propagate import in_whitened_coordinates
 
 FORMAT, VERSION = "c2f_dgl artifact", 1
 MANIFEST = "manifest.json"
@@ -115,7 +116,8 @@ def write_artifact(
         The folder.
     artifact : Artifact
     precision : {"fp32", "fp16", "int8"}
-        Of everything learned and of the embeddings.
+        Of everything learned and of the embeddings. In less than fp32 the first codebook is written in whitened
+        coordinates (see `c2f_dgl.serving.propagate.in_whitened_coordinates`).
     overwrite : bool
         Replace an artifact that is there.
 
@@ -135,7 +137,10 @@ def write_artifact(
     if overwrite and path.exists() and any(path.iterdir()) and not (path / MANIFEST).is_file():
         raise InputError("is not an artifact, so it is not replaced", where=path, expected="a new folder")
     tensors, ids = {}, {}
-    tensors["learned.safetensors"], model = _learned_tensors(artifact.learned, precision)
+    learned = artifact.learned
+    if precision != "fp32":
+        learned = in_whitened_coordinates(learned, artifact.interactions)
+    tensors["learned.safetensors"], model = _learned_tensors(learned, precision)
     tensors["graph.safetensors"] = _graph_tensors(artifact.interactions)
     tensors["ids.safetensors"] = {}
     for role, values in (("users", artifact.user_ids), ("items", artifact.item_ids)):

@@ -16,7 +16,7 @@ one row per embedding column, so that the vector a sparse product reads at rando
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -230,12 +230,34 @@ def whitening(basis: np.ndarray) -> np.ndarray:
     With D the diagonal that gives the columns of `basis` (n_items, m) length one and L the Cholesky factor of their
     Gram matrix (a ridge of 1e-12 on its unit diagonal), W = D L^(-T).
     """
+    scale, factor = _factor(basis)
+    return scale[:, None] * np.linalg.inv(factor).T
+
+
+def _factor(basis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """D (m,) and L (m, m) of `whitening`; a column without length keeps its scale of 1."""
     gram = basis.T @ basis
     scale = inverse_root(gram.diagonal())
-    gram = gram * scale[:, None] * scale + _RIDGE * np.eye(len(gram))
-    # A node nobody is assigned to has an empty column; a unit diagonal keeps it out of the others' way.
-    gram[scale == 0, scale == 0] = 1.0
-    return scale[:, None] * np.linalg.inv(np.linalg.cholesky(gram)).T
+    scale[scale == 0] = 1.0
+    gram = gram * scale[:, None] * scale
+    np.fill_diagonal(gram, 1.0 + _RIDGE)
+    return scale, np.linalg.cholesky(gram)
+
+
+def in_whitened_coordinates(learned: Learned, interactions: Csr) -> Learned:
+    """The same model with its first codebook as T of E = W T, if it is linear in it.
+
+    A filter amplifies some directions of E a thousandfold and more, so that half precision ruins it; all directions
+    of T count alike.
+    """
+    if not learned.tiers or learned.activation != "none":
+        return learned
+    first = learned.tiers[0]
+    if first.whitened or first.threshold > 0:
+        return learned
+    scale, factor = _factor(propagated_basis(learned, build_graph(learned, interactions), 0))
+    codebook = factor.T @ (first.codebook.astype(np.float64) / scale[:, None])
+    return replace(learned, tiers=(replace(first, codebook=codebook, whitened=True), *learned.tiers[1:]))
 
 
 def _propagate_columns(learned: Learned, graph: Graph, features: Features) -> tuple[Features, Features, np.ndarray]:
