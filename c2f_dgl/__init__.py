@@ -15,29 +15,34 @@ if TYPE_CHECKING:
     from c2f_dgl.errors import InputError
     from c2f_dgl.evaluation.ranking import evaluate, top_items
     from c2f_dgl.graph.propagate import propagate
+    from c2f_dgl.recommender import C2FRecommender, ndcg_scorer
     from c2f_dgl.serving import ServingModel
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "C2FRecommender": "c2f_dgl.recommender",
     "InputError": "c2f_dgl.errors",
     "ServingModel": "c2f_dgl.serving",
     "evaluate": "c2f_dgl.evaluation.ranking",
     "load_config": "c2f_dgl.config.load",
     "load_dataset": "c2f_dgl.data",
     "load_run": "c2f_dgl.api",
+    "ndcg_scorer": "c2f_dgl.recommender",
     "propagate": "c2f_dgl.graph.propagate",
     "top_items": "c2f_dgl.evaluation.ranking",
     "train": "c2f_dgl.api",
 }
 
 __all__ = [
+    "C2FRecommender",
     "InputError",
     "ServingModel",
     "evaluate",
     "load_config",
     "load_dataset",
     "load_run",
+    "ndcg_scorer",
     "propagate",
     "top_items",
     "train",

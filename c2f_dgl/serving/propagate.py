@@ -93,6 +93,8 @@ class Propagated:
         The first codebook as entities are composed from it.
     gate_change : float64 array, shape (m, d), or None
         What the gate after every layer adds to a first-tier node, summed over layers: entities get S of it on top.
+    codebooks : tuple of float64 arrays, shape (m_k, d)
+        Active codebooks: unwhitened and soft-thresholded.
     """
 
     embeddings: Features
@@ -100,6 +102,7 @@ class Propagated:
     norms: Mapping[str, np.ndarray]
     entity_atoms: np.ndarray | None = None
     gate_change: np.ndarray | None = None
+    codebooks: tuple[np.ndarray, ...] = ()
 
 
 def build_graph(learned: Learned, interactions: Csr) -> Graph:
@@ -158,7 +161,7 @@ def propagate(learned: Learned, interactions: Csr, progress: Callable[[int, int]
         def inputs(columns: slice) -> Features:
             return {node_type: x[columns] for node_type, x in table.items()}
 
-        atoms = None
+        atoms, codebooks = None, []
     else:
         codebooks = active_codebooks(learned, graph)
         d = codebooks[0].shape[1]
@@ -181,7 +184,7 @@ def propagate(learned: Learned, interactions: Csr, progress: Callable[[int, int]
             gate_change[:, columns] = change.T
         if progress is not None:
             progress(columns.stop, d)
-    return Propagated(embeddings, messages, graph.norms, atoms, gate_change)
+    return Propagated(embeddings, messages, graph.norms, atoms, gate_change, tuple(codebooks))
 
 
 def compose_inputs(learned: Learned, codebooks: Sequence[np.ndarray]) -> Features:
@@ -258,6 +261,15 @@ def in_whitened_coordinates(learned: Learned, interactions: Csr) -> Learned:
     scale, factor = _factor(propagated_basis(learned, build_graph(learned, interactions), 0))
     codebook = factor.T @ (first.codebook.astype(np.float64) / scale[:, None])
     return replace(learned, tiers=(replace(first, codebook=codebook, whitened=True), *learned.tiers[1:]))
+
+
+def in_plain_coordinates(learned: Learned, propagated: Propagated) -> Learned:
+    """The same model with every whitened codebook as E: W belongs to the graph that was propagated, E to any."""
+    tiers = tuple(
+        replace(tier, codebook=codebook, threshold=0.0, whitened=False) if tier.whitened else tier
+        for tier, codebook in zip(learned.tiers, propagated.codebooks, strict=True)
+    )
+    return replace(learned, tiers=tiers)
 
 
 def _propagate_columns(learned: Learned, graph: Graph, features: Features) -> tuple[Features, Features, np.ndarray]:
