@@ -1,4 +1,4 @@
-"""Folding users in against training with them: `python benchmarks/foldin.py DATASET [--seed 2024] [--runs runs/foldin]`.
+"""Folding users in against training with them: `python benchmarks/foldin.py DATASET`.
 
 A tenth of the users is left out entirely, the rest trained on. The ones left out are then folded in from their part
 of the training set (one hop of propagation, no gradient step) and tested on theirs of the test set, against a model

@@ -2,7 +2,7 @@
 
 The best 20 of all items, seen ones not left out, for one user and for 1,000, from the same float32 embeddings of a
 run's model, alternating in one process; and the peak memory of a fresh process for each way that loads them and ranks
-the 1,000. Writes medians to benchmarks/results/serving/<data set>.json. Needs `implicit` and `faiss-cpu`.
+the 1,000 (read from /proc, so on Linux). Writes medians to benchmarks/results/serving/<data set>.json. Needs `implicit` and `faiss-cpu`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -132,10 +131,12 @@ WAYS: dict[str, Callable[[Path], Rank]] = {
 
 
 def peak(way: str, folder: Path) -> None:
-    """Print the peak memory of this process once it has ranked (Linux counts in KiB)."""
+    """Print the peak memory of this process once it has ranked."""
     n_users = len(json.loads((folder / "embeddings" / "ids.json").read_text())["users"])
     WAYS[way](folder)(np.random.default_rng(0).permutation(n_users)[:1000])
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    # Not getrusage: its peak counts what the parent held at the fork.
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    print(int(line.split()[1]) * 1024)
 
 
 def threads() -> dict[str, int]:
