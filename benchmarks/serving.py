@@ -2,7 +2,8 @@
 
 The best 20 of all items, seen ones not left out, for one user and for 1,000, from the same float32 embeddings of a
 run's model, alternating in one process; and the peak memory of a fresh process for each way that loads them and ranks
-the 1,000 (read from /proc, so on Linux). Writes medians to benchmarks/results/serving/<data set>.json. Needs `implicit` and `faiss-cpu`.
+the 1,000 (read from /proc, so on Linux). Writes medians to benchmarks/results/serving/<data set>.json. Needs
+`implicit` and `faiss-cpu`.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -154,3 +155,17 @@ def test_callbacks_hear_of_every_epoch(frame: pd.DataFrame, tmp_path: Path) -> N
 def test_what_cannot_be_used_is_refused(parameters: dict[str, Any], data: Any, word: str) -> None:
     with pytest.raises(InputError, match=word):
         C2FRecommender(**parameters).fit(data)
+
+
+def test_the_guide_runs_as_it_stands(frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    guide = (Path(__file__).parents[1] / "docs" / "serving.md").read_text()
+    code = re.search(r"## As an estimator\n\n```python\n(.*?)```", guide, flags=re.DOTALL)
+    assert code is not None
+    monkeypatch.chdir(tmp_path)
+    shop = pd.DataFrame(
+        {"user": frame.user.replace({"user-3": "ann", "user-7": "bob"}), "item": "item-" + frame.item.astype(str)}
+    )
+    names: dict[str, Any] = {"frame": shop, "shelf": [f"item-{n}" for n in shop.item.str[5:].astype(int).unique()[:50]]}
+    exec(code[1], names)
+    assert names["items"].shape == (2, 10)
+    assert "cara" in names["model"].serving_.users.ids

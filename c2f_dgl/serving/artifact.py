@@ -348,48 +348,50 @@ class _Tree:
             raise InputError(f"{name} is not an object", where=where, expected="an unaltered artifact")
         self.tree, self.where, self.name = tree, where, name
 
-    def _value(self, key: str) -> Any:
+    def value(self, key: str) -> Any:
+        """Whatever stands under `key`, which must be there."""
         if key not in self.tree:
             raise InputError(f"{self.name} lacks {key!r}", where=self.where, expected="an unaltered artifact")
         return self.tree[key]
 
-    def _refuse(self, key: str, expected: str) -> InputError:
+    def refused(self, key: str, expected: str) -> InputError:
+        """The error for what stands under `key`."""
         shown = repr(self.tree[key])[:60]
         return InputError(f"{self.name}: {key} is {shown}", where=self.where, expected=expected)
 
     def child(self, key: str) -> _Tree:
-        return _Tree(self._value(key), self.where, key)
+        return _Tree(self.value(key), self.where, key)
 
     def whole(self, key: str, least: int, most: int) -> int:
-        value = self._value(key)
+        value = self.value(key)
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise self._refuse(key, f"a whole number from {least:,} to {most:,}")
+            raise self.refused(key, f"a whole number from {least:,} to {most:,}")
         return value
 
     def number(self, key: str, least: float = -math.inf, most: float = math.inf) -> float:
-        value = self._value(key)
+        value = self.value(key)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not _is_finite(value):
-            raise self._refuse(key, "a finite number")
+            raise self.refused(key, "a finite number")
         if not least <= value <= most:
-            raise self._refuse(key, f"{least:g} to {most:g}")
+            raise self.refused(key, f"{least:g} to {most:g}")
         return float(value)
 
     def truth(self, key: str) -> bool:
-        value = self._value(key)
+        value = self.value(key)
         if not isinstance(value, bool):
-            raise self._refuse(key, "true or false")
+            raise self.refused(key, "true or false")
         return value
 
     def choice(self, key: str, choices: tuple[str, ...]) -> str:
-        value = self._value(key)
+        value = self.value(key)
         if not isinstance(value, str) or value not in choices:
-            raise self._refuse(key, f"one of {', '.join(choices)}")
+            raise self.refused(key, f"one of {', '.join(choices)}")
         return value
 
     def list(self, key: str, most: int) -> list[Any]:
-        value = self._value(key)
+        value = self.value(key)
         if not isinstance(value, list) or len(value) > most:
-            raise self._refuse(key, f"a list of at most {most} entries")
+            raise self.refused(key, f"a list of at most {most} entries")
         return value
 
 
@@ -406,9 +408,9 @@ class _Layout:
             raise InputError("has both tiers and a full table, or neither", where=model.where)
         self.sizes: dict[str, int] = {}
         for tier in self.tiers:
-            name = tier._value("name")
+            name = tier.value("name")
             if not isinstance(name, str) or not name.isidentifier() or name in (*ENTITY_TYPES, "table", *self.sizes):
-                raise tier._refuse("name", "a new identifier")
+                raise tier.refused("name", "a new identifier")
             self.sizes[name] = tier.whole("size", 1, 2**32)
         self.slots = {name: self._slots(k, name) for k, name in enumerate(self.sizes)}
 
@@ -417,7 +419,7 @@ class _Layout:
         parents = self.entities if k == 0 else {list(self.sizes)[k - 1]: list(self.sizes.values())[k - 1]}
         slots = self.tiers[k].child("slots")
         if set(slots.tree) != set(parents):
-            raise self.tiers[k]._refuse("slots", f"entries {', '.join(parents)}")
+            raise self.tiers[k].refused("slots", f"entries {', '.join(parents)}")
         found = {}
         for parent, rows in parents.items():
             entry = slots.child(parent)
@@ -431,7 +433,7 @@ class _Layout:
             specs |= _matrix_specs(f"{name}.codebook", (size, self.d), self.precision)
             if tier.truth("triangular"):
                 if size != self.d:
-                    raise tier._refuse("triangular", f"a square codebook, not {size} x {self.d}")
+                    raise tier.refused("triangular", f"a square codebook, not {size} x {self.d}")
                 specs[f"{name}.codebook"] = _Spec((size * (size + 1) // 2,), _STORED[self.precision])
             for parent, (rows, t, constant) in self.slots[name].items():
                 if t:
@@ -471,7 +473,7 @@ class _Layout:
             )
         betas = _Tree(dict(enumerate(model.list("layer_weights", _MOST_LAYERS))), model.where, "layer_weights")
         if not betas.tree:
-            raise model._refuse("layer_weights", "one number a layer, and one more")
+            raise model.refused("layer_weights", "one number a layer, and one more")
         return Learned(
             tuple(tiers),
             tuple(betas.number(layer) for layer in betas.tree),

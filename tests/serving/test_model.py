@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from c2f_dgl.errors import InputError
+from c2f_dgl.serving import ServingModel
 from c2f_dgl.serving.csr import Csr
 from c2f_dgl.serving.ranking import top_columns
 from tests.serving.made import made, seen_of
@@ -159,6 +161,18 @@ def test_partial_fit_adds_and_extends(t_user: int) -> None:
     again = new.refreshed()
     assert again.n_items == 21 and not again.extended
     assert again.embeddings.items[20].any()
+
+
+def test_a_whitened_model_stays_itself_when_its_graph_grows(tmp_path: Path) -> None:
+    """W belongs to the graph of training: rebuilt on a larger one it would make another codebook of T."""
+    model = made(m=5, d=5)
+    model.save(tmp_path / "a", precision="fp16")
+    whitened = ServingModel.load(tmp_path / "a")
+    assert whitened.learned.tiers[0].whitened
+    more = np.repeat([3, 200], 4), np.array([101, 105, 109, 900, 102, 106, 110, 900])
+    grown, wanted = (some.partial_fit(*more).refreshed().embeddings for some in (whitened, model))
+    np.testing.assert_allclose(grown.items, wanted.items, atol=5e-3 * np.abs(wanted.items).max())
+    np.testing.assert_allclose(grown.users, wanted.users, atol=5e-3 * np.abs(wanted.users).max())
 
 
 def test_pairs_in_every_form_are_the_same() -> None:
