@@ -1,12 +1,61 @@
-"""Coarse-to-fine lightweight meta-embeddings for recommendation, on DGL heterographs."""
+"""Coarse-to-fine lightweight meta-embeddings for recommendation, on DGL heterographs.
 
-from c2f_dgl.api import load_run, train
-from c2f_dgl.config.load import load_config
-from c2f_dgl.data import load_dataset
-from c2f_dgl.errors import InputError
-from c2f_dgl.evaluation.ranking import evaluate, top_items
-from c2f_dgl.graph.propagate import propagate
+Names are imported when they are first asked for, so that `c2f_dgl.serving` needs neither torch nor DGL.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from c2f_dgl.api import load_run, train
+    from c2f_dgl.config.load import load_config
+    from c2f_dgl.data import load_dataset
+    from c2f_dgl.errors import InputError
+    from c2f_dgl.evaluation.ranking import evaluate, top_items
+    from c2f_dgl.graph.propagate import propagate
+    from c2f_dgl.recommender import C2FRecommender, ndcg_scorer
+    from c2f_dgl.serving import ServingModel
 
 __version__ = "0.1.0"
 
-__all__ = ["InputError", "evaluate", "load_config", "load_dataset", "load_run", "propagate", "top_items", "train"]
+_HOMES = {
+    "C2FRecommender": "c2f_dgl.recommender",
+    "InputError": "c2f_dgl.errors",
+    "ServingModel": "c2f_dgl.serving",
+    "evaluate": "c2f_dgl.evaluation.ranking",
+    "load_config": "c2f_dgl.config.load",
+    "load_dataset": "c2f_dgl.data",
+    "load_run": "c2f_dgl.api",
+    "ndcg_scorer": "c2f_dgl.recommender",
+    "propagate": "c2f_dgl.graph.propagate",
+    "top_items": "c2f_dgl.evaluation.ranking",
+    "train": "c2f_dgl.api",
+}
+
+__all__ = [
+    "C2FRecommender",
+    "InputError",
+    "ServingModel",
+    "evaluate",
+    "load_config",
+    "load_dataset",
+    "load_run",
+    "ndcg_scorer",
+    "propagate",
+    "top_items",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

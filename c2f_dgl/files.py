@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,3 +51,36 @@ def write_text(path: str | Path, text: str) -> None:
     """Write `text` as UTF-8 to `path`, whole or not at all."""
     with replacing(path) as aside:
         aside.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def replacing_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Give a temporary folder beside `path`; on success move it to `path`, on failure remove it.
+
+    A folder that is replaced is there, whole, until the new one is.
+
+    Raises
+    ------
+    InputError
+        Something is at `path` and is not to be replaced, or the folder cannot be written.
+    """
+    path = Path(path)
+    if path.exists() and not (overwrite and path.is_dir()) and not (path.is_dir() and not any(path.iterdir())):
+        raise InputError("is there already", where=path, expected="a new or empty folder")
+    aside: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+        new = aside / "new"
+        new.mkdir()
+        yield new
+        if path.exists():
+            path.replace(aside / "old")
+        new.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"cannot write: {error.strerror or error}", where=path, expected="a writable folder with free space"
+        ) from error
+    finally:
+        if aside is not None:
+            shutil.rmtree(aside, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The command line: ``c2f-dgl train | evaluate | recommend | info | options | data``."""
+"""The command line: ``c2f-dgl train | evaluate | recommend | info | export | options | data``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
-from c2f_dgl.cli import data, runs
+from c2f_dgl.cli import data, export, runs
 from c2f_dgl.errors import InputError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command("train", epilog=runs.options_help())(runs.train)
 app.command("evaluate")(runs.evaluate)
 app.command("recommend")(runs.recommend)
 app.command("info")(runs.info)
+app.command("export")(export.export)
 app.command("options")(runs.options)
 
 

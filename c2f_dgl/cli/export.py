@@ -1,0 +1,84 @@
+"""The command that writes a run's model in a form that serves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from c2f_dgl import api, exports
+from c2f_dgl.cli.runs import DeviceOption, JsonOption, RunArgument, StageOption
+from c2f_dgl.errors import InputError
+from c2f_dgl.evaluation.ranking import evaluate
+from c2f_dgl.progress import Reporter
+from c2f_dgl.training.checkpoint import model_tensors
+
+_SHOWN = {"ndcg@20": "test N@20", "recall@20": "test R@20"}
+
+# What the files of an artifact are called in the table.
+_PARTS = {
+    "learned.safetensors": "learned part",
+    "graph.safetensors": "graph",
+    "ids.safetensors": "ids",
+    "ids.json": "ids",
+    "embeddings.safetensors": "embeddings",
+    "manifest.json": "manifest",
+}
+
+
+def export(
+    run: RunArgument,
+    out: Annotated[Path, typer.Option(help="New folder.", show_default=False)],
+    format_: Annotated[str, typer.Option("--format", help=f"{', '.join(exports.FORMATS)}.")] = "artifact",
+    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8, of what is learned and of embeddings.")] = "fp32",
+    embeddings: Annotated[
+        bool, typer.Option("--embeddings", help="Of an artifact: with propagated embeddings, to load at once.")
+    ] = False,
+    stage: StageOption = None,
+    device: DeviceOption = "auto",
+    json_: JsonOption = False,
+) -> None:
+    """Write a run's model to serve from, and compare it with the run on the test part."""
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise InputError("is there already", where=out, expected="a new folder")
+    reporter = Reporter(quiet=json_)
+    with reporter.busy("loading the run"):
+        model, split = api.load_run(run, stage=stage, device=device)
+    with reporter.busy("ranking"):
+        scorer = model.scorer()
+        before = evaluate(scorer, split.train, split.test)
+    with reporter.busy(f"writing {out}"):
+        written = exports.export(
+            format_, model, split, out, precision=precision, embeddings=embeddings, metrics={"test": before}
+        )
+    with reporter.busy("ranking with what was written"):
+        after = evaluate(written, split.train, split.test)
+    files = {path.name: path.stat().st_size for path in sorted(out.iterdir())}
+    in_run = {
+        "learned part": sum(tensor.nbytes for tensor in model_tensors(model).values()),
+        "embeddings": scorer.users.nbytes + scorer.items.nbytes,
+    }
+    if json_:
+        result = {"format": format_, "precision": precision, "files": files, "before": before, "after": after}
+        print(json.dumps(result))
+        return
+    table = Table("", title=f"{split.name}, {format_}, {precision}", title_justify="left")
+    table.add_column("run", justify="right")
+    table.add_column("exported", justify="right")
+    for name, size in files.items():
+        part = _PARTS.get(name, name)
+        table.add_row(part, _bytes(in_run[part]) if part in in_run else "", _bytes(size))
+    table.add_row("total", "", _bytes(sum(files.values())), end_section=True)
+    for metric, title in _SHOWN.items():
+        table.add_row(title, f"{before[metric]:.4f}", f"{after[metric]:.4f}")
+    lost = 1 - after["ndcg@20"] / before["ndcg@20"] if before["ndcg@20"] else 0.0
+    table.add_row("N@20 lost", "", f"{100 * lost:.2f} %")
+    Console().print(table)
+
+
+def _bytes(size: int) -> str:
+    return f"{size:,} B" if size < 10_000 else f"{size / 1e6:,.3f} MB"

@@ -1,0 +1,71 @@
+"""Who interacted with what: a binary CSR matrix, numpy only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Csr:
+    """A binary sparse matrix.
+
+    Attributes
+    ----------
+    pointers : int64 array, shape (n_rows + 1,)
+        Where each row's entries begin.
+    columns : int64 array, shape (n_entries,)
+        Distinct and ascending within a row.
+    n_columns : int
+    """
+
+    pointers: np.ndarray
+    columns: np.ndarray
+    n_columns: int
+
+    @classmethod
+    def from_pairs(cls, rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> Csr:
+        """Sort pairs (int arrays of one length) and merge repeated ones."""
+        keys = np.unique(rows.astype(np.int64) * shape[1] + columns)
+        rows, columns = np.divmod(keys, max(shape[1], 1))
+        return cls(_pointers(np.bincount(rows, minlength=shape[0])), columns, shape[1])
+
+    @classmethod
+    def from_counts(cls, counts: np.ndarray, columns: np.ndarray, n_columns: int) -> Csr:
+        """Take the number of entries of each row, and their columns row after row."""
+        return cls(_pointers(counts), columns.astype(np.int64), n_columns)
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows, with or without entries."""
+        return len(self.pointers) - 1
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """Number of entries of each row (n_rows,), int64."""
+        return np.diff(self.pointers)
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """Row of each entry (n_entries,), int64."""
+        return np.repeat(np.arange(self.n_rows), self.counts)
+
+    @cached_property
+    def transposed(self) -> Csr:
+        """The transpose."""
+        order = np.argsort(self.columns, kind="stable")
+        counts = np.bincount(self.columns, minlength=self.n_columns)
+        return Csr(_pointers(counts), self.rows[order], self.n_rows)
+
+    def take(self, rows: np.ndarray) -> Csr:
+        """Some rows (int array), in that order."""
+        counts = self.counts[rows]
+        pointers = _pointers(counts)
+        at = np.arange(pointers[-1]) + np.repeat(self.pointers[:-1][rows] - pointers[:-1], counts)
+        return Csr(pointers, self.columns[at], self.n_columns)
+
+
+def _pointers(counts: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts, dtype=np.int64)])

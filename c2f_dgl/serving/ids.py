@@ -1,0 +1,90 @@
+"""External ids of users or items, and the rows they stand for."""
+
+from __future__ import annotations
+
+import difflib
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from c2f_dgl.errors import InputError
+
+
+class IdMap:
+    """External ids by row, and back.
+
+    Parameters
+    ----------
+    ids : array, shape (n,)
+        Distinct: integers, or str (object or numpy str).
+    role : str
+        ``"user"`` or ``"item"``, for messages.
+    """
+
+    def __init__(self, ids: np.ndarray, role: str) -> None:
+        self.role = role
+        ids = np.asarray(ids)
+        self.ids = ids.astype(np.int64) if ids.dtype.kind in "iu" else ids.astype(str).astype(object)
+        if len(self._sorted) > 1 and (self._sorted[1:] == self._sorted[:-1]).any():
+            raise InputError(f"a {role} id occurs twice", expected="distinct ids")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def are_text(self) -> bool:
+        """Whether the ids are str and not integers."""
+        return self.ids.dtype == object
+
+    @cached_property
+    def _order(self) -> np.ndarray:
+        return np.argsort(self.ids, kind="stable")
+
+    @cached_property
+    def _sorted(self) -> np.ndarray:
+        return self.ids[self._order]
+
+    def find(self, values: Any) -> np.ndarray:
+        """Rows of external ids (int64), -1 for those that are unknown.
+
+        Integers written as text find integer ids, and the other way round.
+        """
+        wanted = self.normalised(values)
+        if len(self) == 0 or wanted is None:
+            return np.full(np.shape(values), -1, dtype=np.int64)
+        place = np.searchsorted(self._sorted, wanted).clip(max=len(self) - 1)
+        return np.where(self._sorted[place] == wanted, self._order[place], -1)
+
+    def rows(self, values: Any) -> np.ndarray:
+        """Rows of external ids (int64).
+
+        Raises
+        ------
+        InputError
+            An id is unknown; the message names one.
+        """
+        rows = self.find(values)
+        if (rows < 0).any():
+            missing = np.asarray(values, dtype=object).reshape(-1)[int(np.argmin(rows.reshape(-1)))]
+            near = difflib.get_close_matches(str(missing), map(str, self.ids[:100_000].tolist()), n=1)
+            hint = f"e.g. {near[0]}" if near else f"one of {len(self):,} known ids"
+            raise InputError(f"no {self.role} {missing!r}", expected=hint)
+        return rows
+
+    def extended(self, new: np.ndarray) -> IdMap:
+        """With ids that were unknown so far (of the form `normalised` gives) added at the end."""
+        return IdMap(np.concatenate([self.ids, new]), self.role)
+
+    def normalised(self, values: Any) -> np.ndarray | None:
+        """Ids in this map's type (int64, or object holding str); None where they cannot be of that type."""
+        given = np.asarray(values)
+        if self.are_text:
+            return given.astype(str).astype(object)
+        if given.dtype.kind in "iu" or given.size == 0:
+            return given.astype(np.int64)
+        try:
+            whole = given.astype(np.int64)
+        except (ValueError, TypeError, OverflowError):
+            return None
+        return whole if (whole.astype(str) == given.astype(str)).all() else None

@@ -1,0 +1,171 @@
+"""`C2FRecommender` as people use scikit-learn and `implicit`."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
+
+from c2f_dgl import C2FRecommender, load_dataset, ndcg_scorer
+from c2f_dgl.data.interactions import Interactions
+from c2f_dgl.data.splits import Split
+from c2f_dgl.errors import InputError
+
+SMALL = {
+    "coarse.m": 12,
+    "coarse.training.fixed_epochs": 1,
+    "finer": {},
+}
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    return load_dataset("planted")
+
+
+@pytest.fixture(scope="module")
+def frame(split: Split) -> pd.DataFrame:
+    """Some of the planted users under ids of text."""
+    pairs = split.train[:200].tocoo()
+    users = np.char.add("user-", split.user_ids[pairs.row].astype(str))
+    return pd.DataFrame({"user": users, "item": split.item_ids[pairs.col]})
+
+
+@pytest.fixture(scope="module")
+def fitted(frame: pd.DataFrame) -> C2FRecommender:
+    return C2FRecommender(options=SMALL).fit(frame)
+
+
+def test_ids_go_in_and_come_out(fitted: C2FRecommender, frame: pd.DataFrame) -> None:
+    items, scores = fitted.recommend(["user-3", "user-7"], k=5)
+    assert items.shape == scores.shape == (2, 5)
+    for user, found in zip(["user-3", "user-7"], items, strict=True):
+        seen = set(frame.item[frame.user == user])
+        assert seen and not seen & set(found), "also what was held out to validate counts as seen"
+    listed = fitted.recommend(["user-3", "user-7"], k=5, frame=True)
+    np.testing.assert_array_equal(listed.item.to_numpy().reshape(2, 5), items)
+    np.testing.assert_allclose(fitted.score("user-3", items[0]), scores[0], rtol=1e-5)
+    explained = fitted.explain("user-3", items[0, 0])
+    assert explained.score == pytest.approx(float(scores[0, 0]), rel=1e-5)
+    assert fitted.similar_items(items[0, 0], 3)[0].shape == (3,)
+    assert fitted.similar_users("user-3", 3)[0].dtype == object
+
+
+def test_it_learns(split: Split) -> None:
+    """On the planted communities ranking by the model finds several times what popularity finds."""
+    model = C2FRecommender(options=SMALL).fit(split)
+    test = split.test.tocoo()
+    found = model.evaluate((split.user_ids[test.row], split.item_ids[test.col]))["ndcg@20"]
+    assert found == pytest.approx(model.summary_["stages"]["coarse"]["test"]["ndcg@20"], abs=1e-4)
+    assert found > 0.2
+
+
+def test_every_form_of_interactions_is_held_out_the_same(split: Split) -> None:
+    matrix = split.train[:150]
+    pairs = matrix.tocoo()
+    forms: list[Any] = [
+        matrix,
+        Interactions.from_csr(matrix),
+        (pairs.row, pairs.col),
+        np.stack([pairs.row, pairs.col], axis=1),
+        pd.DataFrame({"user": pairs.row, "item": pairs.col}),
+    ]
+    # A matrix keeps items without interactions; the others do not know them.
+    found = [C2FRecommender()._held_out(form) for form in forms]
+    assert found[0].fingerprint == found[1].fingerprint
+    assert found[2].fingerprint == found[3].fingerprint == found[4].fingerprint
+    assert all(some.valid.nnz for some in found)
+
+
+def test_folding_in(fitted: C2FRecommender, frame: pd.DataFrame) -> None:
+    model = pickle.loads(pickle.dumps(fitted))
+    items = frame.item[:4].to_numpy()
+    assert model.fold_in({"new": items}) is model
+    assert not set(items) & set(model.recommend("new", 5)[0])
+    assert model.partial_fit(pd.DataFrame({"user": ["new", "newer"], "item": [items[0], 10**6]})) is model
+    assert model.serving_.n_users == fitted.serving_.n_users + 2
+    assert model.serving_.n_items == fitted.serving_.n_items + 1
+
+
+def test_save_and_load(fitted: C2FRecommender, tmp_path: Path) -> None:
+    sizes = fitted.save(tmp_path / "a")
+    assert sizes["learned.safetensors"] > 0
+    again = C2FRecommender.load(tmp_path / "a", seed=7)
+    for found, wanted in zip(again.recommend(["user-3"], 5), fitted.recommend(["user-3"], 5), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    assert again.get_params()["seed"] == 7
+    assert again.summary_ == fitted.summary_
+
+
+def test_it_is_an_estimator(fitted: C2FRecommender) -> None:
+    copy = clone(fitted)
+    assert copy.get_params()["options"] == SMALL and not hasattr(copy, "serving_")
+    for call in (
+        lambda: copy.recommend("x"),
+        lambda: copy.score("x", 1),
+        lambda: copy.explain("x", 1),
+        lambda: copy.fold_in({}),
+        lambda: copy.evaluate(([], [])),
+        lambda: copy.save("x"),
+    ):
+        with pytest.raises(NotFittedError):
+            call()
+    again = pickle.loads(pickle.dumps(fitted))
+    for found, wanted in zip(again.recommend(["user-3"], 5), fitted.recommend(["user-3"], 5), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    assert "preset" in repr(copy.set_params(preset="paper"))
+
+
+def test_grid_search(frame: pd.DataFrame) -> None:
+    grid = {"options": [SMALL, {**SMALL, "coarse.m": 2}]}
+    search = GridSearchCV(C2FRecommender(), grid, scoring=ndcg_scorer, cv=2, error_score="raise")
+    search.fit(frame.sample(frac=1.0, random_state=0))
+    figures = search.cv_results_["mean_test_score"]
+    assert (figures > 0).all() and figures[0] != figures[1]
+    assert search.best_estimator_.recommend("user-3", 3)[0].shape == (3,)
+
+
+def test_callbacks_hear_of_every_epoch(frame: pd.DataFrame, tmp_path: Path) -> None:
+    heard: list[dict[str, Any]] = []
+    C2FRecommender(options=SMALL, callbacks=[heard.append], run=tmp_path / "run").fit(frame)
+    assert [record["epoch"] for record in heard] == [0, 1], "the validated start, then an epoch"
+    assert heard[1]["stage"] == "coarse" and "ndcg@20" in heard[1]["valid"]
+    assert (tmp_path / "run" / "summary.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "data", "word"),
+    [
+        ({"validation": 0}, ([1, 2], [1, 2]), "validation"),
+        ({"preset": "quick"}, ([1, 2], [1, 2]), "quick"),
+        ({"options": {"coarse.clusters": 3}}, ([1, 2], [1, 2]), "coarse.clusters"),
+        ({}, ([1, 2], [1]), "one item for each user"),
+        ({}, ([1, 2], [1, 2]), "valid"),
+        ({}, pd.DataFrame({"who": [1]}), "'user'"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(parameters: dict[str, Any], data: Any, word: str) -> None:
+    with pytest.raises(InputError, match=word):
+        C2FRecommender(**parameters).fit(data)
+
+
+def test_the_guide_runs_as_it_stands(frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    guide = (Path(__file__).parents[1] / "docs" / "serving.md").read_text()
+    code = re.search(r"## As an estimator\n\n```python\n(.*?)```", guide, flags=re.DOTALL)
+    assert code is not None
+    monkeypatch.chdir(tmp_path)
+    shop = pd.DataFrame(
+        {"user": frame.user.replace({"user-3": "ann", "user-7": "bob"}), "item": "item-" + frame.item.astype(str)}
+    )
+    names: dict[str, Any] = {"frame": shop, "shelf": [f"item-{n}" for n in shop.item.str[5:].astype(int).unique()[:50]]}
+    exec(code[1], names)
+    assert names["items"].shape == (2, 10)
+    assert "cara" in names["model"].serving_.users.ids
