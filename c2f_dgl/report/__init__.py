@@ -4,6 +4,6 @@
 """
 
 from c2f_dgl.report.collect import RunReport, collect_runs
+from c2f_dgl.report.page import MAX_BYTES, MAX_RUNS, render_page
 
-
-__all__ = ["RunReport", "collect_runs"]
+__all__ = ["MAX_BYTES", "MAX_RUNS", "RunReport", "collect_runs", "render_page"]

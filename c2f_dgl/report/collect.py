@@ -90,6 +90,11 @@ class TierReport:
     sparsity: float | None
 
     @property
+    def median(self) -> float:
+        """Of the counts."""
+        return float(np.median(self.counts))
+
+    @property
     def effective(self) -> float:
         """Perplexity of the use: how many equally used atoms it amounts to."""
         share = self.counts[self.counts > 0] / max(self.counts.sum(), 1)
