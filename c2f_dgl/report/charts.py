@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-WIDTH, HEIGHT = 420.0, 250.0
+# Width and height: as many pixels as the page gives a chart where there are three or two in a row.
+SMALL, LARGE = (340.0, 215.0), (460.0, 280.0)
 _LEFT, _RIGHT, _TOP, _BOTTOM = 54.0, 14.0, 12.0, 40.0
 
 # Lines longer than this are thinned: the screen shows no more, and pages stay small.
@@ -56,7 +57,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Chart:
-    """What the template draws; all coordinates in pixels of a WIDTH x HEIGHT box."""
+    """What the template draws; all coordinates in pixels of a width x height box."""
 
     title: str
     x_label: str
@@ -65,12 +66,23 @@ class Chart:
     lines: list[tuple[str, str]]
     points: list[Point]
     rules: list[tuple[float, str]]
-    width: float = WIDTH
-    height: float = HEIGHT
-    left: float = _LEFT
-    right: float = WIDTH - _RIGHT
-    top: float = _TOP
-    bottom: float = HEIGHT - _BOTTOM
+    width: float
+    height: float
+
+    @property
+    def left(self) -> float:
+        """Left edge of the plot."""
+        return _LEFT
+
+    @property
+    def right(self) -> float:
+        """Right edge of the plot."""
+        return self.width - _RIGHT
+
+    @property
+    def bottom(self) -> float:
+        """Bottom edge of the plot."""
+        return self.height - _BOTTOM
 
 
 def chart(
@@ -80,6 +92,7 @@ def chart(
     curves: Sequence[Curve] = (),
     points: Sequence[Point] = (),
     rules: Sequence[tuple[float, str]] = (),
+    size: tuple[float, float] = SMALL,
     log_x: bool = False,
     whole_x: bool = False,
     from_zero: bool = False,
@@ -91,6 +104,7 @@ def chart(
     title, x_label : str
     curves, points
     rules : sequence of (y, label)
+    size : (width, height)
     log_x : bool
         All x must be positive.
     whole_x : bool
@@ -98,6 +112,7 @@ def chart(
     from_zero : bool
         y starts at 0.
     """
+    width, height = size
     placed = [xy for curve in curves for xy in curve.points] + [(p.x, p.y) for p in points]
     if not placed:
         return None
@@ -110,10 +125,10 @@ def chart(
 
     def x_at(x: float) -> float:
         u = math.log10(x) if log_x else x
-        return round(_LEFT + (u - x_low) / (x_high - x_low) * (WIDTH - _LEFT - _RIGHT), 1)
+        return round(_LEFT + (u - x_low) / (x_high - x_low) * (width - _LEFT - _RIGHT), 1)
 
     def y_at(y: float) -> float:
-        return round(HEIGHT - _BOTTOM - (y - y_low) / (y_high - y_low) * (HEIGHT - _TOP - _BOTTOM), 1)
+        return round(height - _BOTTOM - (y - y_low) / (y_high - y_low) * (height - _TOP - _BOTTOM), 1)
 
     x_values = _log_ticks(x_low, x_high) if log_x else _ticks(x_low, x_high, 6, 1.0 if whole_x else 0.0)
     return Chart(
@@ -128,6 +143,8 @@ def chart(
         ],
         [replace(p, x=x_at(p.x), y=y_at(p.y)) for p in points],
         [(y_at(y), label) for y, label in rules],
+        width,
+        height,
     )
 
 
@@ -155,10 +172,11 @@ def _ticks(low: float, high: float, most: int, smallest: float = 0.0) -> list[tu
 
 
 def _log_ticks(low: float, high: float) -> list[tuple[float, str]]:
-    """1, 2 and 5 times powers of ten, or the powers alone where those are many."""
-    factors: tuple[int, ...] = (1, 2, 5) if high - low < 1.6 else (1,)
+    """1, 2 and 5 times powers of ten, the powers alone where those are many, evenly spaced ones where few."""
+    factors: tuple[int, ...] = (1, 2, 5) if high - low < 2.4 else (1,)
     values = [f * 10.0**e for e in range(math.floor(low), math.ceil(high) + 1) for f in factors]
-    return [(value, _short(value)) for value in values if low <= math.log10(value) <= high]
+    inside = [(value, _short(value)) for value in values if low <= math.log10(value) <= high]
+    return inside if len(inside) > 2 else _ticks(10**low, 10**high, 5)
 
 
 def _short(value: float) -> str:

@@ -253,12 +253,12 @@ def collect_runs(paths: Sequence[str | Path], reporter: Reporter) -> list[RunRep
 
 
 def sample_users(train: sp.csr_matrix, n: int = _MOST_USERS) -> np.ndarray:
-    """Rows of the n / 2 most active users, then of others at random (seeded); only users with training items."""
+    """Rows of n / 2 users at random (seeded), then of the n / 2 most active; only users with training items."""
     activity = train.getnnz(axis=1)
     order = np.argsort(-activity, kind="stable")[: np.count_nonzero(activity)]
     active, others = order[: n // 2], order[n // 2 :]
     drawn = np.random.default_rng(0).permutation(len(others))[: n - n // 2]
-    return np.concatenate([active, np.sort(others[drawn])])
+    return np.concatenate([np.sort(others[drawn]), active])
 
 
 def _split_key(config: RunConfig) -> tuple[str, int]:
@@ -342,7 +342,9 @@ def _coarse_nodes(model: Recommender, tiers: list[Tier], split: Split) -> list[C
     return [
         CoarseNode(
             int(atom),
-            *(float(value) for value in (*centre, radius)),
+            float(centre[0]),
+            float(centre[1]),
+            float(radius),
             int(n_items[atom]),
             int(n_users[atom]),
             float(total[atom] / max(n_items[atom], 1)),

@@ -109,5 +109,5 @@ def _largest(contributions: np.ndarray, rows: np.ndarray, history: np.ndarray, n
         first = place < n
         items[rows[first], column, place[first]] = history[order[first]]
         kept[rows[first], column, place[first]] = contributions[order[first], column]
-        np.add.at(total, (rows, column), contributions[:, column])
+        total[:, column] = np.bincount(rows, weights=contributions[:, column], minlength=n_users)
     return Explanations(items, kept, total)

@@ -11,8 +11,7 @@ import jinja2
 
 from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.errors import InputError
-from c2f_dgl.evaluation.ranking import CUTOFFS
-from c2f_dgl.report.charts import Chart, Curve, Point, chart, thinned
+from c2f_dgl.report.charts import LARGE, Chart, Curve, Point, chart, thinned
 from c2f_dgl.report.collect import MAP_HEIGHT, MAP_WIDTH, CoarseNode, RunReport
 from c2f_dgl.report.references import Reference, references_for
 
@@ -84,7 +83,7 @@ def render_page(reports: Sequence[RunReport]) -> str:
             reports=reports,
             groups=groups,
             limits=limits,
-            cutoffs=CUTOFFS,
+            shown_valid=list(dict.fromkeys(["ndcg@20", "recall@20", *(report.config.select for report in reports)])),
             parts=list(dict.fromkeys(part for report in reports for part in report.best.values)),
             differing=_differing([report.config for report in reports]),
             data=_data(reports, groups, limits),
@@ -104,7 +103,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"size": _size, "epoch_rows": _epoch_rows}
+    environment.filters |= {"size": _size, "number": _number, "epoch_rows": _epoch_rows}
     environment.globals |= {"shades": _shades, "reference_letter": _letter}
     return environment
 
@@ -116,7 +115,7 @@ def _group(data: str, runs: list[tuple[int, RunReport]]) -> _Group:
     tiers = list(dict.fromkeys(tier.name for _, run in runs for tier in run.tiers))
     training = [
         c
-        for key, title in (("sparsity", "zeros in the codebook"), ("churn", "assignment churn"))
+        for key, title in (("sparsity", "sparsity of the codebook"), ("churn", "assignment churn"))
         for stage in stages
         if (c := _curve(runs, stage, key, f"{stage}: {title}", from_zero=True))
     ]
@@ -157,7 +156,7 @@ def _size_chart(runs: list[tuple[int, RunReport]], references: list[Reference], 
         elif reference.values is None:
             rules.append((y, _letter(number)))
     for number, run in runs:
-        for stage in run.stages:
+        for stage in sorted(run.stages, key=lambda stage: stage.name != run.chosen):
             size = stage.values["total"] if key == "values" else stage.bytes
             y = stage.test["ndcg@20"]
             title = f"{run.name}, {stage.name}: {_amount(size, key)}, NDCG@20 {y:.4f}"
@@ -165,7 +164,9 @@ def _size_chart(runs: list[tuple[int, RunReport]], references: list[Reference], 
                 Point(size, y, title, f"run r{number} {'' if stage.name == run.chosen else 'hollow'}", symbol=number)
             )
     title = "Test NDCG@20 against learned values" if key == "values" else "Test NDCG@20 against bytes"
-    return chart(title, "stored values" if key == "values" else "bytes", points=points, rules=rules, log_x=True)
+    return chart(
+        title, "learned values" if key == "values" else "bytes", points=points, rules=rules, size=LARGE, log_x=True
+    )
 
 
 def _amount(size: float, key: str) -> str:
@@ -207,15 +208,24 @@ def _curve(
 
 def _usage_chart(runs: list[tuple[int, RunReport]], tier: str) -> Chart | None:
     """Rows above that use each atom, from the most to the least used."""
-    curves = []
+    curves, points = [], []
     for number, run in runs:
         for report in run.tiers:
             if report.name == tier:
                 counts = sorted(report.counts.tolist(), reverse=True)
                 share = 100 / max(len(counts) - 1, 1)
-                curves.append(Curve([(i * share, count) for i, count in enumerate(counts)], f"r{number} fixed"))
+                ranked = [(i * share, float(count)) for i, count in enumerate(counts)]
+                curves.append(Curve(ranked, f"r{number} fixed"))
+                points += [
+                    Point(x, y, f"{run.name}: {y:,.0f} uses at {x:.0f} %", f"small r{number}", symbol=number)
+                    for x, y in thinned(ranked, 6)
+                ]
     return chart(
-        f"{tier}: uses of each meta-embedding", "% of the codebook, most used first", curves=curves, from_zero=True
+        f"{tier}: uses of each meta-embedding",
+        "% of the codebook, most used first",
+        curves=curves,
+        points=points,
+        from_zero=True,
     )
 
 
@@ -284,7 +294,7 @@ def _data(reports: Sequence[RunReport], groups: list[_Group], limits: _Limits) -
 
 
 def _taken(report: RunReport, n: int) -> list[Any]:
-    """Half of the most active, half of the drawn users."""
+    """Half of the drawn, half of the most active users."""
     half = len(report.users) // 2
     return report.users if n >= len(report.users) else [*report.users[: n // 2], *report.users[half : half + n // 2]]
 
@@ -302,8 +312,8 @@ def _round(value: float) -> float:
 
 
 def _shades(nodes: list[CoarseNode]) -> tuple[dict[int, int], list[tuple[float, float]]]:
-    """A shade per node, from the least to the most popular items, and the range of popularity of each shade."""
-    ordered = sorted(nodes, key=lambda node: node.popularity)
+    """A shade per node with items, from the least to the most popular ones, and each shade's range of popularity."""
+    ordered = sorted((node for node in nodes if node.n_items), key=lambda node: node.popularity)
     shade = {node.number: i * _SHADES // len(ordered) for i, node in enumerate(ordered)}
     members = [[node.popularity for node in ordered if shade[node.number] == s] for s in range(_SHADES)]
     return shade, [(min(values), max(values)) for values in members if values]
@@ -311,6 +321,10 @@ def _shades(nodes: list[CoarseNode]) -> tuple[dict[int, int], list[tuple[float, 
 
 def _letter(number: int) -> str:
     return chr(ord("A") + number)
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def _size(size: float) -> str:

@@ -10,7 +10,10 @@
     return element;
   };
   const count = (n, one, many) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
-  const figure = (value) => (Math.abs(value) < 0.0005 ? "0.000" : value.toPrecision(3)).replace("-", "−");
+  const figure = (value) => {
+    const size = Math.abs(value);
+    return (size < 0.0005 ? "0" : size < 100 ? value.toPrecision(3) : value.toFixed(0)).replace("-", "−");
+  };
 
   // ---- The map: one tab stop, arrow keys between nodes, Enter or a click opens.
   for (const map of document.querySelectorAll(".map")) {
@@ -55,7 +58,7 @@
       if (fine.length) {
         const said = make("p", { role: "status" });
         const buttons = fine.filter(([, weight]) => weight >= 0.0005).map(([atom, weight]) => {
-          const button = make("button", { type: "button", "aria-pressed": "false" }, `fine ${atom} · ${weight.toPrecision(2)}`);
+          const button = make("button", { type: "button", "aria-pressed": "false" }, `fine ${atom} · ${figure(weight)}`);
           button.addEventListener("click", () => {
             const pressed = button.getAttribute("aria-pressed") === "true";
             for (const other of buttons) other.setAttribute("aria-pressed", "false");
@@ -121,14 +124,14 @@
   }
 
   // ---- The look-up.
-  const reasons = ([, , , because, others, rest], nHistory) => {
+  const reasons = ([, score, , because, others, rest], nHistory) => {
     const cell = make("td", { class: "reasons" });
     because.forEach(([item, value], i) => {
       cell.append(i ? ", " : "", make("b", {}, item), ` ${figure(value)}`);
     });
     const more = nHistory - because.length;
     if (more > 0) cell.append(`, ${more} more ${figure(others)}`);
-    if (Math.abs(rest) >= 0.005) cell.append(`; elsewhere ${figure(rest)}`);
+    if (Math.abs(rest) >= 0.005 * Math.abs(score)) cell.append(`; elsewhere ${figure(rest)}`);
     return cell;
   };
   const recommended = (run, number, user, several) => {
@@ -144,7 +147,7 @@
     return make(
       "article",
       {},
-      ...(several ? [make("h4", {}, run.name)] : []),
+      ...(several ? [make(data.groups.length > 1 ? "h4" : "h3", {}, run.name)] : []),
       make("p", { class: "history" }, `History of ${count(nHistory, "item", "items")}: ${listed}`),
       make("table", {}, make("caption", {}, "Recommended, best first"), make("thead", {}, head), make("tbody", {}, ...rows)),
     );
