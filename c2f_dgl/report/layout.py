@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 # Share of the map's area that circles cover together.
 _COVER = 0.34
 _GAP = 1.5
 _STEPS = 120
-# t-SNE says nothing about fewer points.
+# t-SNE says nothing about fewer points: they stand on their first two principal components.
 _FEW = 10
 
 
@@ -38,21 +37,21 @@ def place_circles(
     radii = np.clip(unit * np.sqrt(sizes), min(width, height) / 120, min(width, height) / 9)
     centres = _flat(embeddings)
     span = np.ptp(centres, axis=0)
-    low = centres.min(axis=0)
-    centres = radii.max() + (centres - low) / np.where(span > 0, span, 1) * (box - 2 * radii.max())
+    middle = centres.min(axis=0) + span / 2
+    centres = box / 2 + (centres - middle) / np.where(span > 0, span, 1) * (box - 2 * radii.max())
     return _apart(centres, radii, box), radii
 
 
 def _flat(embeddings: np.ndarray) -> np.ndarray:
     lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
     unit = embeddings / np.where(lengths > 0, lengths, 1)
-    n, d = unit.shape
+    n = len(unit)
     if n < _FEW:
+        left, scales, _ = np.linalg.svd(unit - unit.mean(axis=0), full_matrices=False)
         flat = np.zeros((n, 2))
-        k = min(n, d, 2)
-        flat[:, :k] = PCA(k, svd_solver="full").fit_transform(unit)
+        flat[:, : len(scales)] = (left * scales)[:, :2]
         return flat
-    # A start that is not PCA: it also works where all embeddings are equal.
+    # A start from principal components would divide by zero where all embeddings are equal.
     layout = TSNE(2, perplexity=min(30, (n - 1) / 3), init="random", random_state=0)
     return layout.fit_transform(unit).astype(np.float64)
 
@@ -60,14 +59,18 @@ def _flat(embeddings: np.ndarray) -> np.ndarray:
 def _apart(centres: np.ndarray, radii: np.ndarray, box: np.ndarray) -> np.ndarray:
     """Push overlapping pairs apart, half way each, until few are left."""
     rng = np.random.default_rng(0)
-    centres = centres + rng.normal(scale=1e-3, size=centres.shape)  # equal centres have no direction to part in
     wanted = radii[:, None] + radii[None, :] + _GAP
     for _ in range(_STEPS):
+        centres = centres + rng.normal(scale=1e-3, size=centres.shape)  # equal centres have no direction to part in
         apart = centres[:, None, :] - centres[None, :, :]
         distance = np.sqrt((apart**2).sum(axis=2)) + np.eye(len(centres)) * 1e9
         overlap = np.maximum(wanted - distance, 0)
         if not overlap.any():
             break
         centres = centres + (apart / distance[..., None] * overlap[..., None]).sum(axis=1) * 0.35
-        centres = np.clip(centres, radii[:, None] + 1, box - radii[:, None] - 1)
-    return centres
+        centres = _inside(centres, radii, box)
+    return _inside(centres, radii, box)
+
+
+def _inside(centres: np.ndarray, radii: np.ndarray, box: np.ndarray) -> np.ndarray:
+    return np.clip(centres, radii[:, None] + 1, box - radii[:, None] - 1)

@@ -134,8 +134,8 @@
     if (Math.abs(rest) >= 0.005 * Math.abs(score)) cell.append(`; elsewhere ${figure(rest)}`);
     return cell;
   };
-  const recommended = (run, number, user, several) => {
-    const [nHistory, history, ranked] = user;
+  const recommended = (run, user, several) => {
+    const [nHistory, history, ranked] = run.users[user];
     const rows = ranked.map((entry, i) => {
       const item = make("td", {}, entry[0]);
       if (entry[2]) item.append(" ", make("span", { class: "hit" }, "✓ held out"));
@@ -148,7 +148,7 @@
       "article",
       {},
       ...(several ? [make(data.groups.length > 1 ? "h4" : "h3", {}, run.name)] : []),
-      make("p", { class: "history" }, `History of ${count(nHistory, "item", "items")}: ${listed}`),
+      make("p", { class: "history" }, `User ${user} has had ${count(nHistory, "item", "items")}: ${listed}`),
       make("table", {}, make("caption", {}, "Recommended, best first"), make("thead", {}, head), make("tbody", {}, ...rows)),
     );
   };
@@ -169,7 +169,7 @@
       said.textContent = `${i + 1} of ${group.users.length}`;
       const members = group.runs.filter((number) => Object.hasOwn(data.runs[number].users, user));
       found.replaceChildren(
-        ...members.map((number) => recommended(data.runs[number], number, data.runs[number].users[user], data.runs.length > 1)),
+        ...members.map((number) => recommended(data.runs[number], user, data.runs.length > 1)),
       );
     };
     form.addEventListener("submit", (event) => {
