@@ -25,4 +25,5 @@ def report(
         raise InputError("is a folder", where=out, expected="a file to write, e.g. report.html")
     page = render_page(collect_runs(runs, Reporter()))
     write_text(out, page)
-    Console().print(f"{out}: {len(runs)} {'run' if len(runs) == 1 else 'runs'}, {len(page.encode()) / 1000:,.0f} kB")
+    line = f"{out}: {len(runs)} {'run' if len(runs) == 1 else 'runs'}, {len(page.encode()) / 1000:,.0f} kB"
+    Console().print(line, soft_wrap=True, highlight=False, markup=False)

@@ -237,17 +237,20 @@ def collect_runs(paths: Sequence[str | Path], reporter: Reporter) -> list[RunRep
     if len(set(names)) < len(names):
         names = [str(folder.path) for folder in folders]
     splits: dict[tuple[str, int], Split] = {}
-    samples: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    samples: dict[str | None, tuple[np.ndarray, np.ndarray]] = {}
     reports = []
     for name, folder in zip(names, folders, strict=True):
         config = folder.config()
         with reporter.busy(f"{name}: reading the data"):
             key = _split_key(config)
-            split = splits.setdefault(key, load_split(config)) if key not in splits else splits[key]
-            known, users = samples.get(split.name, (np.zeros(0), np.zeros(0)))
-            if not np.array_equal(known, split.user_ids):
+            if key not in splits:
+                splits[key] = load_split(config)
+            split = splits[key]
+            # Another seed may have split the same interactions differently: the users stay those of the first run.
+            ids, users = samples.get(config.data.source, (None, None))
+            if ids is None or users is None or not np.array_equal(ids, split.user_ids):
                 users = sample_users(split.train)
-                samples[split.name] = split.user_ids, users
+                samples[config.data.source] = split.user_ids, users
         reports.append(_collect(name, folder, split, users, reporter))
     return reports
 

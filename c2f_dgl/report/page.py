@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import jinja2
@@ -73,9 +72,8 @@ def render_page(reports: Sequence[RunReport]) -> str:
     """
     if len(reports) > MAX_RUNS:
         raise InputError(f"{len(reports)} runs on one page", expected=f"at most {MAX_RUNS}")
-    numbered = list(enumerate(reports))
-    by_data = sorted(numbered, key=lambda pair: reports[[r.data for r in reports].index(pair[1].data)].name)
-    groups = [_group(data, list(members)) for data, members in groupby(by_data, key=lambda pair: pair[1].data)]
+    sources = dict.fromkeys(report.config.data.source for report in reports)
+    groups = [_group([(n, r) for n, r in enumerate(reports) if r.config.data.source == source]) for source in sources]
     template = _environment().get_template("page.html")
     limits = _Limits(users=200 // len(reports), node_items=30, node_rows=600 // len(reports))
     while not limits.exhausted:
@@ -108,7 +106,7 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _group(data: str, runs: list[tuple[int, RunReport]]) -> _Group:
+def _group(runs: list[tuple[int, RunReport]]) -> _Group:
     references = references_for(runs[0][1].config.data)
     stages = list(dict.fromkeys(stage.name for _, run in runs for stage in run.stages))
     curves = [(stage, [c for key, title in _CURVES if (c := _curve(runs, stage, key, title))]) for stage in stages]
@@ -120,7 +118,7 @@ def _group(data: str, runs: list[tuple[int, RunReport]]) -> _Group:
         if (c := _curve(runs, stage, key, f"{stage}: {title}", from_zero=True))
     ]
     return _Group(
-        data,
+        runs[0][1].data,
         runs,
         references,
         [c for key in ("values", "bytes") if (c := _size_chart(runs, references, key))],

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from c2f_dgl import load_config, load_dataset, train
+from c2f_dgl import load_config, train
+from c2f_dgl.api import load_split
 
 TINY = {
     "coarse.m": 16,
@@ -29,7 +30,7 @@ def train_tiny(out: Path, source: Path | str = "planted", preset: str = "paper",
     tiny = {"table.fixed_epochs": 1, "model.d": 8} if preset == "lightgcn" else TINY
     settings = {**tiny, "data.source": source, **options}
     config = load_config(preset, [f"{key}={value}" for key, value in settings.items()])
-    train(load_dataset(str(source), seed=config.seed), out, config)
+    train(load_split(config), out, config)
     return out
 
 

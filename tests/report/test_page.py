@@ -23,6 +23,7 @@ from c2f_dgl.progress import Reporter
 from c2f_dgl.report import MAX_BYTES, MAX_RUNS, RunReport, collect_runs, render_page
 from c2f_dgl.report.collect import sample_users
 from c2f_dgl.report.references import references_for
+from tests.report.conftest import train_tiny
 
 CSS = (resources.files("c2f_dgl.report") / "templates" / "page.css").read_text()
 
@@ -127,6 +128,18 @@ def test_several_runs_stand_side_by_side(tiny_run: Path, other_run: Path, table_
     assert "<code>seed</code>" in page and "<code>coarse</code>" in page
     assert page.count('class="map"') == 2  # a full table has no coarse nodes
     assert len(re.findall(r'<polyline class="line r1 ', page)) >= 6
+
+
+def test_runs_on_other_parts_of_the_same_file_have_their_own_users(tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    rows = [f"u{u},i{(u * 7 + k) % 30},{5 if u % 2 else 1}" for u in range(60) for k in range(12)]
+    log.write_text("user,item,rating\n" + "\n".join(rows) + "\n")
+    all_rows = train_tiny(tmp_path / "all", log)
+    rated = train_tiny(tmp_path / "rated", log, **{"data.rating": "rating", "data.min_rating": 3})
+    reports = collect(all_rows, rated)
+    assert {len(report.users) for report in reports} == {60, 30}
+    assert all(int(str(user.user)[1:]) % 2 for user in reports[1].users)
+    render_page(reports)
 
 
 def test_a_run_without_tiers_has_no_codebooks(table_run: Path) -> None:
