@@ -10,19 +10,13 @@ import jinja2
 
 from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.errors import InputError
-from c2f_dgl.report.charts import LARGE, Chart, Curve, Point, chart, thinned
 from c2f_dgl.report.collect import MAP_HEIGHT, MAP_WIDTH, CoarseNode, RunReport
-from c2f_dgl.report.references import Reference, references_for
+from c2f_dgl.report.figures import Group, format_size, group_runs, reference_letter
 
 MAX_BYTES = 2_000_000
 MAX_RUNS = 6  # as many colours and shapes as can be told apart
 
 _MOST_EPOCH_ROWS = 60
-_CURVES = (
-    ("ndcg@20", "Validation NDCG@20"),
-    ("recall@20", "Validation recall@20"),
-    ("loss", "Training loss"),
-)
 _SHADES = 5
 
 
@@ -42,21 +36,6 @@ class _Limits:
         return self.users < 2
 
 
-@dataclass(frozen=True)
-class _Group:
-    """Runs on the same data, which can be compared."""
-
-    data: str
-    runs: list[tuple[int, RunReport]]
-    references: list[Reference]
-    charts: list[Chart]
-    curves: list[tuple[str, list[Chart]]]
-    tiers: list[tuple[str, Chart | None]]
-    training: list[Chart]
-    missing: list[str]
-    unsized: bool
-
-
 def render_page(reports: Sequence[RunReport]) -> str:
     """The page.
 
@@ -73,7 +52,9 @@ def render_page(reports: Sequence[RunReport]) -> str:
     if len(reports) > MAX_RUNS:
         raise InputError(f"{len(reports)} runs on one page", expected=f"at most {MAX_RUNS}")
     sources = dict.fromkeys(report.config.data.source for report in reports)
-    groups = [_group([(n, r) for n, r in enumerate(reports) if r.config.data.source == source]) for source in sources]
+    groups = [
+        group_runs([(n, r) for n, r in enumerate(reports) if r.config.data.source == source]) for source in sources
+    ]
     template = _environment().get_template("page.html")
     limits = _Limits(users=200 // len(reports), node_items=30, node_rows=600 // len(reports))
     while not limits.exhausted:
@@ -101,130 +82,9 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"size": _size, "number": _number, "epoch_rows": _epoch_rows}
-    environment.globals |= {"shades": _shades, "reference_letter": _letter}
+    environment.filters |= {"size": format_size, "number": _number, "epoch_rows": _epoch_rows}
+    environment.globals |= {"shades": _shades, "reference_letter": reference_letter}
     return environment
-
-
-def _group(runs: list[tuple[int, RunReport]]) -> _Group:
-    references = references_for(runs[0][1].config.data)
-    stages = list(dict.fromkeys(stage.name for _, run in runs for stage in run.stages))
-    curves = [(stage, [c for key, title in _CURVES if (c := _curve(runs, stage, key, title))]) for stage in stages]
-    tiers = list(dict.fromkeys(tier.name for _, run in runs for tier in run.tiers))
-    training = [
-        c
-        for key, title in (("sparsity", "sparsity of the codebook"), ("churn", "assignment churn"))
-        for stage in stages
-        if (c := _curve(runs, stage, key, f"{stage}: {title}", from_zero=True))
-    ]
-    return _Group(
-        runs[0][1].data,
-        runs,
-        references,
-        [c for key in ("values", "bytes") if (c := _size_chart(runs, references, key))],
-        curves,
-        [(tier, _usage_chart(runs, tier)) for tier in tiers],
-        training,
-        _missing(runs),
-        any(reference.values is None for reference in references),
-    )
-
-
-def _missing(runs: list[tuple[int, RunReport]]) -> list[str]:
-    """Why a chart that one may look for is not there."""
-    records = [record for _, run in runs for record in run.records]
-    said = []
-    if any(tier.sparsity is not None for _, run in runs for tier in run.tiers) and not any(
-        "sparsity" in record for record in records
-    ):
-        said.append("Sparsity was not recorded per epoch; the table has that of the best checkpoint.")
-    if not any("churn" in record for record in records):
-        said.append("No assignment was updated during training, so there is no churn to show.")
-    return said
-
-
-def _size_chart(runs: list[tuple[int, RunReport]], references: list[Reference], key: str) -> Chart | None:
-    """Test NDCG@20 against learned values or bytes; references whose size is not known are left to the table."""
-    points, rules = [], []
-    for number, reference in enumerate(references):
-        size, y = getattr(reference, key), reference.metrics["ndcg@20"]
-        if size is not None:
-            title = f"{reference.name}: {_amount(size, key)}, NDCG@20 {y:.4f}"
-            points.append(Point(size, y, title, "reference", _letter(number)))
-        elif reference.values is None:
-            rules.append((y, _letter(number)))
-    for number, run in runs:
-        for stage in sorted(run.stages, key=lambda stage: stage.name != run.chosen):
-            size = stage.values["total"] if key == "values" else stage.bytes
-            y = stage.test["ndcg@20"]
-            title = f"{run.name}, {stage.name}: {_amount(size, key)}, NDCG@20 {y:.4f}"
-            points.append(
-                Point(size, y, title, f"run r{number} {'' if stage.name == run.chosen else 'hollow'}", symbol=number)
-            )
-    title = "Test NDCG@20 against learned values" if key == "values" else "Test NDCG@20 against bytes"
-    return chart(
-        title, "learned values" if key == "values" else "bytes", points=points, rules=rules, size=LARGE, log_x=True
-    )
-
-
-def _amount(size: float, key: str) -> str:
-    return f"{size:,} values" if key == "values" else _size(size)
-
-
-def _curve(
-    runs: list[tuple[int, RunReport]], stage: str, key: str, title: str, *, from_zero: bool = False
-) -> Chart | None:
-    """One figure of the records of a stage against epochs; the updating phase is dashed, its churn is marked."""
-    curves, points = [], []
-    for number, run in runs:
-        phases: dict[str, list[tuple[float, float]]] = {"fixed": [], "updating": []}
-        last: tuple[float, float] | None = None
-        for record in (record for record in run.records if record["stage"] == stage):
-            value = record.get("valid", {}).get(key) if "@" in key else record.get(key)
-            if value is None:
-                continue
-            at = (record["epoch"], value)
-            line = phases["updating" if record["phase"] == "updating" else "fixed"]
-            if record["phase"] == "updating" and not line and last is not None and key != "churn":
-                line.append(last)
-            line.append(at)
-            last = at
-        curves += [Curve(line, f"r{number} {phase}") for phase, line in phases.items()]
-        drawn = [at for line in phases.values() for at in line]
-        best = next((s.epoch for s in run.stages if s.name == stage), None)
-        for x, y in thinned(drawn, 60):
-            small = "small" if len(drawn) > 1 else "run"
-            points.append(Point(x, y, f"{run.name}, epoch {x}: {y:.4g}", f"{small} r{number}", symbol=number))
-        if "@" in key:
-            points += [
-                Point(x, y, f"{run.name}, best at epoch {x}: {y:.4g}", f"run r{number}", symbol=number)
-                for x, y in dict.fromkeys(drawn)
-                if x == best
-            ]
-    return chart(title, "epoch", curves=curves, points=points, whole_x=True, from_zero=from_zero)
-
-
-def _usage_chart(runs: list[tuple[int, RunReport]], tier: str) -> Chart | None:
-    """Rows above that use each atom, from the most to the least used."""
-    curves, points = [], []
-    for number, run in runs:
-        for report in run.tiers:
-            if report.name == tier:
-                counts = sorted(report.counts.tolist(), reverse=True)
-                share = 100 / max(len(counts) - 1, 1)
-                ranked = [(i * share, float(count)) for i, count in enumerate(counts)]
-                curves.append(Curve(ranked, f"r{number} fixed"))
-                points += [
-                    Point(x, y, f"{run.name}: {y:,.0f} uses at {x:.0f} %", f"small r{number}", symbol=number)
-                    for x, y in thinned(ranked, 6)
-                ]
-    return chart(
-        f"{tier}: uses of each meta-embedding",
-        "% of the codebook, most used first",
-        curves=curves,
-        points=points,
-        from_zero=True,
-    )
 
 
 def _epoch_rows(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -250,7 +110,7 @@ def _flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield prefix + key, value
 
 
-def _data(reports: Sequence[RunReport], groups: list[_Group], limits: _Limits) -> dict[str, Any]:
+def _data(reports: Sequence[RunReport], groups: list[Group], limits: _Limits) -> dict[str, Any]:
     """What the script needs: the inside of coarse nodes, and the users; lists rather than objects, for size."""
     return {
         "runs": [
@@ -317,17 +177,5 @@ def _shades(nodes: list[CoarseNode]) -> tuple[dict[int, int], list[tuple[float, 
     return shade, [(min(values), max(values)) for values in members if values]
 
 
-def _letter(number: int) -> str:
-    return chr(ord("A") + number)
-
-
 def _number(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
-
-
-def _size(size: float) -> str:
-    for unit in ("B", "kB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.2f} MB"
