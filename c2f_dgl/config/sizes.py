@@ -13,8 +13,8 @@ def resolve_sizes(config: RunConfig, n_users: int, n_items: int) -> RunConfig:
     """The configuration with every null among ``m``, ``d`` and ``components`` replaced by a number.
 
     d is m^c, and d^r half of d (at most `_COMPONENTS`), where they are null. A finer tier gets a tenth of the tier
-    above, at least its t. The first tier gets the most atoms with which all tiers together, no value of a finer codebook being
-    zero, stay within ``model.budget`` values per entity.
+    above, at least its t. The first tier gets the most atoms with which all tiers together, no value of a finer
+    codebook being zero, stay within ``model.budget`` values per entity.
 
     Parameters
     ----------

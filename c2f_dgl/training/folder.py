@@ -34,6 +34,7 @@ class RunFolder:
         self.metrics = self.path / "metrics.jsonl"
         self.last = self.path / "checkpoints" / "last.safetensors"
         self._config, self._summary = self.path / "config.yaml", self.path / "summary.json"
+        self._environment = self.path / "environment.json"
 
     def checkpoint(self, stage: str) -> Path:
         """Best model of a stage."""
@@ -63,7 +64,7 @@ class RunFolder:
             "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
             "versions": versions(),
         }
-        write_text(self.path / "environment.json", json.dumps(environment, indent=2) + "\n")
+        write_text(self._environment, json.dumps(environment, indent=2) + "\n")
         write_text(self._config, dump_config(config))
 
     def config(self) -> RunConfig:
@@ -71,6 +72,10 @@ class RunFolder:
         if not self.started:
             raise InputError("no run here (config.yaml is missing)", where=self.path, expected="the folder of a run")
         return read_config(self._config)
+
+    def environment(self) -> dict[str, Any]:
+        """``environment.json``; empty where somebody has removed it."""
+        return json.loads(self._environment.read_text(encoding="utf-8")) if self._environment.exists() else {}
 
     def sweep(self) -> None:
         """Remove what a killed run was writing: files not yet moved into place."""

@@ -131,7 +131,7 @@ def train_stage(
     while not progress.done:
         phase = PHASES[progress.phase]
         if phase == "start":
-            record = {"stage": stage, "phase": phase, "epoch": 0, "seconds": 0.0}
+            record = {"stage": stage, "phase": phase, "epoch": 0, "seconds": 0.0, **_sparsity(model)}
             _validate(model, split, record, progress, select, observer)
             progress.next_phase()
             observer.end_epoch(record, optimizer, progress)
@@ -149,6 +149,7 @@ def train_stage(
         record["loss"] = _train_epoch(model, optimizer, triplets, training, size, rates, observer)
         progress.epoch += 1
         progress.phase_epoch += 1
+        record.update(_sparsity(model))
         record["seconds"] = round(time.perf_counter() - started, 3)
         if progress.phase_epoch % training.evaluate_every == 0 or progress.phase_epoch == limits[phase]:
             _validate(model, split, record, progress, select, observer)
@@ -228,6 +229,15 @@ def update_assignment(model: Recommender, tier: CoarseConfig | FineConfig) -> fl
     own.assign(updated)
     model.relink(len(tiers) - 1)
     return churn
+
+
+def _sparsity(model: Recommender) -> dict[str, float]:
+    """Share of zeros in the codebook that is trained, if it is soft-thresholded (Eq. 16)."""
+    tiers = model.embedding.tiers
+    if not tiers or tiers[-1].threshold == 0:
+        return {}
+    codebook = tiers[-1].active_codebook()
+    return {"sparsity": 1.0 - int(torch.count_nonzero(codebook)) / codebook.numel()}
 
 
 def _churn(old: Assignment, new: Assignment) -> float:

@@ -1,0 +1,29 @@
+"""``c2f-dgl report``: runs as an HTML page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from c2f_dgl.errors import InputError
+from c2f_dgl.files import write_text
+from c2f_dgl.progress import Reporter
+from c2f_dgl.report import MAX_RUNS, collect_runs, render_page
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="HTML file to write; one that is there is replaced.", show_default=False)],
+) -> None:
+    """Write one self-contained HTML page about a run, or about several side by side."""
+    if len(runs) > MAX_RUNS:
+        raise InputError(f"{len(runs)} runs on one page", where="RUN", expected=f"at most {MAX_RUNS}")
+    if out.is_dir():
+        raise InputError("is a folder", where=out, expected="a file to write, e.g. report.html")
+    page = render_page(collect_runs(runs, Reporter()))
+    write_text(out, page)
+    line = f"{out}: {len(runs)} {'run' if len(runs) == 1 else 'runs'}, {len(page.encode()) / 1000:,.0f} kB"
+    Console().print(line, soft_wrap=True, highlight=False, markup=False)

@@ -1,0 +1,42 @@
+"""Published and measured figures to read a run's against, kept in ``references.json`` with their sources."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib import resources
+from typing import Literal
+
+from c2f_dgl.config.schema import DataConfig
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Test figures of a model that is not ours to run here.
+
+    Parameters
+    ----------
+    name : str
+    kind : {"paper", "anchor"}
+        As the paper prints it, or measured on the same split without any training.
+    source : str
+    values, bytes : int, optional
+        Stored numbers, and their size; None where they are not known.
+    metrics : dict of str to float
+        E.g. ``ndcg@20``.
+    """
+
+    name: str
+    kind: Literal["paper", "anchor"]
+    source: str
+    values: int | None
+    bytes: int | None
+    metrics: dict[str, float]
+
+
+def references_for(data: DataConfig) -> list[Reference]:
+    """What there is for a run's data: only for a data set of the catalogue with the split its files give."""
+    if data.split not in ("auto", "given") or data.source is None:
+        return []
+    text = (resources.files("c2f_dgl.report") / "references.json").read_text(encoding="utf-8")
+    return [Reference(**entry) for entry in json.loads(text).get(data.source, [])]
