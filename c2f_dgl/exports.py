@@ -44,6 +44,7 @@ def artifact_of(
     metrics : dict, optional
         JSON-able, for the manifest.
     """
+    _refuse_filter(model)
     embedding, readout = model.embedding, model.readout
     n_layers = model.propagation.n_layers
     betas = model.propagation.layer_weights or (1.0 / (n_layers + 1),) * (n_layers + 1)
@@ -111,11 +112,20 @@ def export(
         raise InputError(f"no format {form!r}", where="--format", expected=f"one of {', '.join(FORMATS)}")
     if precision not in PRECISIONS:
         raise InputError(f"no precision {precision!r}", where="--precision", expected=f"one of {', '.join(PRECISIONS)}")
+    _refuse_filter(model)
     if form == "artifact":
         artifact = artifact_of(model, split, embeddings=embeddings, metrics=metrics)
         write_artifact(path, artifact, precision=precision)
         return scorer_of(ServingModel.load(path))
     return _WRITERS[form](model.scorer(), split, Path(path), precision)
+
+
+def _refuse_filter(model: Recommender) -> None:
+    if model.readout.filter is not None:
+        raise InputError(
+            "the model has a filter term, and no format holds one",
+            expected="a run without it (preset fast, model.filter_neighbours=0)",
+        )
 
 
 def scorer_of(model: ServingModel) -> Scorer:
@@ -248,11 +258,12 @@ def _learned_tier(model: Recommender, k: int) -> LearnedTier:
         parents = {role: model.embedding.layout.rows(role) for role in ENTITY_TYPES}
     return LearnedTier(
         tier.name,
-        tier.codebook.detach().cpu().numpy(),
+        (tier.codebook if tier.whitening is None else tier.codebook.tril()).detach().cpu().numpy(),
         {parent: indices[rows] for parent, rows in parents.items()},
         {parent: weights[rows] for parent, rows in parents.items()},
         threshold=tier.threshold,
         gate=tier.gate,
+        whitened=tier.whitening is not None,
     )
 
 

@@ -112,6 +112,8 @@ class C2FRecommender(BaseEstimator):
         """
         overrides = [f"{key}={_yaml(value)}" for key, value in (self.options or {}).items()]
         config = load_config(self.preset, [*overrides, f"seed={self.seed}"])
+        if config.model.filter_neighbours > 0:
+            raise InputError("the estimator serves without a filter term", where="preset", expected="e.g. fast")
         given = isinstance(interactions, Split)
         split = interactions if given else self._held_out(interactions)
         reporter = _Callbacks(self.callbacks, quiet=not self.verbose)

@@ -5,7 +5,9 @@ score of item i for user u contains, for each item j of the history, exactly
 
     d_u^(-1/2) A_uj d_j^(-1/2)  G_j . h_i,      G_j = sum over l >= 1 of  beta_l h_j^(l-1).
 
-What is left of the score is the user's own input embedding, meta nodes the user is linked to, and biases.
+What is left of the score is the user's own input embedding, meta nodes the user is linked to, and biases. With a
+filter term (see `Scorer`) each part is divided by its standard deviation and weighted as the score is, the filter's
+contribution of j is its entry r_uj d_j^(-1/2) G_ji, and the means are left over too.
 """
 
 from __future__ import annotations
@@ -67,12 +69,29 @@ def explanations(
     rows, history, weight = _history(model, train, users)
     targets = torch.as_tensor(items)
     pieces = [torch.zeros(0, items.shape[1], dtype=sent.dtype)]
+    scale, filtered = _filter_part(scorer, users, items, rows.numpy(), history.numpy())
     for some in torch.arange(len(rows)).split(max(1, _BLOCK // sent.shape[1])):
         messages = weight[some, None] * sent[history[some]]
         # One recommended item at a time: k x fewer numbers at once than all of them.
         columns = [(messages * scorer.items[targets[rows[some], c]]).sum(dim=1) for c in range(items.shape[1])]
         pieces.append(torch.stack(columns, dim=1))
-    return _largest(torch.cat(pieces).cpu().numpy(), rows.numpy(), history.numpy(), len(users), n)
+    contributions = torch.cat(pieces).cpu().numpy() * scale[rows.numpy(), None] + filtered
+    return _largest(contributions, rows.numpy(), history.numpy(), len(users), n)
+
+
+def _filter_part(
+    scorer: Scorer, users: np.ndarray, items: np.ndarray, rows: np.ndarray, history: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Factor on each user's embedding scores, and the filter's contributions (pairs x k); 1 and 0 without a filter."""
+    if scorer.filter is None or scorer.filter_weight == 0:
+        return np.ones(len(users)), np.zeros((len(rows), items.shape[1]))
+    plain = replace(scorer, filter=None).scores(torch.as_tensor(users, device=scorer.users.device)).cpu().numpy()
+    own, term = (scores.std(axis=1) for scores in (plain, scorer.filter.scores(users)))
+    weight = scorer.filter_weight
+    own, term = (np.divide(w, x, out=np.zeros(len(x)), where=x > 0) for w, x in ((1 - weight, own), (weight, term)))
+    said = np.asarray(scorer.filter.history[users[rows], history]).ravel() * term[rows]
+    entries = [np.asarray(scorer.filter.neighbours[history, items[rows, c]]).ravel() for c in range(items.shape[1])]
+    return own, said[:, None] * np.stack(entries, axis=1)
 
 
 def _sent_by_items(model: Recommender) -> Tensor:
