@@ -97,7 +97,8 @@ def main() -> None:
     except InputError as error:
         sys.exit(f"studies: {error}")
     except KeyboardInterrupt:
-        sys.exit("stopped: the same command goes on")
+        print("stopped: the same command goes on", file=sys.stderr)
+        sys.exit(130)
     sys.exit(1 if failed else 0)
 
 
