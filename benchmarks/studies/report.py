@@ -23,6 +23,7 @@ from benchmarks.studies.significance import (
     verdict,
 )
 from benchmarks.studies.spec import Study, Variant
+from c2f_dgl.training.build import COARSE
 
 METRIC = "ndcg@20"
 
@@ -173,8 +174,8 @@ def _runs_table(study: Study, one: Findings) -> str:
     counted = f"{max(seeds)} seeds" if max(seeds, default=0) != 1 else "1 seed"
     lines = [
         f"| {one.data}, {counted} | valid N@20 | test N@20 | best epoch | valid N@20 at the end | learned values "
-        "| KiB | of it indices |",
-        "|---|---|---|---|---|---|---|---|",
+        "| of it E^r | KiB | of it indices |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for variant in study.variants:
         runs = one.done[variant.name]
@@ -187,15 +188,26 @@ def _runs_table(study: Study, one: Findings) -> str:
                 ", ".join(str(last["epoch"]) for last in lasts),
                 spread([run["end"]["valid"][METRIC] for run in runs]),
                 f"{mean(last['parameters']['total'] for last in lasts):,.0f}",
+                _finer_values(lasts),
                 f"{mean(_stored(run) for run in runs) / 1024:,.0f}",
                 f"{mean(run['bytes']['indices'] / _stored(run) for run in runs):.0%}",
             ]
             lines.append(f"| `{variant.name}`{few} | {' | '.join(cells)} |")
         for run in one.failed[variant.name]:
             lines.append(
-                f"| `{variant.name}`, seed {run['seed']} | failed: {run['reason'].replace('|', '/')} {'| ' * 6}|"
+                f"| `{variant.name}`, seed {run['seed']} | failed: {run['reason'].replace('|', '/')} {'| ' * 7}|"
             )
     return "\n".join(lines)
+
+
+def _finer_values(lasts: list[dict[str, Any]]) -> str:
+    """Non-zero values of the codebooks below the first; nothing where there are none."""
+    first = f"{COARSE} codebook"
+    counts = [
+        [count for part, count in last["parameters"].items() if part.endswith(" codebook") and part != first]
+        for last in lasts
+    ]
+    return f"{mean(map(sum, counts)):,.0f}" if any(counts) else ""
 
 
 def _stored(run: dict[str, Any]) -> int:
