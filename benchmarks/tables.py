@@ -11,10 +11,10 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from statistics import mean, stdev
 
 from benchmarks.studies import figures, report
 from benchmarks.studies.catalogue import STUDIES
+from benchmarks.studies.report import spread
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -36,12 +36,6 @@ PUBLISHED = {
 def runs(preset: str, data: str) -> list[dict]:
     """Summaries of the committed runs of a preset, by seed."""
     return [json.loads(path.read_text()) for path in sorted((RESULTS / preset).glob(f"{data}-*/summary.json"))]
-
-
-def spread(values: list[float], digits: int = 4) -> str:
-    """Mean and, for several runs, standard deviation."""
-    centre = f"{mean(values):.{digits}f}"
-    return centre if len(values) < 2 else f"{centre} ± {stdev(values):.{digits}f}"
 
 
 def stages(preset: str, data: str) -> str:

@@ -50,6 +50,26 @@ ABLATION = Study(
     LENGTHS,
 )
 
+ASSIGNMENT = Study(
+    "assignment",
+    "Matching pursuit, and items scaled by degree",
+    "One coarse tier at the paper's sizes: S updated as Eq. 11 has it, by matching pursuit with re-fit, and with one "
+    "scalar more, item embeddings scaled by degree^0.15.",
+    (
+        Variant("pinv", (COARSE,)),
+        Variant(
+            "pursuit", (COARSE, "coarse.update=pursuit"), "Does matching pursuit beat the pseudo-inverse?", ("pinv",)
+        ),
+        Variant(
+            "scaled",
+            (COARSE, "coarse.update=pursuit", "model.item_scale=0.15"),
+            "Does scaling items by degree^0.15 add to pursuit?",
+            ("pursuit",),
+        ),
+    ),
+    LENGTHS,
+)
+
 # As many values as the fine stage adds, 5 m^c and half of 100 x 80: 43 more rows of 128 in E^c.
 _WIDER = "coarse.m=343"
 _LONGER = "coarse.training.updating_epochs=55"
@@ -267,4 +287,6 @@ SIGNIFICANCE = Study(
 )
 
 # The most important first: the order of `all` and of the page.
-STUDIES = {study.name: study for study in (ABLATION, FINE_TIER, CORNER, SENSITIVITY, SIGNIFICANCE, SPACE, LOSS)}
+STUDIES = {
+    study.name: study for study in (ABLATION, FINE_TIER, CORNER, ASSIGNMENT, SENSITIVITY, SIGNIFICANCE, SPACE, LOSS)
+}

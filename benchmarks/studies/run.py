@@ -82,6 +82,10 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=records.RESULTS, help="folder of the records")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     arguments = parser.parse_args()
+    if arguments.jobs < 1:
+        parser.error("--jobs: expected 1 or more")
+    # The workers inherit it; numpy's and torch's libraries read it when they are loaded.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // arguments.jobs)))
     chosen = list(STUDIES) if "all" in arguments.study else arguments.study
     try:
         failed = sweep(
@@ -127,37 +131,37 @@ def sweep(
         Number of runs that failed.
     """
     console = console or Console(stderr=True)
-    deadline = None if budget is None else time.monotonic() + budget
-    jobs = [job for job in plan(studies, data, seeds) if not records.is_done(results, job)]
-    pending = tasks(jobs, runs)
-    # Before torch is loaded in the workers: it reads the variable once.
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // n_jobs)))
-    failures: dict[Path, str] = {}
+    deadline = float("inf") if budget is None else time.monotonic() + budget
+    pending = tasks([job for job in plan(studies, data, seeds) if not records.is_done(results, job)], runs)
     running: dict[Future[float], Task] = {}
+    failures: dict[Path, str] = {}
+
+    def fail(task: Task, reason: str) -> None:
+        failures[task.folder] = reason
+        for job in task.jobs:
+            records.write_failure(results, job, reason)
+        console.print(f"{task.label}: failed: {reason}", markup=False, soft_wrap=True)
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("runs", total=len(pending))
         pool = _pool(n_jobs)
         try:
-            while pending or running:
-                while pending and len(running) < n_jobs and (deadline is None or time.monotonic() < deadline):
-                    under_way = {task.folder for task in running.values()}
-                    ahead = under_way | {task.folder for task in pending}
-                    ready = next((task for task in pending if task.coarse not in ahead), None)
-                    if ready is None:
+            while True:
+                while len(running) < n_jobs and time.monotonic() < deadline:
+                    task = _startable(pending, running.values())
+                    if task is None:
                         break
-                    pending.remove(ready)
-                    if ready.coarse in failures:
-                        _fail(ready, f"its coarse stage failed: {failures[ready.coarse]}", results, failures, console)
+                    pending.remove(task)
+                    if task.coarse in failures:
+                        fail(task, f"its coarse stage failed: {failures[task.coarse]}")
                         progress.advance(bar)
-                        continue
-                    future = pool.submit(make_run, ready.config, ready.folder, ready.coarse, device)
-                    running[future] = ready
+                    else:
+                        running[pool.submit(make_run, task.config, task.folder, task.coarse, device)] = task
                 if not running:
                     break
                 progress.update(bar, description="; ".join(task.label for task in running.values()))
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
                     task, error = running.pop(future), future.exception()
                     if error is None:
                         for job in task.jobs:
@@ -165,9 +169,9 @@ def sweep(
                         console.print(f"{task.label}: {_figures(task.folder)}, {future.result():.0f} s", soft_wrap=True)
                     else:
                         console.print("".join(traceback.format_exception(error)).rstrip(), markup=False, soft_wrap=True)
-                        _fail(task, f"{type(error).__name__}: {error}", results, failures, console)
+                        fail(task, f"{type(error).__name__}: {error}")
                     progress.advance(bar)
-                    if isinstance(error, BrokenProcessPool):
+                    if isinstance(error, BrokenProcessPool):  # a worker was killed, and the pool with it
                         pool.shutdown()
                         pool = _pool(n_jobs)
         finally:
@@ -175,6 +179,12 @@ def sweep(
     if pending:
         console.print(f"out of budget with {len(pending)} runs to go: the same command goes on")
     return len(failures)
+
+
+def _startable(pending: Sequence[Task], running: Iterable[Task]) -> Task | None:
+    """The first task whose coarse stage is neither to be made nor being made."""
+    ahead = {task.folder for task in (*pending, *running)}
+    return next((task for task in pending if task.coarse not in ahead), None)
 
 
 def plan(studies: Iterable[Study], data: Sequence[str], seeds: Sequence[int]) -> list[Job]:
@@ -278,14 +288,8 @@ def _pool(n_jobs: int) -> ProcessPoolExecutor:
 
 
 def _set_threads() -> None:
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-
-
-def _fail(task: Task, reason: str, results: Path, failures: dict[Path, str], console: Console) -> None:
-    failures[task.folder] = reason
-    for job in task.jobs:
-        records.write_failure(results, job, reason)
-    console.print(f"{task.label}: failed: {reason}", markup=False, soft_wrap=True)
+    if threads := os.environ.get("OMP_NUM_THREADS"):
+        torch.set_num_threads(int(threads))
 
 
 def _figures(folder: Path) -> str:

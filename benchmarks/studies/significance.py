@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 from benchmarks.studies.spec import Direction
@@ -57,7 +58,7 @@ class Paired:
     effect: float
 
 
-def paired(values: np.ndarray, control: np.ndarray) -> Paired:
+def paired(values: npt.ArrayLike, control: npt.ArrayLike) -> Paired:
     """Compare paired values (n,), n >= 2. Where all differences are equal nought, p is 1 and the effect nought."""
     differences = np.asarray(values, dtype=np.float64) - np.asarray(control, dtype=np.float64)
     n, mean = len(differences), float(differences.mean())
