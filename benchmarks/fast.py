@@ -4,7 +4,7 @@
 
 Each seed is a run of the command line, resumed if it is there already. Its config.yaml, environment.json,
 metrics.jsonl and summary.json are copied to benchmarks/results/<preset>/<data set>-<seed>/, with the seconds and the
-peak memory of the whole process beside them. `python benchmarks/tables.py` then renews the tables of the docs.
+peak memory of the whole process beside them. `python -m benchmarks.tables` then renews the tables of the docs.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Write the tables of the docs from committed results: `python benchmarks/tables.py [--check]`.
+"""Write the tables and figures of the docs from committed results: `python -m benchmarks.tables [--check]`.
 
-A table stands between `<!-- table: NAME -->` and `<!-- end -->` in a Markdown file. With --check nothing is written
-and the exit code says whether all of them are up to date.
+A table stands between `<!-- table: NAME -->` and `<!-- end -->` in a Markdown file, a study's figure in docs/figures.
+With --check nothing is written and the exit code says whether all of them are up to date.
 """
 
 from __future__ import annotations
@@ -11,10 +11,14 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from statistics import mean, stdev
+
+from benchmarks.studies import figures, report
+from benchmarks.studies.catalogue import STUDIES
+from benchmarks.studies.report import spread
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+FIGURES = ROOT / "docs" / "figures"
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 METRICS = ("ndcg@20", "recall@20")
@@ -32,12 +36,6 @@ PUBLISHED = {
 def runs(preset: str, data: str) -> list[dict]:
     """Summaries of the committed runs of a preset, by seed."""
     return [json.loads(path.read_text()) for path in sorted((RESULTS / preset).glob(f"{data}-*/summary.json"))]
-
-
-def spread(values: list[float], digits: int = 4) -> str:
-    """Mean and, for several runs, standard deviation."""
-    centre = f"{mean(values):.{digits}f}"
-    return centre if len(values) < 2 else f"{centre} ± {stdev(values):.{digits}f}"
 
 
 def stages(preset: str, data: str) -> str:
@@ -94,6 +92,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "kernels gowalla": lambda: kernels("gowalla"),
     "fast cost gowalla": lambda: cost("fast", "gowalla"),
     "fast cost lastfm": lambda: cost("fast", "lastfm"),
+    "found": lambda: report.page(STUDIES.values()),
 }
 
 
@@ -107,11 +106,18 @@ def renewed(text: str) -> str:
 
 
 def main() -> None:
-    stale = [path for path in DOCUMENTS if renewed(path.read_text()) != path.read_text()]
+    texts = {path: renewed(path.read_text(encoding="utf-8")) for path in DOCUMENTS}
+    stale = [path for path, text in texts.items() if text != path.read_text(encoding="utf-8")]
+    shown = {FIGURES / f"{name}.svg": (study.title, report.points(study)) for name, study in STUDIES.items()}
+    drawn = {path: what for path, what in shown.items() if what[1]}
+    old = [path for path, (_, points) in drawn.items() if not figures.is_current(path, points)]
     if "--check" in sys.argv[1:]:
-        sys.exit(f"out of date: {', '.join(path.name for path in stale)}" if stale else 0)
+        names = ", ".join(path.name for path in (*stale, *old))
+        sys.exit(f"out of date: {names}" if names else 0)
     for path in stale:
-        path.write_text(renewed(path.read_text()))
+        path.write_text(texts[path], encoding="utf-8")
+    for path in old:
+        figures.draw(path, *drawn[path])
 
 
 if __name__ == "__main__":

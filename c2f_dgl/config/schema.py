@@ -103,7 +103,13 @@ class FineConfig(_Options):
     padding: Literal["trailing", "scattered"] = Field(
         "trailing", description="where the d^r codes go: first, or at random columns (published code)"
     )
+    bridge: bool = Field(
+        True, description="S^r matched through the entities (Eq. 23); false: the tier above in this one's atoms alone"
+    )
     softmax: bool = Field(False, description="softmax over each row of S^r before the top-t^r (published code)")
+    freeze_coarser: bool = Field(
+        True, description="the tiers above keep their codebooks (Alg. 2); false: they are trained along with this one"
+    )
     training: TrainingConfig = TrainingConfig()
 
     @model_validator(mode="after")

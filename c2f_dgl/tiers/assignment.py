@@ -101,7 +101,7 @@ def top_entries(scores: Tensor, t: int) -> Assignment:
     return Assignment(indices, values.clamp_min(0), scores.shape[1])
 
 
-def pinv(rows: Tensor, atoms: Tensor, t: int) -> Assignment:
+def pinv(rows: Tensor, atoms: Tensor, t: int, *, softmax: bool = False) -> Assignment:
     """S = H_full pinv(H_meta) (Eq. 11), kept to its t largest entries a row.
 
     Parameters
@@ -110,9 +110,14 @@ def pinv(rows: Tensor, atoms: Tensor, t: int) -> Assignment:
         H_full, propagated embeddings of the rows.
     atoms : Tensor, shape (m, d)
         H_meta, propagated codebook.
+    t : int
+        Entries kept a row.
+    softmax : bool
+        Apply a softmax over each row before the cut, as the published code does in the fine stage.
     """
     inverse = torch.linalg.pinv(atoms)
-    return stack([top_entries(block @ inverse, t) for block in rows.split(_ROW_BLOCK)])
+    scores = (block @ inverse for block in rows.split(_ROW_BLOCK))
+    return stack([top_entries(block.softmax(dim=1) if softmax else block, t) for block in scores])
 
 
 def pursuit(rows: Tensor, atoms: Tensor, t: int) -> Assignment:
@@ -123,7 +128,7 @@ def pursuit(rows: Tensor, atoms: Tensor, t: int) -> Assignment:
     over all m atoms before cutting it to t; choosing t atoms and fitting them leaves a fraction of its error. Where
     re-fitting makes a weight negative, or nothing correlates any more, the slot stays empty (weight 0).
 
-    Parameters are those of `pinv`.
+    `rows`, `atoms` and `t` are those of `pinv`.
     """
     lengths = atoms.norm(dim=1)
     unit = atoms / lengths.clamp_min(torch.finfo(atoms.dtype).tiny)[:, None]

@@ -19,8 +19,8 @@ from c2f_dgl.errors import InputError
 from c2f_dgl.graph.hetero import entity_layout, interaction_graph
 from c2f_dgl.graph.partition import metis_parts
 from c2f_dgl.model import Readout, Recommender, graph_filter, item_degrees
-from c2f_dgl.tiers.assignment import Assignment, anchored, bridge_from_partition, stack, through
-from c2f_dgl.tiers.codebook import random_codebook, sparse_pca_codebook
+from c2f_dgl.tiers.assignment import Assignment, anchored, bridge_from_partition, pinv, stack, through
+from c2f_dgl.tiers.codebook import random_codebook, soft_threshold, sparse_pca_codebook
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
 from c2f_dgl.training.spectral_start import spectral_start
 
@@ -91,10 +91,15 @@ def assemble(
     seed: int,
     device: torch.device,
     scalars: Scalars,
+    *,
+    train_all: bool = False,
 ) -> Recommender:
-    """Tiers or a table, with the propagation and readout of `config`; the last tier is the one that is trained."""
+    """Tiers or a table, with the propagation and readout of `config`.
+
+    The last tier is the one that is trained; with `train_all` the codebooks above it are trained along with it.
+    """
     for tier in tiers:
-        tier.codebook.requires_grad_(tier is tiers[-1])
+        tier.codebook.requires_grad_(train_all or tier is tiers[-1])
     embedding = TieredEmbedding(
         entity_layout(graph),
         tiers,
@@ -119,7 +124,7 @@ def assemble(
 
 
 def add_tier(config: RunConfig, model: Recommender, graph: dgl.DGLGraph, name: str) -> Recommender:
-    """`model` refined by one more tier, the tiers it has frozen (Alg. 2, lines 1-5).
+    """`model` refined by one more tier (Alg. 2, lines 1-5), the tiers it has frozen unless ``freeze_coarser`` is false.
 
     Parameters
     ----------
@@ -134,10 +139,17 @@ def add_tier(config: RunConfig, model: Recommender, graph: dgl.DGLGraph, name: s
     tiers = [*model.embedding.tiers, _finer_tier(config.finer[name], model, graph, name, config.seed)]
     readout = model.readout
     scalars = Scalars(model.propagation.layer_weights, readout.item_scale, readout.filter_weight)
-    refined = assemble(config.model, graph, tiers, None, config.seed, parent.device, scalars)
+    train_all = trains_all(config, tiers)
+    refined = assemble(config.model, graph, tiers, None, config.seed, parent.device, scalars, train_all=train_all)
     if model.readout.bias is not None:
         refined.readout.load_state_dict(model.readout.state_dict())
     return refined
+
+
+def trains_all(config: RunConfig, tiers: list[Tier]) -> bool:
+    """Whether the stage of the last of `tiers` trains the codebooks above it too."""
+    last = config.finer.get(tiers[-1].name) if tiers else None
+    return last is not None and not last.freeze_coarser
 
 
 def entries_per_type(coarse: CoarseConfig) -> dict[str, int]:
@@ -185,6 +197,11 @@ def _finer_tier(config: FineConfig, model: Recommender, graph: dgl.DGLGraph, nam
             threshold,
             float(codebook.abs().max()),
         )
+    if not config.bridge:
+        # Nothing is propagated yet: the codebooks stand for what updates will match, their propagated embeddings.
+        rows, atoms = parent.active_codebook().detach(), soft_threshold(codebook, threshold)
+        assignment = pinv(rows, atoms, config.t, softmax=config.softmax)
+        return Tier(name, codebook, assignment, threshold=threshold, gate=config.gate)
     parts = metis_parts(graph, size_of(config), seed)
     # Entities link to every deeper tier through the assignments between them.
     to_parent = model.embedding.tiers[0].assignment

@@ -20,7 +20,17 @@ from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.model import Recommender
 from c2f_dgl.progress import Reporter
-from c2f_dgl.training.build import COARSE, TABLE, Scalars, add_tier, assemble, stage_names, start_graph, start_model
+from c2f_dgl.training.build import (
+    COARSE,
+    TABLE,
+    Scalars,
+    add_tier,
+    assemble,
+    stage_names,
+    start_graph,
+    start_model,
+    trains_all,
+)
 from c2f_dgl.training.checkpoint import (
     load_checkpoint,
     model_description,
@@ -185,7 +195,16 @@ def _restore(
     tiers = restore_tiers(tensors, meta, path)
     weights = meta["layer_weights"]
     scalars = Scalars(None if weights is None else tuple(weights), meta["item_scale"], meta.get("filter_weight", 0.0))
-    model = assemble(config.model, graph, tiers, tensors.get("table"), config.seed, device, scalars)
+    model = assemble(
+        config.model,
+        graph,
+        tiers,
+        tensors.get("table"),
+        config.seed,
+        device,
+        scalars,
+        train_all=trains_all(config, tiers),
+    )
     if model.readout.bias is not None:
         if "bias" not in tensors or tensors["bias"].shape != model.readout.bias.shape:
             raise InputError("the biases are missing or of another size", where=path)

@@ -222,9 +222,11 @@ def update_assignment(model: Recommender, tier: CoarseConfig | FineConfig) -> fl
         updated = stack(
             [strategy(features[node_type], features[own.name], t) for node_type, t in entries_per_type(tier).items()]
         )
-    else:
+    elif tier.bridge:
         entities = model.embedding.layout.stack(features)
         updated = bridge(entities, features[tiers[-2].name], features[own.name], tier.t, softmax=tier.softmax)
+    else:
+        updated = pinv(features[tiers[-2].name], features[own.name], tier.t, softmax=tier.softmax)
     churn = _churn(own.assignment, updated)
     own.assign(updated)
     model.relink(len(tiers) - 1)

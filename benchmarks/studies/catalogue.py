@@ -1,0 +1,292 @@
+"""The studies. A new variant is one more `Variant`: a name, a preset, overrides and the question it answers."""
+
+from __future__ import annotations
+
+from benchmarks.studies.spec import Study, Variant
+
+# The paper's sizes (m^c = 300, m^r = 100, d = 128) on every data set, so that its d^r and t^r keep their meaning.
+# Lengths differ: at the paper's rate of 1e-3 LastFM, with 26 steps an epoch, is at N@20 0.02 after 20 epochs; at 2e-2
+# it has levelled off after 40 (0.081; 0.087 after 80). No phase stops early: variants get equal steps.
+SMALL = (
+    "coarse.training.lr=0.02",
+    "coarse.training.fixed_epochs=5",
+    "coarse.training.updating_epochs=35",
+    "coarse.training.patience=1000",
+    "fine.training.fixed_epochs=5",
+    "fine.training.updating_epochs=15",
+    "fine.training.patience=1000",
+)
+# An epoch of Gowalla has 495 coarse steps: the paper's rate, and as many epochs.
+LARGE = tuple(option for option in SMALL if not option.startswith("coarse.training.lr"))
+LENGTHS = {"": LARGE, "lastfm": SMALL, "planted": SMALL}
+
+# Sec. 4.4 has half of E^r non-zero at its best threshold, which is 3 there: the median of |E^r| at the start.
+HALF = "fine.threshold=null"
+COARSE = "finer={}"
+
+ABLATION = Study(
+    "ablation",
+    "Ablations (Sec. 4.3)",
+    "The fine stage without one of its parts, after the same coarse stage. The control is the paper's stage with the "
+    "threshold at the median of |E^r| at the start, so that half of E^r is non-zero, as Sec. 4.4 has it at its best; "
+    "`printed` is the same with λ = 3. The paper's Fig. 4 has all four cases worse than the whole.",
+    (
+        Variant("whole", (HALF,)),
+        Variant("coarse", (COARSE,), "Is the coarse stage alone worse than with the fine stage?", ("whole",), "lower"),
+        Variant("case-a", (HALF, "fine.start=normal"), "A: is a random start of E^r worse?", ("whole",), "lower"),
+        Variant(
+            "case-b", (HALF, "fine.start=rows"), "B: are chosen rows without SparsePCA worse?", ("whole",), "lower"
+        ),
+        Variant("case-c", ("fine.threshold=0",), "C: is no soft threshold worse?", ("whole",), "lower"),
+        Variant(
+            "case-d",
+            (HALF, "fine.bridge=false"),
+            "D: is S^r matched without the entities' bridge worse?",
+            ("whole",),
+            "lower",
+        ),
+        Variant("printed", (), "Is λ = 3, as printed, worse than the median?", ("whole",), "lower"),
+    ),
+    LENGTHS,
+)
+
+ASSIGNMENT = Study(
+    "assignment",
+    "Matching pursuit, and items scaled by degree",
+    "One coarse tier at the paper's sizes: S updated as Eq. 11 has it, by matching pursuit with re-fit, and with one "
+    "scalar more, item embeddings scaled by degree^0.15.",
+    (
+        Variant("pinv", (COARSE,)),
+        Variant(
+            "pursuit", (COARSE, "coarse.update=pursuit"), "Does matching pursuit beat the pseudo-inverse?", ("pinv",)
+        ),
+        Variant(
+            "scaled",
+            (COARSE, "coarse.update=pursuit", "model.item_scale=0.15"),
+            "Does scaling items by degree^0.15 add to pursuit?",
+            ("pursuit",),
+        ),
+    ),
+    LENGTHS,
+)
+
+# As many values as the fine stage adds, 5 m^c and half of 100 x 80: 43 more rows of 128 in E^c.
+_WIDER = "coarse.m=343"
+_LONGER = "coarse.training.updating_epochs=55"
+
+FINE_TIER = Study(
+    "fine-tier",
+    "A fine tier that earns its place",
+    "The fine stage against controls that give the coarse tier the same: as many more epochs (`longer`; its batches "
+    "are smaller, so four times the steps) and as many more values (`wider`). `joint` trains E^c along with E^r.",
+    (
+        Variant("coarse", (COARSE,)),
+        Variant("longer", (COARSE, _LONGER)),
+        Variant("wider", (COARSE, _WIDER)),
+        Variant("fine", (HALF,), "Does the fine stage of the equations pay (Eq. 19)?", ("longer", "wider")),
+        Variant(
+            "refined",
+            (HALF, "model.entity_input=refined"),
+            "Does it pay with refined entities (Eq. 18)?",
+            ("longer", "wider"),
+        ),
+        Variant(
+            "gate-0.2",
+            (HALF, "model.entity_input=refined", "fine.gate=0.2"),
+            "Does it pay at w_cr = 0.2, refined?",
+            ("longer", "wider"),
+        ),
+        Variant(
+            "gate-0.8",
+            (HALF, "model.entity_input=refined", "fine.gate=0.8"),
+            "Does it pay at w_cr = 0.8, refined?",
+            ("longer", "wider"),
+        ),
+        Variant(
+            "joint",
+            (HALF, "model.entity_input=refined", "fine.freeze_coarser=false"),
+            "Does it pay where E^c is trained along, refined?",
+            ("longer", "wider"),
+        ),
+        Variant(
+            "joint-fast",
+            (HALF, "model.entity_input=refined", "fine.freeze_coarser=false", "fine.training.lr=0.02"),
+            "And at the coarse stage's rate, 2e-2?",
+            ("longer", "wider"),
+        ),
+        Variant(
+            "refined-small",
+            (HALF, "model.entity_input=refined", "fine.start_scale=0.01"),
+            "Does it pay where E^r starts a hundredth as large, refined?",
+            ("longer", "wider"),
+        ),
+        Variant(
+            "joint-small",
+            (HALF, "model.entity_input=refined", "fine.start_scale=0.01", "fine.freeze_coarser=false"),
+            "And with E^c trained along?",
+            ("longer", "wider"),
+        ),
+    ),
+    LENGTHS,
+)
+
+# The paper's values on Gowalla at (300, 128, 2): 2 N + 300 x 128 = 2.54 N. m follows from the data.
+_BUDGET = ("finer={}", "coarse.m=null", "model.budget=2.542", "coarse.update=pursuit", "model.item_scale=0.15")
+
+CORNER = Study(
+    "corner",
+    "The split of the budget",
+    "One coarse tier, the same count of learned values (2.54 per entity, the paper's on Gowalla with m = 300, d = 128, "
+    "t = 2, to which m follows from the data), spent on more meta-embeddings, more dimensions or more entries of S; "
+    "S updated by matching pursuit, items scaled by degree^0.15.",
+    (
+        Variant("d128-t2", (*_BUDGET, "model.d=128", "coarse.t=2")),
+        Variant(
+            "d64-t2",
+            (*_BUDGET, "model.d=64", "coarse.t=2"),
+            "Do twice the atoms at half the width (d = 64, t = 2) beat d = 128, t = 2?",
+            ("d128-t2",),
+        ),
+        Variant(
+            "d128-t1",
+            (*_BUDGET, "model.d=128", "coarse.t=1"),
+            "Does one entry less an entity, spent on atoms (d = 128, t = 1), beat t = 2?",
+            ("d128-t2",),
+        ),
+        Variant(
+            "d64-t1",
+            (*_BUDGET, "model.d=64", "coarse.t=1"),
+            "Do both together (d = 64, t = 1) beat either?",
+            ("d64-t2", "d128-t1"),
+        ),
+    ),
+    LENGTHS,
+)
+
+
+def _sweep(symbol: str, key: str, values: list[float], usual: str) -> list[Variant]:
+    stem = key.rpartition(".")[2]
+    return [
+        Variant(
+            f"{stem}-{value:g}",
+            # The threshold is the base's unless it is what is swept.
+            (*((HALF,) if key != "fine.threshold" else ()), f"{key}={value:g}"),
+            f"Is {symbol} = {value:g} better than {usual}?",
+            ("base",),
+            at=(symbol, value),
+        )
+        for value in values
+    ]
+
+
+SENSITIVITY = Study(
+    "sensitivity",
+    "Sensitivity (Sec. 4.4)",
+    "The paper's sweeps of d^r, λ, w_cr and t^r around a base with d^r = 80, w_cr = 0.5, t^r = 5 and the threshold at "
+    "the median of |E^r|. The base is a point of three of the sweeps: there the difference is nought. Where a "
+    "threshold exceeds every |E^r| the fine codebook starts at zero, gets no gradient and stays there.",
+    (
+        Variant("base", (HALF,)),
+        *_sweep("d^r", "fine.components", [40, 60, 80, 100, 120], "80"),
+        *_sweep("λ", "fine.threshold", [0.5, 1, 3, 5, 10], "the median"),
+        *_sweep("w_cr", "fine.gate", [0.1, 0.3, 0.5, 0.7, 0.9], "0.5"),
+        *_sweep("t^r", "fine.t", [2, 3, 4, 5, 6], "5"),
+    ),
+    LENGTHS,
+)
+
+_FIXED, _TOTAL = "m^r beside m^c = 300", "m^r of m^c + m^r = 400"
+
+SPACE = Study(
+    "space",
+    "Space (Sec. 4.5)",
+    "m^r varied beside a fixed m^c, and at a fixed total of meta-embeddings; values as the paper counts them, and the "
+    "bytes of the checkpoint, in which an index takes four and zeros of E^r are stored. d^r is 80, the threshold the "
+    "median of |E^r|. The paper's Fig. 6 has accuracy rise with m^r beside a fixed m^c.",
+    (
+        Variant("base", (HALF,)),
+        *(
+            Variant(
+                f"plus-{m}",
+                (HALF, f"fine.m={m}"),
+                f"Beside m^c = 300, is m^r = {m} better than 100?",
+                ("base",),
+                at=(_FIXED, m),
+            )
+            for m in (25, 50, 100, 200, 300)
+        ),
+        *(
+            Variant(
+                f"{m}-of-400",
+                (HALF, f"fine.m={m}", f"coarse.m={400 - m}"),
+                f"Of 400, is m^r = {m} better than 100?",
+                ("base",),
+                at=(_TOTAL, m),
+            )
+            for m in (50, 100, 150, 200)
+        ),
+    ),
+    LENGTHS,
+)
+
+# 1638 positives a step whatever their negatives, so all take the same steps.
+_POSITIVES = 1638
+_LOSS = ("finer={}", "coarse.update=pursuit", "coarse.training.updating_epochs=15")
+
+
+def _loss(name: str, negatives: int) -> tuple[str, ...]:
+    return (
+        *_LOSS,
+        f"coarse.training.loss={name}",
+        f"coarse.training.negatives={negatives}",
+        f"coarse.training.batch_size={_POSITIVES * negatives}",
+    )
+
+
+LOSS = Study(
+    "loss",
+    "The loss and its negatives",
+    "One coarse tier with S updated by matching pursuit, trained for the same 20 epochs and the same positives a step. "
+    "BPR is the mean over pairs, softmax the cross-entropy of the positive against its own negatives.",
+    (
+        Variant("bpr-5", _loss("bpr", 5)),
+        Variant("bpr-1", _loss("bpr", 1), "Is BPR with 1 negative better than with 5?", ("bpr-5",)),
+        Variant("bpr-50", _loss("bpr", 50), "Is BPR with 50 negatives better than with 5?", ("bpr-5",)),
+        Variant("softmax-5", _loss("softmax", 5), "Is softmax over 5 negatives better than BPR with 5?", ("bpr-5",)),
+        Variant(
+            "softmax-50",
+            _loss("softmax", 50),
+            "Is softmax over 50 negatives better than BPR with 5 and with 50?",
+            ("bpr-5", "bpr-50"),
+        ),
+    ),
+    LENGTHS,
+)
+
+SIGNIFICANCE = Study(
+    "significance",
+    "Significance (Table 4)",
+    "Table 4 compares the model with LEGCF, its coarse stage, and prints gains of 2.8 to 7.0 % in NDCG and p-values "
+    "below 0.01 on Gowalla. Here: the same comparison for `paper` as printed (λ = 3), with half of E^r kept, and for "
+    "`published`, the authors' code with its tanh, gates and biases.",
+    (
+        Variant("paper-coarse", (COARSE,)),
+        Variant("paper", (), "Does `paper`, as printed, beat its coarse stage?", ("paper-coarse",)),
+        Variant("paper-half", (HALF,), "Does `paper` with half of E^r kept beat its coarse stage?", ("paper-coarse",)),
+        Variant("published-coarse", (COARSE,), preset="published"),
+        Variant("published", (), "Does `published` beat its coarse stage?", ("published-coarse",), preset="published"),
+        Variant(
+            "published-longer",
+            (COARSE, _LONGER),
+            "Does the coarse stage of `published` gain from the fine stage's epochs?",
+            ("published-coarse",),
+            preset="published",
+        ),
+    ),
+    LENGTHS,
+)
+
+# The most important first: the order of `all` and of the page.
+STUDIES = {
+    study.name: study for study in (ABLATION, FINE_TIER, CORNER, ASSIGNMENT, SENSITIVITY, SIGNIFICANCE, SPACE, LOSS)
+}

@@ -1,0 +1,213 @@
+"""Studies as commands: they resume, stop on a budget, record failures, and their page says what the records say."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from benchmarks.studies import figures, records, report
+from benchmarks.studies.catalogue import STUDIES
+from benchmarks.studies.run import coarse_alone, plan, sweep, tasks
+from benchmarks.studies.spec import Study, Variant
+from c2f_dgl.training.folder import RunFolder
+
+TINY = (
+    "coarse.m=10",
+    "fine.m=4",
+    "fine.t=2",
+    "fine.components=3",
+    "model.d=6",
+    *(
+        f"{stage}.training.{key}"
+        for stage in ("coarse", "fine")
+        for key in ("fixed_epochs=1", "updating_epochs=1", "evaluate_every=1", "epoch_size=0.2")
+    ),
+)
+STUDY = Study(
+    "made",
+    "A made study",
+    "Of three variants.",
+    (
+        Variant("alone", ("finer={}",)),
+        Variant("refined", ("fine.threshold=null",), "Does it pay?", ("alone",)),
+        Variant("broken", ("fine.threshold=0", "fine.training.lr=1e30"), "Does it break?", ("alone",)),
+    ),
+    {"": TINY},
+)
+
+
+def go(results: Path, runs: Path, **options: float) -> tuple[int, str]:
+    console = Console(file=io.StringIO(), width=200)
+    failed = sweep([STUDY], ["planted"], [2024], runs=runs, results=results, console=console, **options)
+    assert isinstance(console.file, io.StringIO)
+    return failed, console.file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, int, str]:
+    folder = tmp_path_factory.mktemp("studies")
+    return folder / "results", folder / "runs", *go(folder / "results", folder / "runs")
+
+
+def record(results: Path, variant: str) -> dict:
+    return json.loads((results / "made" / "planted" / f"{variant}-2024.json").read_text())
+
+
+def test_records_hold_figures_sizes_and_what_made_them(swept: tuple[Path, Path, int, str]) -> None:
+    results, _, _, _ = swept
+    refined = record(results, "refined")
+    assert refined["status"] == "done" and refined["stage"] == "fine" and refined["config"]["coarse"]["m"] == 10
+    assert refined["bytes"]["values"] == 4 * (10 + 4) * 6
+    assert refined["bytes"]["indices"] == refined["bytes"]["weights"] == 4 * (1800 * 2 + 10 * 2)
+    assert refined["environment"]["versions"]["torch"]
+    assert refined["end"]["epoch"] == 2
+    per_user = records.read_per_user(results / "made" / "planted" / "refined-2024.safetensors")
+    for part in ("valid", "test"):
+        for metric in ("ndcg@20", "recall@20"):
+            figure = refined["stages"]["fine"][part][metric]
+            assert np.nanmean(per_user[f"{part}.{metric}"]) == pytest.approx(figure, abs=3e-4)
+
+
+def test_the_coarse_stage_is_trained_once(swept: tuple[Path, Path, int, str]) -> None:
+    _, runs, _, _ = swept
+    coarse = {
+        folder.name: [line for line in RunFolder(folder).records() if line["stage"] == "coarse"]
+        for folder in runs.iterdir()
+    }
+    assert len(coarse) == 3
+    # Seconds too: they are the same records, not the same training again.
+    assert len({json.dumps(lines) for lines in coarse.values()}) == 1
+
+
+def test_a_failed_run_is_recorded_and_the_rest_go_on(swept: tuple[Path, Path, int, str]) -> None:
+    results, _, failed, said = swept
+    assert failed == 1
+    broken = record(results, "broken")
+    assert broken["status"] == "failed" and "the loss is" in broken["reason"]
+    assert "failed" in said
+    page = report.page([STUDY], results)
+    assert "failed: InputError" in page and "Does it pay?" in page and "Does it break?" not in page
+
+
+def test_a_second_call_goes_on_where_the_first_stopped(swept: tuple[Path, Path, int, str], tmp_path: Path) -> None:
+    results, runs = tmp_path / "results", tmp_path / "runs"
+    shutil.copytree(swept[0], results)
+    shutil.copytree(swept[1], runs)
+    kept, lost = record(results, "alone"), record(results, "refined")
+    (results / "made" / "planted" / "refined-2024.json").unlink()
+    # Killed between training and measuring, and while starting from the coarse stage.
+    for folder in runs.iterdir():
+        if RunFolder(folder).config().finer:
+            (folder / records.PER_USER).unlink(missing_ok=True)
+            (folder.parent / f".{folder.name}.part").mkdir()
+    before = (results / "made" / "planted" / "alone-2024.json").stat().st_mtime_ns
+    failed, _ = go(results, runs)
+    assert failed == 1  # tried again
+    assert (results / "made" / "planted" / "alone-2024.json").stat().st_mtime_ns == before
+    assert record(results, "alone") == kept
+    assert {**record(results, "refined"), "seconds": 0} == {**lost, "seconds": 0}
+
+
+def test_no_run_starts_out_of_budget(tmp_path: Path) -> None:
+    failed, said = go(tmp_path / "results", tmp_path / "runs", budget=0)
+    assert failed == 0 and "out of budget with 3 runs to go" in said
+    assert not (tmp_path / "runs").exists() and not (tmp_path / "results").exists()
+
+
+def test_a_changed_configuration_is_run_again(swept: tuple[Path, Path, int, str]) -> None:
+    results, _, _, _ = swept
+    (job, *_) = plan([STUDY], ["planted"], [2024])
+    assert records.is_done(results, job)
+    (other, *_) = plan([replace(STUDY, lengths={"": (*TINY, "coarse.m=11")})], ["planted"], [2024])
+    assert not records.is_done(results, other)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_has_valid_configurations_and_shares_what_it_can(name: str) -> None:
+    jobs = plan([STUDIES[name]], ["planted"], [1])
+    found = tasks(jobs, Path("runs"))
+    assert sum(len(task.jobs) for task in found) == len(jobs)
+    seen: set[Path] = set()
+    for task in found:
+        assert task.coarse is None or task.coarse in seen  # after the run it starts from
+        assert (task.coarse is None) == (not task.config.finer)
+        seen.add(task.folder)
+    assert len(seen) == len(found)
+
+
+def test_what_only_finer_tiers_see_does_not_split_the_coarse_stage() -> None:
+    jobs = {job.variant.name: job.config for job in plan([STUDIES["fine-tier"]], ["planted"], [1])}
+    assert coarse_alone(jobs["refined"]) == coarse_alone(jobs["fine"]) == coarse_alone(jobs["coarse"])
+    assert coarse_alone(jobs["wider"]) != coarse_alone(jobs["coarse"])
+
+
+def test_a_variant_needs_controls_that_exist() -> None:
+    with pytest.raises(ValueError, match="no control called nobody"):
+        Study("x", "X", "", (Variant("one", (), "Is it?", ("nobody",)),))
+    with pytest.raises(ValueError, match="same name"):
+        Study("x", "X", "", (Variant("one"), Variant("one")))
+
+
+def write_record(results: Path, variant: str, seed: int, per_user: np.ndarray) -> None:
+    where = results / "made" / "planted" / f"{variant}-{seed}.json"
+    where.parent.mkdir(parents=True, exist_ok=True)
+    figures = {"ndcg@20": float(per_user.mean()), "recall@20": 0.5}
+    stage = {"valid": figures, "test": figures, "epoch": 1, "parameters": {"total": 10}}
+    made = {
+        "study": "made",
+        "variant": variant,
+        "data": "planted",
+        "seed": seed,
+        "status": "done",
+        "stage": "coarse",
+        "stages": {"coarse": stage},
+        "end": {"valid": figures},
+        "bytes": {"indices": 1, "weights": 1, "values": 2, "file": 9},
+        "fingerprint": str(seed),
+        "config": {"variant": variant},
+    }
+    where.write_text(json.dumps(made))
+    measured = {
+        part: (np.arange(len(per_user)), {"ndcg@20": per_user, "recall@20": per_user}) for part in records.PARTS
+    }
+    records.write_per_user(where.with_suffix(".safetensors"), measured, len(per_user))
+
+
+@pytest.mark.parametrize(("gain", "answer"), [(0.05, "yes"), (-0.05, "no"), (0.0, "no")])
+def test_the_page_answers_from_the_records(tmp_path: Path, gain: float, answer: str) -> None:
+    rng = np.random.default_rng(0)
+    for seed in (1, 2):
+        base = rng.uniform(0.2, 0.8, 400)
+        noise = rng.normal(0, 0.02, 400) * (gain != 0)
+        write_record(tmp_path, "alone", seed, base)
+        write_record(tmp_path, "refined", seed, base + gain + noise)
+    (one,) = report.findings(STUDY, tmp_path)
+    assert report.answers(STUDY, [one]) == {"refined": {"planted": answer}}
+    (compared,) = one.comparisons
+    assert compared.n_seeds == 2 and compared.valid.mean == pytest.approx(gain, abs=3e-3)
+    page = report.page([STUDY], tmp_path)
+    assert f"| Does it pay? | {'**yes**' if answer == 'yes' else answer} |" in page
+
+
+def test_figures_are_the_same_for_the_same_points_and_stale_for_others(tmp_path: Path) -> None:
+    points = [
+        {"data": "planted", "label": "a", "at": None, "percent": 1.0, "low": 0.5, "high": 1.5},
+        *(
+            {"data": "planted", "label": str(x), "at": ("t^r", x), "percent": float(x), "low": 0.0, "high": 9.0}
+            for x in (2, 3)
+        ),
+    ]
+    paths = [tmp_path / "one.svg", tmp_path / "two.svg"]
+    for path in paths:
+        figures.draw(path, "A title", points)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert figures.is_current(paths[0], points)
+    assert not figures.is_current(paths[0], points[:2])
+    assert not figures.is_current(tmp_path / "none.svg", points)
