@@ -286,7 +286,105 @@ SIGNIFICANCE = Study(
     LENGTHS,
 )
 
+_BUDGET = "values per entity"
+_ALONE = (COARSE, "coarse.training.fixed_epochs=0")  # a start and nothing else
+
+
+def _softmax(negatives: int, *more: str) -> tuple[str, ...]:
+    return (COARSE, "coarse.training.loss=softmax", f"coarse.training.negatives={negatives}", *more)
+
+
+SPECTRAL = Study(
+    "spectral",
+    "The spectral start and what surrounds it",
+    "Our preset `fast` without its fine tier: a codebook solved for as E = W T, T lower triangular; `best` adds a "
+    "linear graph filter to its scores. All within the same budget of learned values, but for the sweep of the budget.",
+    (
+        Variant("start", _ALONE, preset="fast"),
+        Variant("trained", (COARSE,), "Does an epoch of BPR after the start pay?", ("start",), preset="fast"),
+        Variant(
+            "softmax-shared",
+            _softmax(2000, "coarse.training.shared_negatives=true", "coarse.training.batch_size=4096"),
+            "Does an epoch of softmax with 2,000 shared negatives pay?",
+            ("start",),
+            preset="fast",
+        ),
+        Variant(
+            "softmax-own",
+            _softmax(100, "coarse.training.batch_size=102400"),
+            "Does an epoch of softmax with 100 unseen negatives for each positive pay?",
+            ("start",),
+            preset="fast",
+        ),
+        Variant(
+            "filter",
+            _ALONE,
+            "Does a linear graph filter beside the embeddings pay?",
+            ("start",),
+            preset="best",
+        ),
+        Variant(
+            "links",
+            (*_ALONE, "model.link_scale=0.01"),
+            "Do meta nodes that weigh more against neighbours (0.01) hurt?",
+            ("start",),
+            "lower",
+            preset="fast",
+        ),
+        Variant(
+            "layers-3",
+            (*_ALONE, "model.layers=3"),
+            "Are 3 layers worse than 9?",
+            ("start",),
+            "lower",
+            preset="fast",
+        ),
+        Variant(
+            "layers-5",
+            (*_ALONE, "model.layers=5"),
+            "Are 5 layers worse than 9?",
+            ("start",),
+            "lower",
+            preset="fast",
+        ),
+        Variant(
+            "unscaled",
+            (*_ALONE, "model.item_scale=0"),
+            "Are scores without the item scale worse?",
+            ("start",),
+            "lower",
+            preset="fast",
+        ),
+        Variant(
+            "two-atoms",
+            (*_ALONE, "coarse.t=2"),
+            "Do two atoms an item (t = 2) beat one?",
+            ("start",),
+            preset="fast",
+        ),
+        Variant(
+            "user-atoms",
+            (*_ALONE, "coarse.t_user=1"),
+            "Do users gain from atoms of their own?",
+            ("start",),
+            preset="fast",
+        ),
+        *(
+            Variant(
+                f"budget-{value:g}",
+                (*_ALONE, f"model.budget={value:g}"),
+                f"Are {value:g} values per entity better than 2.67?",
+                ("start",),
+                preset="fast",
+                at=(_BUDGET, value),
+            )
+            for value in (1, 1.5, 2, 4, 8, 14)
+        ),
+    ),
+)
+
 # The most important first: the order of `all` and of the page.
 STUDIES = {
-    study.name: study for study in (ABLATION, FINE_TIER, CORNER, ASSIGNMENT, SENSITIVITY, SIGNIFICANCE, SPACE, LOSS)
+    study.name: study
+    for study in (SPECTRAL, ABLATION, FINE_TIER, CORNER, ASSIGNMENT, SENSITIVITY, SIGNIFICANCE, SPACE, LOSS)
 }

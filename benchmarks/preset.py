@@ -1,6 +1,6 @@
-"""Train the `fast` preset for several seeds and keep what its figures rest on.
+"""Train a preset for several seeds and keep what its figures rest on.
 
-    python benchmarks/fast.py DATASET [--seeds 2024 2025 2026] [--runs runs/fast] [--preset fast] [--set KEY=VALUE]
+    python benchmarks/preset.py DATASET [--seeds 2024 2025 2026] [--runs runs] [--preset fast] [--set KEY=VALUE]
 
 Each seed is a run of the command line, resumed if it is there already. Its config.yaml, environment.json,
 metrics.jsonl and summary.json are copied to benchmarks/results/<preset>/<data set>-<seed>/, with the seconds and the

@@ -1,0 +1,67 @@
+"""Bytes on disk against accuracy: what a run's learned part weighs in each precision, and what it loses.
+
+    python -m benchmarks.bytes RUN [RUN...]
+
+Every run is exported as an artifact in fp32, fp16 and int8, read again with numpy alone, propagated and evaluated on
+the run's test part. One JSON per run goes to benchmarks/results/bytes/<data set>-<seed>-<values>.json. A run that is
+there already is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+from c2f_dgl import api, exports
+from c2f_dgl.evaluation.ranking import evaluate
+from c2f_dgl.serving.precision import PRECISIONS
+from c2f_dgl.training.folder import RunFolder, processor, versions
+
+RESULTS = Path(__file__).parent / "results" / "bytes"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
+    for run in parser.parse_args().runs:
+        measure(run)
+
+
+def measure(run: Path) -> None:
+    """Write a run's record, unless it is there."""
+    model, split = api.load_run(run)
+    values = model.count_values()["total"]
+    seed = RunFolder(run).config().seed
+    path = RESULTS / f"{split.name}-{seed}-{values}.json"
+    if path.exists():
+        print(f"{path.name}: there already")
+        return
+    record = {
+        "data": split.name,
+        "seed": seed,
+        "learned_values": values,
+        "processor": processor(),
+        "versions": versions(),
+        "run": _figures(evaluate(model.scorer(), split.train, split.test)),
+        "precisions": {},
+    }
+    for precision in PRECISIONS:
+        with tempfile.TemporaryDirectory(prefix="c2f_dgl-") as folder:
+            out = Path(folder) / "artifact"
+            scorer = exports.export("artifact", model, split, out, precision=precision)
+            size = (out / "learned.safetensors").stat().st_size
+        figures = _figures(evaluate(scorer, split.train, split.test))
+        record["precisions"][precision] = {"learned_bytes": size, **figures}
+        print(f"{split.name} {seed}, {values:,} values, {precision}: {size:,} bytes, N@20 {figures['ndcg@20']:.4f}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _figures(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: metrics[name] for name in ("ndcg@20", "recall@20")}
+
+
+if __name__ == "__main__":
+    main()
