@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import uvloop
 
 from c2f_dgl.files import write_text
 from c2f_dgl.serving import read_artifact
@@ -70,7 +71,7 @@ def main() -> None:
         with urllib.request.urlopen(f"http://{host}:{port}/health") as response:
             health = json.load(response)
         users = user_ids(arguments.artifact)
-        measured, stopped, busy, memory = asyncio.run(load(arguments, host, int(port), users, server))
+        measured, stopped, busy, memory = uvloop.run(load(arguments, host, int(port), users, server))
         code = server.wait(30)
     finally:
         server.kill()

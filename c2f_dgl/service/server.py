@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import socket
 import time
 from collections.abc import Callable
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -94,11 +96,32 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._app.state.stopping = True
         await self._wait(lambda: False)
-        for server in self.servers:
-            server.close()
+        await self._stop_listening(sockets or [])
         # Connections that were just accepted: uvicorn would close those whose request it has not read yet.
         await self._wait(lambda: not self.server_state.connections)
         await super().shutdown(sockets)
+
+    async def _stop_listening(self, sockets: list[socket.socket]) -> None:
+        """Close the port; connections that the system has made and the event loop not yet accepted are accepted."""
+        ports = [listening.dup() for listening in sockets]
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(_TICK)  # uvloop closes its sockets only later
+        for listening in sockets:
+            listening.close()
+        accepted = []
+        for port in ports:
+            port.setblocking(False)
+            with port, contextlib.suppress(BlockingIOError):
+                while True:
+                    accepted.append(port.accept()[0])
+        loop = asyncio.get_running_loop()
+        for connection in accepted:
+            await loop.connect_accepted_socket(self._protocol, connection)
+
+    def _protocol(self) -> asyncio.Protocol:
+        kind: Any = self.config.http_protocol_class
+        return kind(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     async def _wait(self, done: Callable[[], bool]) -> None:
         end = time.monotonic() + self._drain
