@@ -56,6 +56,7 @@ def serve(
     shown = f"[{host}]" if ":" in host else host
     config = uvicorn.Config(
         _Closing(app),
+        http="h11",  # bounds a request's head, which httptools does not
         timeout_keep_alive=max(1, round(keep_alive)),
         timeout_graceful_shutdown=max(1, round(shutdown_timeout)),
         access_log=False,

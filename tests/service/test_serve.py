@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import signal
@@ -10,7 +11,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -21,7 +21,7 @@ from c2f_dgl.errors import InputError
 from tests.serving.made import made
 
 
-@contextmanager
+@contextlib.contextmanager
 def serving(*command: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     process = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
@@ -85,6 +85,8 @@ from c2f_dgl.cli.serve import serve
 serve(Path(sys.argv[1]), port=0, drain=0)
 """
     with serving("-c", code, str(artifact)) as (process, address):
+        with contextlib.suppress(httpx.TransportError):  # the connection may be closed before the answer is read
+            assert httpx.get(f"{address}/health", headers={"x": "1" * 5_000_000}).status_code == 400
         host, _, port = address.removeprefix("http://").partition(":")
         with socket.create_connection((host, int(port)), timeout=20) as connection:
             head = f"POST /fold-in HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
