@@ -156,6 +156,8 @@ class Connection:
         self.streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def open(self) -> None:
+        if self.streams is not None and self.streams[0].at_eof():  # closed by the service while it was idle
+            self.close()
         if self.streams is None:
             self.streams = await asyncio.open_connection(self.host, self.port)
 
