@@ -46,6 +46,13 @@ ABLATION = Study(
             "lower",
         ),
         Variant("printed", (), "Is λ = 3, as printed, worse than the median?", ("whole",), "lower"),
+        Variant(
+            "empty",
+            ("fine.threshold=1000",),
+            "Is a fine codebook without one value (λ = 1000) worse than one that is half full?",
+            ("whole",),
+            "lower",
+        ),
     ),
     LENGTHS,
 )
@@ -156,7 +163,7 @@ CORNER = Study(
         Variant(
             "d64-t1",
             (*_BUDGET, "model.d=64", "coarse.t=1"),
-            "Do both together (d = 64, t = 1) beat either?",
+            "Do both together (d = 64, t = 1) beat each alone?",
             ("d64-t2", "d128-t1"),
         ),
     ),

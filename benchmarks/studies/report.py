@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -30,16 +30,35 @@ METRIC = "ndcg@20"
 
 @dataclass(frozen=True)
 class Comparison:
-    """A variant against one control on one data set, on the seeds both have."""
+    """A variant against one control on one data set, on the seeds both have.
+
+    Parameters
+    ----------
+    variant : Variant
+    control : str
+    users : dict of str to Paired
+        Over users, by ``<part>.<metric>``.
+    seeds : Paired, optional
+        Over seeds, on validation; None for a single one.
+    n_seeds : int
+    control_valid : float
+        The control's figure on validation.
+    p : float
+        Of `valid`, adjusted for the other comparisons on the data set.
+    """
 
     variant: Variant
     control: str
-    n_seeds: int
-    valid: Paired
-    test: Paired
+    users: dict[str, Paired]
     seeds: Paired | None
+    n_seeds: int
     control_valid: float
     p: float
+
+    @property
+    def valid(self) -> Paired:
+        """Over users, on validation: what the verdict is read from."""
+        return self.users[f"valid.{METRIC}"]
 
     @property
     def verdict(self) -> Verdict:
@@ -76,19 +95,16 @@ def _findings(study: Study, data: str, results: Path) -> Findings:
     found = {variant.name: records.read(results, study.name, data, variant.name) for variant in study.variants}
     done = {name: [run for run in runs if run["status"] == "done"] for name, runs in found.items()}
     failed = {name: [run for run in runs if run["status"] == "failed"] for name, runs in found.items()}
-    pairs, same = [], []
+    comparisons, same = [], []
     for variant in study.variants:
         for control in variant.controls:
-            matched = _matched(done[variant.name], done[control])
-            if matched and all(run["config"] == other["config"] for run, other in matched):
+            pairs = _matched(done[variant.name], done[control])
+            if pairs and all(run["config"] == other["config"] for run, other in pairs):
                 same.append(variant)
-            elif matched:
-                pairs.append((variant, control, *_compare(matched)))
-    p = adjusted([valid.p for _, _, valid, *_ in pairs])
-    comparisons = [
-        Comparison(variant, control, n, valid, test, seeds, level, corrected)
-        for (variant, control, valid, test, seeds, level, n), corrected in zip(pairs, p, strict=True)
-    ]
+            elif pairs:
+                comparisons.append(_compare(variant, control, pairs))
+    p = adjusted([each.p for each in comparisons])
+    comparisons = [replace(each, p=corrected) for each, corrected in zip(comparisons, p, strict=True)]
     return Findings(data, done, failed, comparisons, same)
 
 
@@ -98,20 +114,18 @@ def _matched(runs: list[dict[str, Any]], controls: list[dict[str, Any]]) -> list
     return [(run, by_seed[run["seed"]]) for run in runs if run["seed"] in by_seed]
 
 
-def _compare(pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> tuple[Paired, Paired, Paired | None, float, int]:
-    """On validation and test over users, on validation over seeds; the controls' figure; the number of seeds."""
-    for run, control in pairs:
-        if run["fingerprint"] != control["fingerprint"]:
+def _compare(variant: Variant, control: str, pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> Comparison:
+    """The comparison of runs with their controls; its p is not yet adjusted."""
+    for run, other in pairs:
+        if run["fingerprint"] != other["fingerprint"]:
             raise ValueError(f"{run['study']} on {run['data']}: records of seed {run['seed']} are of different data")
-
-    def users(part: str) -> Paired:
-        key = f"{part}.{METRIC}"
-        return over_users([run["per_user"][key] for run, _ in pairs], [other["per_user"][key] for _, other in pairs])
-
-    seeds = None
-    if len(pairs) > 1:
-        seeds = paired([_valid(run) for run, _ in pairs], [_valid(other) for _, other in pairs])
-    return users("valid"), users("test"), seeds, mean(_valid(other) for _, other in pairs), len(pairs)
+    users = {
+        key: over_users([run["per_user"][key] for run, _ in pairs], [other["per_user"][key] for _, other in pairs])
+        for key in (f"{part}.{metric}" for part in records.PARTS for metric in records.METRICS)
+    }
+    figures, levels = [_valid(run) for run, _ in pairs], [_valid(other) for _, other in pairs]
+    seeds = paired(figures, levels) if len(pairs) > 1 else None
+    return Comparison(variant, control, users, seeds, len(pairs), mean(levels), users[f"valid.{METRIC}"].p)
 
 
 def _valid(run: dict[str, Any]) -> float:
@@ -218,8 +232,9 @@ def _comparisons_table(one: Findings) -> str:
     users = {each.valid.n for each in one.comparisons}
     lines = [
         f"| {one.data}, {max(users):,} users | against | Δ valid N@20, 95 % interval | d_z | p, users | p, adjusted "
-        "| p, Wilcoxon | p, seeds | Δ test N@20 | answer |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| p, Wilcoxon | p, seeds | Δ test N@20 (p) "
+        "| Δ test R@20 (p) | answer |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for each in one.comparisons:
         valid = each.valid
@@ -232,7 +247,7 @@ def _comparisons_table(one: Findings) -> str:
             _p(each.p),
             _p(valid.wilcoxon),
             "" if each.seeds is None else _p(each.seeds.p),
-            f"{each.test.mean:+.4f}",
+            *(_difference(each.users[f"test.{metric}"]) for metric in records.METRICS),
             _mark(each.verdict),
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -243,6 +258,10 @@ def spread(values: list[float]) -> str:
     """Mean and, for several runs, standard deviation."""
     centre = f"{mean(values):.4f}"
     return centre if len(values) < 2 else f"{centre} ± {stdev(values):.4f}"
+
+
+def _difference(over: Paired) -> str:
+    return f"{over.mean:+.4f} ({_p(over.p)})"
 
 
 def _p(value: float) -> str:
