@@ -86,9 +86,28 @@ def kernels(data: str) -> str:
     return "\n".join(lines)
 
 
+def weights() -> str:
+    """Bytes of the learned part of each run in each precision, and the test figures of what was read again."""
+    lines = [
+        "| run | learned values | precision | bytes, with indices | test N@20 | test R@20 |",
+        "|---|---|---|---|---|---|",
+    ]
+    for path in sorted((RESULTS / "bytes").glob("*.json")):
+        record = json.loads(path.read_text())
+        name = f"{record['data']}, seed {record['seed']}"
+        for precision, found in {"in torch": record["run"], **record["precisions"]}.items():
+            size = f"{found['learned_bytes']:,}" if "learned_bytes" in found else ""
+            figures = f"{found['ndcg@20']:.4f} | {found['recall@20']:.4f}"
+            lines.append(f"| {name} | {record['learned_values']:,} | {precision} | {size} | {figures} |")
+    return "\n".join(lines)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "fast gowalla": lambda: stages("fast", "gowalla"),
     "fast lastfm": lambda: stages("fast", "lastfm"),
+    "best lastfm": lambda: stages("best", "lastfm"),
+    "best gowalla": lambda: stages("best", "gowalla"),
+    "bytes": weights,
     "kernels gowalla": lambda: kernels("gowalla"),
     "fast cost gowalla": lambda: cost("fast", "gowalla"),
     "fast cost lastfm": lambda: cost("fast", "lastfm"),

@@ -8,9 +8,9 @@ even layers give items ``(B^T B)^k S E`` and odd ones users ``B (B^T B)^k S E``.
 items ``p(B^T B) S E`` and users ``B p(B^T B) S E`` for the polynomial p with coefficients c. A Chebyshev polynomial
 stretched over [0, cutoff^2] stays within [-1, 1] there and grows as fast as any polynomial can above it.
 
-*Coordinates in which that is well conditioned.* The filter makes the columns of M nearly parallel, so E has entries of
-1e4 that cancel. So E = W T with W such that M_i W has orthonormal columns, from the Cholesky factor of M_i^T M_i. What
-is learned is T; its entries are below 1 and survive rounding to 8 bits, which those of E do not.
+*Coordinates in which that is well conditioned.* The filter makes the columns of M nearly parallel, so the columns of E
+cancel. So E = W T with W such that M_i W has orthonormal columns, from the Cholesky factor of M_i^T M_i. What is
+learned is T, which survives rounding to 8 bits as E does not.
 
 *The best codebook for them.* Among all E, the one whose d item directions ``M_i E`` are orthonormal and keep most of
 their energy when passed to the users, ``|M_u E| = |B M_i E|``, is the solution of a generalised eigenproblem of size

@@ -69,7 +69,7 @@ def test_without_the_bridge_s_r_sees_the_codebooks_alone(bridge: bool) -> None:
 
 @given(cases())
 def test_engines_agree_when_both_codebooks_are_trained(case: Case) -> None:
-    batch = TripletSampler(case.csr, 1).epoch(5, np.random.default_rng(case.seed))
+    batch = TripletSampler(case.csr, 1).epoch(5, 5, np.random.default_rng(case.seed))
     found = []
     for engine in ("message_passing", "collapsed"):
         graph = interaction_graph(case.csr, dtype=FLOAT)
