@@ -86,7 +86,7 @@ def test_recommend_gives_unseen_items_under_their_own_ids(run: Path) -> None:
 
 def test_info(run: Path) -> None:
     assert "chosen on validation" in c2f("info", run).stdout
-    assert json.loads(c2f("info", run, "--json").stdout)["epochs"] == 4
+    assert json.loads(c2f("info", run, "--json").stdout)["epochs"] == 3
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,8 @@ def test_a_run_is_not_overwritten_nor_resumed_with_other_options(run: Path, tmp_
 
 
 def test_a_loss_that_explodes_is_one_line(tmp_path: Path) -> None:
-    done = train(tmp_path / "run", "--stage", "coarse", "--set", "coarse.training.lr=1e30")
+    epochs = ("--set", "coarse.training.fixed_epochs=3", "--set", "coarse.training.patience=3")
+    done = train(tmp_path / "run", "--stage", "coarse", "--set", "coarse.training.lr=1e30", *epochs)
     assert done.returncode == 2 and "learning rate" in done.stderr.splitlines()[-1], done.stderr
 
 

@@ -287,5 +287,5 @@ def test_shared_negatives_are_the_loss_with_each_positive_against_all_of_them(ca
     shared = TripletSampler(case.csr, k, shared=True).epoch(5, 5, rng)
     own = Triplets(shared.users, shared.positives, np.repeat(shared.negatives, 5, axis=0))
     model = build(case, "collapsed", "csr", fine=False)
-    values = [float(batch_loss(model, batch, loss, 1e-2)) for batch in (shared, own)]
+    values = [batch_loss(model, batch, loss, 1e-2).item() for batch in (shared, own)]
     assert values[0] == pytest.approx(values[1], abs=1e-12)
