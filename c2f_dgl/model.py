@@ -48,7 +48,7 @@ class Readout(nn.Module):
     ) -> None:
         super().__init__()
         self.item_scale, self.filter, self.filter_weight = item_scale, filter, filter_weight
-        self.register_buffer("scale", (item_degree + 1) ** item_scale if item_scale else None)
+        self.register_buffer("scale", item_factors(item_degree, item_scale) if item_scale else None)
         self.n_users = n_users
         self.bias: nn.Parameter | None = None
         if biases:
@@ -139,8 +139,13 @@ def item_degrees(graph: dgl.DGLGraph, dtype: torch.dtype = torch.float32) -> Ten
     return graph.in_degrees(etype=INTERACTS).to(dtype)
 
 
+def item_factors(degree: Tensor, item_scale: float) -> Tensor:
+    """(degree_i + 1)^a (n_items,), what multiplies an item's scores."""
+    return (degree + 1) ** item_scale
+
+
 def graph_filter(graph: dgl.DGLGraph, n_neighbours: int, item_scale: float) -> ItemFilter | None:
     """The filter term of a model, its scores scaled like those of the embeddings; None for 0 neighbours."""
     if n_neighbours == 0:
         return None
-    return item_filter(graph, n_neighbours).scaled(((item_degrees(graph) + 1) ** item_scale).numpy())
+    return item_filter(graph, n_neighbours).scaled(item_factors(item_degrees(graph), item_scale).numpy())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.metrics import ranking_metrics
+from c2f_dgl.evaluation.products import add_product
 from c2f_dgl.graph.item_filter import ItemFilter
 
 CUTOFFS = (5, 10, 20, 50)
@@ -45,21 +46,25 @@ class Scorer:
 
     def scores(self, users: Tensor) -> Tensor:
         """Scores (len(users) x n_items) of all items for some users (int64)."""
-        scores = self.users[users] @ self.items.T
+        scores = self.users.new_zeros(len(users), len(self.items))
+        add_product(scores, self.users[users], self.items)
         if self.item_bias is not None:
             scores += self.item_bias
         if self.filter is None or self.filter_weight == 0:
             return scores
         filtered = torch.as_tensor(self.filter.scores(users.cpu().numpy())).to(scores)
-        return (
-            _standardised(scores).mul_(1 - self.filter_weight).add_(_standardised(filtered), alpha=self.filter_weight)
-        )
+        return mixed(standardised(scores), standardised(filtered), self.filter_weight)
 
 
-def _standardised(scores: Tensor) -> Tensor:
+def standardised(scores: Tensor) -> Tensor:
     """Rows with mean 0 and variance 1, in place; constant rows become 0."""
     variance, mean = torch.var_mean(scores, dim=1, keepdim=True, correction=0)
     return scores.sub_(mean).mul_(torch.where(variance > 0, variance, torch.inf).rsqrt())
+
+
+def mixed(scores: Tensor, filtered: Tensor, weight: float) -> Tensor:
+    """Standardised scores of embeddings and filter as one."""
+    return torch.lerp(scores, filtered, weight)
 
 
 def top_items(scorer: Scorer, users: np.ndarray, k: int, seen: sp.csr_matrix | None) -> tuple[np.ndarray, np.ndarray]:
@@ -78,21 +83,45 @@ def top_items(scorer: Scorer, users: np.ndarray, k: int, seen: sp.csr_matrix | N
     items, scores : ndarray, shape (n, k)
         Best first; where a user has fewer than k unseen items the remaining scores are -inf.
     """
-    n_items = len(scorer.items)
-    k = min(k, n_items)
+    k = min(k, len(scorer.items))
     best, scores = np.empty((len(users), k), dtype=np.int64), np.empty((len(users), k), dtype=np.float32)
-    block = max(1, _SCORE_BLOCK // n_items)
-    for start in range(0, len(users), block):
-        some = users[start : start + block]
+    for rows in _blocks(len(users), len(scorer.items)):
+        some = users[rows]
         values = scorer.scores(torch.as_tensor(some, dtype=torch.int64, device=scorer.users.device))
-        if seen is not None:
-            mask = seen[some]
-            rows = np.repeat(np.arange(len(some)), np.diff(mask.indptr))
-            values[torch.as_tensor(rows), torch.as_tensor(mask.indices, dtype=torch.int64)] = -torch.inf
-        top = values.topk(k, dim=1)
-        best[start : start + len(some)] = top.indices.cpu().numpy()
-        scores[start : start + len(some)] = top.values.float().cpu().numpy()
+        best[rows], scores[rows] = _top(values, k, None if seen is None else seen[some])
     return best, scores
+
+
+def _blocks(n_users: int, n_items: int) -> Iterator[slice]:
+    size = max(1, _SCORE_BLOCK // n_items)
+    return (slice(start, min(start + size, n_users)) for start in range(0, n_users, size))
+
+
+def _top(scores: Tensor, k: int, seen: sp.csr_matrix | None) -> tuple[np.ndarray, np.ndarray]:
+    """Columns and values of the k largest of each row, best first; overwrites `scores` where seen."""
+    if seen is not None:
+        rows = np.repeat(np.arange(seen.shape[0]), np.diff(seen.indptr))
+        scores[torch.as_tensor(rows), torch.as_tensor(seen.indices, dtype=torch.int64)] = -torch.inf
+    top = scores.topk(k, dim=1)
+    return top.indices.cpu().numpy(), top.values.float().cpu().numpy()
+
+
+class _HeldOut:
+    """Relevant items, to be looked up in ranked lists."""
+
+    def __init__(self, relevant: sp.csr_matrix) -> None:
+        relevant = relevant.sorted_indices()
+        relevant.eliminate_zeros()
+        self.n_relevant = np.diff(relevant.indptr)
+        self.users = np.flatnonzero(self.n_relevant)
+        self.width = relevant.shape[1]
+        self.wanted = np.repeat(np.arange(relevant.shape[0]), self.n_relevant) * self.width + relevant.indices
+
+    def hits(self, users: np.ndarray, items: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """Whether each item (users x depth) is relevant to its user and was unseen: one binary search per pair."""
+        pairs = users[:, None] * self.width + items
+        place = np.searchsorted(self.wanted, pairs).clip(max=len(self.wanted) - 1)
+        return (self.wanted[place] == pairs) & np.isfinite(scores)
 
 
 def evaluate_per_user(
@@ -110,18 +139,10 @@ def evaluate_per_user(
     users : ndarray, int
     metrics : dict of str to ndarray, one value per user in `users`
     """
-    relevant = relevant.sorted_indices()
-    relevant.eliminate_zeros()
-    n_relevant = np.diff(relevant.indptr)
-    users = np.flatnonzero(n_relevant)
-    best, scores = top_items(scorer, users, max(cutoffs), seen)
-    # Membership of (user, item) pairs by one binary search in the sorted list of relevant pairs.
-    width = relevant.shape[1]
-    wanted = np.repeat(np.arange(relevant.shape[0]), n_relevant) * width + relevant.indices
-    pairs = users[:, None] * width + best
-    place = np.searchsorted(wanted, pairs).clip(max=len(wanted) - 1)
-    hits = (wanted[place] == pairs) & np.isfinite(scores)
-    return users, ranking_metrics(hits, n_relevant[users], cutoffs)
+    held_out = _HeldOut(relevant)
+    users = held_out.users
+    hits = held_out.hits(users, *top_items(scorer, users, max(cutoffs), seen))
+    return users, ranking_metrics(hits, held_out.n_relevant[users], cutoffs)
 
 
 def evaluate(
@@ -135,6 +156,57 @@ def evaluate(
         No user has a relevant item.
     """
     users, metrics = evaluate_per_user(scorer, seen, relevant, cutoffs)
+    _check_any(users)
+    return {name: float(values.mean()) for name, values in metrics.items()}
+
+
+def compare(
+    variants: Callable[[Tensor], Iterable[Tensor]],
+    seen: sp.csr_matrix,
+    relevant: sp.csr_matrix,
+    metric: str,
+    device: torch.device,
+) -> list[float]:
+    """One metric of several ways to score, in one pass over the users: what they share is computed once.
+
+    Parameters
+    ----------
+    variants : callable
+        Given some users (int64, on `device`), yields one matrix of scores (len(users) x n_items) per variant, always
+        in the same order. It is overwritten before the next one is asked for.
+    seen, relevant : csr_matrix, shape (n_users, n_items)
+        As for `evaluate`.
+    metric : str
+        E.g. ``ndcg@20``.
+    device : torch.device
+
+    Returns
+    -------
+    list of float
+        Per variant, the mean over the users that have relevant items.
+
+    Raises
+    ------
+    InputError
+        No user has a relevant item.
+    """
+    held_out, n_items = _HeldOut(relevant), relevant.shape[1]
+    _check_any(held_out.users)
+    k = int(metric.partition("@")[2])
+    sums: list[float] = []
+    for rows in _blocks(len(held_out.users), n_items):
+        users = held_out.users[rows]
+        mask = seen[users]
+        figures = [
+            ranking_metrics(
+                held_out.hits(users, *_top(scores, min(k, n_items), mask)), held_out.n_relevant[users], [k]
+            )[metric].sum()
+            for scores in variants(torch.as_tensor(users, dtype=torch.int64, device=device))
+        ]
+        sums = [total + figure for total, figure in zip(sums or [0.0] * len(figures), figures, strict=True)]
+    return [float(total / len(held_out.users)) for total in sums]
+
+
+def _check_any(users: np.ndarray) -> None:
     if len(users) == 0:
         raise InputError("no user has a held-out item: there is nothing to evaluate")
-    return {name: float(values.mean()) for name, values in metrics.items()}

@@ -1,15 +1,17 @@
 """The spectral start of a run: the codebook solved for, and the few scalars around it chosen on validation.
 
-What is solved and why is in `c2f_dgl.tiers.spectral`. Here one scalar after the other is chosen on validation: how many
-directions are kept (d), the filter's cutoff, the item scale, the weight of a filter term.
+What is solved and why is in `c2f_dgl.tiers.spectral`. Chosen on validation: how many directions are kept (d), the
+filter's cutoff, the item scale, the weight of a filter term. Scores of a user block are computed once for all the
+values that are compared on one solution: d first directions are the first d terms of a sum, the others only rescale.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -20,9 +22,11 @@ from c2f_dgl.config.sizes import embedding_size, size_of
 from c2f_dgl.data.splits import Split
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.engines import Propagation, propagated_basis
-from c2f_dgl.evaluation.ranking import evaluate
+from c2f_dgl.evaluation.products import add_product
+from c2f_dgl.evaluation.ranking import compare, mixed, standardised
 from c2f_dgl.graph.hetero import entity_layout, in_float64
-from c2f_dgl.model import Readout, graph_filter, item_degrees
+from c2f_dgl.graph.item_filter import item_filter
+from c2f_dgl.model import Readout, item_degrees, item_factors
 from c2f_dgl.tiers.assignment import Assignment
 from c2f_dgl.tiers.codebook import lower_triangular
 from c2f_dgl.tiers.spectral import lowpass_weights, ritz_codebook
@@ -34,7 +38,7 @@ log = logging.getLogger("c2f_dgl")
 
 # What is tried for scalars that are null, and where the search begins.
 _ITEM_SCALES, _FIRST_ITEM_SCALE = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7), 0.5
-_FILTER_WEIGHTS, _FIRST_FILTER_WEIGHT = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0), 0.4
+_FILTER_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 # Users whose scores set the scale of the codebook.
 _SCALE_USERS = 256
@@ -74,23 +78,10 @@ def spectral_start(
     device: torch.device,
 ) -> SpectralStart:
     """Solve for the codebook of a first tier (parameters as in a run; `graph` without tiers)."""
-    model, degree = config.model, item_degrees(graph).to(device)
-    item_scale = _FIRST_ITEM_SCALE if model.item_scale is None else model.item_scale
-
-    def judge(solution: _Solution, rank: int, scale: float, weight: float) -> float:
-        term = graph_filter(graph, model.filter_neighbours, scale) if weight > 0 else None
-        readout = Readout(degree, split.n_users, item_scale=scale, filter=term, filter_weight=weight)
-        users, items = (solution.features[node_type][:, :rank].contiguous() for node_type in ("user", "item"))
-        figure = evaluate(readout.scorer(users, items), split.train, split.valid)[config.select]
-        log.info(
-            "cutoff %g, d %d, item scale %g, filter weight %g: validation %s %.4f",
-            *(solution.cutoff, rank, scale, weight, config.select, figure),
-        )
-        return figure
-
+    model, most = config.model, embedding_size(config)
     embedding = TieredEmbedding(
         entity_layout(graph),
-        [Tier("coarse", torch.zeros(size_of(coarse), embedding_size(config)), assignment)],
+        [Tier("coarse", torch.zeros(size_of(coarse), most), assignment)],
         entity_input=model.entity_input,
         link_scale=model.link_scale,
     ).to(device)
@@ -100,36 +91,111 @@ def spectral_start(
         weights = lowpass_weights(cutoff, model.layers)
         return _solve(linked, embedding, Propagation(model.layers, weights, kernel=model.kernel), cutoff)
 
+    def judge(solution: _Solution, variants: Sequence[_Variant]) -> dict[_Variant, float]:
+        variants = sorted(set(variants))
+        scores = _scores(solution, variants, graph, model.filter_neighbours)
+        figures = compare(scores, split.train, split.valid, config.select, device)
+        return dict(zip(variants, figures, strict=True))
+
+    ranks = _ranks(most)
+    scales = _ITEM_SCALES if model.item_scale is None else (model.item_scale,)
+    first_scale = _FIRST_ITEM_SCALE if model.item_scale is None else model.item_scale
     first_cutoff = coarse.cutoffs[len(coarse.cutoffs) // 2]
     solution = solve(first_cutoff)
-    rank = climb(_ranks(embedding_size(config)), embedding_size(config), lambda d: judge(solution, d, item_scale, 0.0))
-    best, best_figure = solution, -math.inf
+    best = _Best(solution, _Variant(most, first_scale))
+    best.offer(solution, judge(solution, [_Variant(rank, first_scale) for rank in ranks]))
+    best.offer(solution, judge(solution, [replace(best.variant, item_scale=scale) for scale in scales]))
 
     def judge_cutoff(cutoff: float) -> float:
-        nonlocal best, best_figure
-        solved = solution if cutoff == first_cutoff else solve(cutoff)
-        figure = judge(solved, rank, item_scale, 0.0)
-        if figure > best_figure:
-            best, best_figure = solved, figure
-        return figure
+        if cutoff == first_cutoff:
+            return best.figure
+        solution, variant = solve(cutoff), best.variant
+        near = [replace(variant, rank=rank) for rank in _around(ranks, variant.rank)]
+        near += [replace(variant, item_scale=scale) for scale in _around(scales, variant.item_scale)]
+        return best.offer(solution, judge(solution, near))
 
     climb(coarse.cutoffs, first_cutoff, judge_cutoff)
+    if model.filter_weight is None:
+        near_scales = _around(scales, best.variant.item_scale)  # another one may be best beside the filter
+        grid = [replace(best.variant, item_scale=a, filter_weight=w) for a in near_scales for w in _FILTER_WEIGHTS]
+        best.offer(best.solution, judge(best.solution, grid))
 
-    def best_item_scale(weight: float) -> float:
-        if model.item_scale is not None:
-            return model.item_scale
-        return climb(_ITEM_SCALES, item_scale, lambda scale: judge(best, rank, scale, weight))
-
-    item_scale, weight = best_item_scale(0.0), model.filter_weight
-    if weight is None:
-        weight = climb(_FILTER_WEIGHTS, _FIRST_FILTER_WEIGHT, lambda w: judge(best, rank, item_scale, w))
-        item_scale = best_item_scale(weight)  # another one may be best beside the filter
+    rank, item_scale = best.variant.rank, best.variant.item_scale
     some = torch.arange(min(split.n_users, _SCALE_USERS), device=device)
-    users, items = (best.features[node_type][:, :rank] for node_type in ("user", "item"))
-    scorer = Readout(degree, split.n_users, item_scale=item_scale).scorer(users, items)
-    spread = scorer.scores(some).std().clamp_min(torch.finfo(torch.float32).tiny)
-    codebook = lower_triangular(best.codebook[:, :rank] / spread.sqrt()).float()
-    return SpectralStart(assignment, best.whitening, codebook, best.layer_weights, item_scale, weight)
+    users, items = (best.solution.features[node_type][:, :rank] for node_type in ("user", "item"))
+    readout = Readout(item_degrees(graph).to(device), split.n_users, item_scale=item_scale)
+    spread = readout.scorer(users, items).scores(some).std().clamp_min(torch.finfo(torch.float32).tiny)
+    codebook = lower_triangular(best.solution.codebook[:, :rank] / spread.sqrt()).float()
+    weight = best.variant.filter_weight if model.filter_weight is None else model.filter_weight
+    return SpectralStart(assignment, best.solution.whitening, codebook, best.solution.layer_weights, item_scale, weight)
+
+
+@dataclass(frozen=True, order=True)
+class _Variant:
+    """A way to rank with one solution: its first `rank` directions, with what is mixed in."""
+
+    rank: int
+    item_scale: float
+    filter_weight: float = 0.0
+
+    def __str__(self) -> str:
+        return f"d {self.rank}, item scale {self.item_scale:g}, filter weight {self.filter_weight:g}"
+
+
+@dataclass
+class _Best:
+    """The best so far on validation."""
+
+    solution: _Solution
+    variant: _Variant
+    figure: float = -math.inf
+
+    def offer(self, solution: _Solution, figures: Mapping[_Variant, float]) -> float:
+        """Take the best of `figures` where it is better; returns it."""
+        variant = max(figures, key=lambda variant: figures[variant])
+        log.info("cutoff %g, %s: %.4f is the best of %d", solution.cutoff, variant, figures[variant], len(figures))
+        if figures[variant] > self.figure:
+            self.solution, self.variant, self.figure = solution, variant, figures[variant]
+        return figures[variant]
+
+
+def _scores(
+    solution: _Solution, variants: Sequence[_Variant], graph: dgl.DGLGraph, filter_neighbours: int
+) -> Callable[[Tensor], Iterator[Tensor]]:
+    """What `compare` asks for: scores of some users, one matrix per variant; `variants` sorted."""
+    degree = item_degrees(graph).to(solution.features["item"])
+    factors = {scale: item_factors(degree, scale) for scale in {variant.item_scale for variant in variants}}
+    term = item_filter(graph, filter_neighbours) if any(variant.filter_weight > 0 for variant in variants) else None
+    steps = [0, *sorted({variant.rank for variant in variants})]
+    terms = {
+        stop: tuple(solution.features[side][:, start:stop].contiguous() for side in ("user", "item"))
+        for start, stop in itertools.pairwise(steps)
+    }
+
+    def scores(users: Tensor) -> Iterator[Tensor]:
+        summed = degree.new_zeros(len(users), len(degree))
+        filtered = None if term is None else torch.as_tensor(term.scores(users.cpu().numpy())).to(degree)
+        for rank, alike in itertools.groupby(variants, key=lambda variant: variant.rank):
+            user_terms, item_terms = terms[rank]
+            add_product(summed, user_terms[users], item_terms)
+            for scale, of_scale in itertools.groupby(alike, key=lambda variant: variant.item_scale):
+                weights = [variant.filter_weight for variant in of_scale]
+                embedded = summed * factors[scale]
+                if weights == [0.0]:
+                    yield embedded
+                    continue
+                embedded = standardised(embedded)
+                assert filtered is not None  # a weight is positive
+                other = standardised(filtered * factors[scale])
+                yield from (mixed(embedded, other, weight) for weight in weights)
+
+    return scores
+
+
+def _around(values: Sequence[_Number], value: _Number) -> Sequence[_Number]:
+    """`value` and its neighbours among ascending `values`."""
+    place = values.index(value)
+    return values[max(0, place - 1) : place + 2]
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,10 @@ from hypothesis import strategies as st
 
 from c2f_dgl import load_config, load_dataset, load_run, train
 from c2f_dgl.engines import MessagePassing
-from c2f_dgl.training.spectral_start import climb
+from c2f_dgl.evaluation.ranking import standardised
+from c2f_dgl.model import Readout, graph_filter, item_degrees
+from c2f_dgl.training.build import start_graph
+from c2f_dgl.training.spectral_start import _scores, _Solution, _Variant, climb
 
 
 @given(st.integers(1, 9), st.data())
@@ -23,6 +27,31 @@ def test_climb_finds_the_peak_of_what_has_one(n: int, data: st.DataObject) -> No
 
     assert climb(values, values[first], figure) == values[peak]
     assert len(asked) == len(set(asked))  # nothing is judged twice
+
+
+def test_variants_are_scored_as_the_model_that_is_built_from_one() -> None:
+    split = load_dataset("planted")
+    graph = start_graph(split, load_config("best").model)
+    generator = torch.Generator().manual_seed(0)
+    features = {
+        "user": torch.randn(split.n_users, 5, generator=generator),
+        "item": torch.randn(split.n_items, 5, generator=generator),
+    }
+    solution = _Solution(0.3, (1.0,), torch.eye(5), torch.eye(5), features)
+    variants = sorted(_Variant(*values) for values in itertools.product((2, 3, 5), (0.0, 0.5), (0.0, 0.3, 1.0)))
+    users = torch.tensor([7, 0, 3])
+    for variant, scores in zip(variants, _scores(solution, variants, graph, 20)(users), strict=True):
+        readout = Readout(
+            item_degrees(graph),
+            split.n_users,
+            item_scale=variant.item_scale,
+            filter=graph_filter(graph, 20, variant.item_scale),
+            filter_weight=variant.filter_weight,
+        )
+        expected = readout.scorer(*(features[side][:, : variant.rank] for side in ("user", "item"))).scores(users)
+        if variant.filter_weight == 0:  # a ranking, whatever its scale
+            scores, expected = standardised(scores), standardised(expected)
+        torch.testing.assert_close(scores, expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("preset", ["fast", "best"])

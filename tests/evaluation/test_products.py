@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from c2f_dgl.evaluation.products import add_product
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@given(st.integers(0, 9), st.integers(0, 9), st.integers(0, 9), st.integers(0, 2**32 - 1), st.booleans())
+def test_it_adds_the_product_in_place(dtype: torch.dtype, n: int, k: int, d: int, seed: int, strided: bool) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    width = 2 * d if strided else d
+    out = torch.randn(n, k, generator=generator, dtype=dtype)
+    a, b = (torch.randn(rows, width, generator=generator, dtype=dtype)[:, :d] for rows in (n, k))
+    expected = out.double() + a.double() @ b.double().T
+    add_product(out, a, b)
+    torch.testing.assert_close(out.double(), expected, atol=1e-4, rtol=1e-4)
