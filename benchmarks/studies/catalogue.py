@@ -337,6 +337,21 @@ SPECTRAL = Study(
             preset="best",
         ),
         Variant(
+            "kmeans",
+            (*_ALONE, "coarse.grouping=kmeans"),
+            "Are items better grouped by spherical k-means than by METIS?",
+            ("start",),
+            preset="fast",
+        ),
+        Variant(
+            "random",
+            (*_ALONE, "coarse.grouping=random"),
+            "Are items worse grouped at random than by METIS?",
+            ("start",),
+            "lower",
+            preset="fast",
+        ),
+        Variant(
             "links",
             (*_ALONE, "model.link_scale=0.01"),
             "Do meta nodes that weigh more against neighbours (0.01) hurt?",

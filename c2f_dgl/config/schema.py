@@ -57,7 +57,12 @@ class CoarseConfig(_Options):
     t_user: int | None = Field(
         None, ge=0, description="t^c of users where it differs; 0: users are composed by propagation from items alone"
     )
-    anchor_weight: float = Field(0.5, ge=0, le=1, description="w*: weight of the own METIS part at the start")
+    grouping: Literal["metis", "kmeans", "random"] = Field(
+        "metis",
+        description="what S^c is anchored in at the start: METIS parts, spherical k-means on the leading singular "
+        "vectors, or random groups",
+    )
+    anchor_weight: float = Field(0.5, ge=0, le=1, description="w*: weight of the own group at the start")
     start: Literal["xavier", "normal", "spectral"] = Field(
         "xavier",
         description="E^c at the start: Xavier uniform, N(0, 1), or solved for from the graph's spectrum as E = W T, "

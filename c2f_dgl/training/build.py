@@ -17,7 +17,7 @@ from c2f_dgl.dgl_import import dgl
 from c2f_dgl.engines import Propagation
 from c2f_dgl.errors import InputError
 from c2f_dgl.graph.hetero import entity_layout, interaction_graph
-from c2f_dgl.graph.partition import metis_parts
+from c2f_dgl.graph.partition import entity_groups, metis_parts
 from c2f_dgl.model import Readout, Recommender, graph_filter, item_degrees
 from c2f_dgl.tiers.assignment import Assignment, anchored, bridge_from_partition, pinv, stack, through
 from c2f_dgl.tiers.codebook import random_codebook, soft_threshold, sparse_pca_codebook
@@ -79,7 +79,7 @@ def start_model(config: RunConfig, graph: dgl.DGLGraph, split: Split, device: to
         return _spectral_model(config, config.coarse, graph, split, device)
     how: Literal["normal", "xavier"] = "normal" if config.coarse.start == "normal" else "xavier"
     codebook = random_codebook(size_of(config.coarse), embedding_size(config), how, _generator(config.seed, COARSE))
-    tier = Tier(COARSE, codebook, _metis_assignment(config.coarse, graph, config.seed))
+    tier = Tier(COARSE, codebook, _anchored_assignment(config.coarse, graph, config.seed))
     return assemble(config.model, graph, [tier], None, config.seed, device, _given_scalars(config.model))
 
 
@@ -161,13 +161,13 @@ def _generator(seed: int, stage: str) -> torch.Generator:
     return torch.Generator().manual_seed(int(stage_rng(seed, stage).integers(2**62)))
 
 
-def _metis_assignment(coarse: CoarseConfig, graph: dgl.DGLGraph, seed: int) -> Assignment:
-    """S^c anchored in METIS parts (Sec. 3.3)."""
+def _anchored_assignment(coarse: CoarseConfig, graph: dgl.DGLGraph, seed: int) -> Assignment:
+    """S^c anchored in groups of entities (Sec. 3.3)."""
     m, layout, rng = size_of(coarse), entity_layout(graph), stage_rng(seed, COARSE)
-    parts = metis_parts(graph, m, seed)
+    groups = entity_groups(graph, coarse.grouping, m, seed)
     return stack(
         [
-            anchored(parts[layout.rows(node_type)], m, t, coarse.anchor_weight, rng)
+            anchored(groups[layout.rows(node_type)], m, t, coarse.anchor_weight, rng)
             for node_type, t in entries_per_type(coarse).items()
         ]
     )
@@ -176,8 +176,8 @@ def _metis_assignment(coarse: CoarseConfig, graph: dgl.DGLGraph, seed: int) -> A
 def _spectral_model(
     config: RunConfig, coarse: CoarseConfig, graph: dgl.DGLGraph, split: Split, device: torch.device
 ) -> Recommender:
-    """S^c anchored in METIS parts, E^c solved for."""
-    start = spectral_start(config, coarse, _metis_assignment(coarse, graph, config.seed), graph, split, device)
+    """S^c anchored in groups of entities, E^c solved for."""
+    start = spectral_start(config, coarse, _anchored_assignment(coarse, graph, config.seed), graph, split, device)
     tier = Tier(COARSE, start.codebook, start.assignment, whitening=start.whitening)
     scalars = Scalars(start.layer_weights, start.item_scale, start.filter_weight)
     return assemble(config.model, graph, [tier], None, config.seed, device, scalars)
