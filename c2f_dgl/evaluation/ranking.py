@@ -53,18 +53,21 @@ class Scorer:
         if self.filter is None or self.filter_weight == 0:
             return scores
         filtered = torch.as_tensor(self.filter.scores(users.cpu().numpy())).to(scores)
-        return mixed(standardised(scores), standardised(filtered), self.filter_weight)
+        return mixed(standardised(scores), standardised(filtered), self.filter_weight, out=scores)
 
 
 def standardised(scores: Tensor) -> Tensor:
     """Rows with mean 0 and variance 1, in place; constant rows become 0."""
-    variance, mean = torch.var_mean(scores, dim=1, keepdim=True, correction=0)
-    return scores.sub_(mean).mul_(torch.where(variance > 0, variance, torch.inf).rsqrt())
+    mean = scores.mean(dim=1, keepdim=True)
+    scores.sub_(mean)
+    spread = torch.linalg.vector_norm(scores, dim=1, keepdim=True) / scores.shape[1] ** 0.5
+    rounding = torch.finfo(scores.dtype).eps * mean.abs()
+    return scores.mul_(torch.where(spread > rounding, 1 / spread, 0))
 
 
-def mixed(scores: Tensor, filtered: Tensor, weight: float) -> Tensor:
-    """Standardised scores of embeddings and filter as one."""
-    return torch.lerp(scores, filtered, weight)
+def mixed(scores: Tensor, filtered: Tensor, weight: float, out: Tensor) -> Tensor:
+    """Standardised scores of embeddings and filter as one, in `out`."""
+    return torch.lerp(scores, filtered, weight, out=out)
 
 
 def top_items(scorer: Scorer, users: np.ndarray, k: int, seen: sp.csr_matrix | None) -> tuple[np.ndarray, np.ndarray]:

@@ -174,20 +174,21 @@ def _scores(
 
     def scores(users: Tensor) -> Iterator[Tensor]:
         summed = degree.new_zeros(len(users), len(degree))
+        embedded, other, given = (torch.empty_like(summed) for _ in range(3))  # new ones each time would take longer
         filtered = None if term is None else torch.as_tensor(term.scores(users.cpu().numpy())).to(degree)
         for rank, alike in itertools.groupby(variants, key=lambda variant: variant.rank):
             user_terms, item_terms = terms[rank]
             add_product(summed, user_terms[users], item_terms)
             for scale, of_scale in itertools.groupby(alike, key=lambda variant: variant.item_scale):
                 weights = [variant.filter_weight for variant in of_scale]
-                embedded = summed * factors[scale]
+                torch.mul(summed, factors[scale], out=embedded)
                 if weights == [0.0]:
                     yield embedded
                     continue
-                embedded = standardised(embedded)
                 assert filtered is not None  # a weight is positive
-                other = standardised(filtered * factors[scale])
-                yield from (mixed(embedded, other, weight) for weight in weights)
+                standardised(embedded)
+                standardised(torch.mul(filtered, factors[scale], out=other))
+                yield from (mixed(embedded, other, weight, out=given) for weight in weights)
 
     return scores
 
