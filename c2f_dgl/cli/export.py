@@ -38,6 +38,9 @@ def export(
     embeddings: Annotated[
         bool, typer.Option("--embeddings", help="Of an artifact: with propagated embeddings, to load at once.")
     ] = False,
+    without_filter: Annotated[
+        bool, typer.Option("--without-filter", help="Leave out the filter term, which only an artifact can hold.")
+    ] = False,
     stage: StageOption = None,
     device: DeviceOption = "auto",
     json_: JsonOption = False,
@@ -53,7 +56,14 @@ def export(
         before = evaluate(scorer, split.train, split.test)
     with reporter.busy(f"writing {out}"):
         written = exports.export(
-            format_, model, split, out, precision=precision, embeddings=embeddings, metrics={"test": before}
+            format_,
+            model,
+            split,
+            out,
+            precision=precision,
+            embeddings=embeddings,
+            without_filter=without_filter,
+            metrics={"test": before},
         )
     with reporter.busy("ranking with what was written"):
         after = evaluate(written, split.train, split.test)

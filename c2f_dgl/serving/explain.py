@@ -28,7 +28,9 @@ class Explanation:
     score : float
     kinds : array of str, shape (n,)
         ``item`` (an item of the user's history), the first tier's name (a meta-embedding the user is linked to),
-        ``input`` (the user's own), ``item bias``, ``rounding`` (of embeddings stored in less than float32).
+        ``input`` (the user's own), ``item bias``, ``rounding`` (of stored embeddings). With a
+        filter term also ``filter`` (what an item of the history says through it) and ``mean``: each term's mean over
+        all items, which is taken off.
     ids : object array, shape (n,)
         External id of a history item, number of a meta-embedding, None for the other kinds.
     contributions : float64 array, shape (n,)
@@ -37,8 +39,8 @@ class Explanation:
     groups : mapping of tier name to float64 array, shape (m,)
         The contributions by meta-embedding: each row's, shared out by the weights that compose it.
     ungrouped : mapping of tier name to float
-        What belongs to no meta-embedding of the tier: bias, rounding, rows without an assignment. With it each group
-        sums to the score.
+        What belongs to no meta-embedding of the tier: bias, rounding, filter, mean, rows without an assignment. With
+        it each group sums to the score.
     """
 
     user: Any

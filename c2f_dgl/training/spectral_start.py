@@ -22,7 +22,7 @@ from c2f_dgl.dgl_import import dgl
 from c2f_dgl.engines import Propagation, propagated_basis
 from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.graph.hetero import entity_layout, in_float64
-from c2f_dgl.model import Readout, graph_filter, item_degrees
+from c2f_dgl.model import Readout, item_degrees, scaled_filter
 from c2f_dgl.tiers.assignment import Assignment
 from c2f_dgl.tiers.codebook import lower_triangular
 from c2f_dgl.tiers.spectral import lowpass_weights, ritz_codebook
@@ -78,7 +78,7 @@ def spectral_start(
     item_scale = _FIRST_ITEM_SCALE if model.item_scale is None else model.item_scale
 
     def judge(solution: _Solution, rank: int, scale: float, weight: float) -> float:
-        term = graph_filter(graph, model.filter_neighbours, scale) if weight > 0 else None
+        term = scaled_filter(graph, model.filter_neighbours, scale) if weight > 0 else None
         readout = Readout(degree, split.n_users, item_scale=scale, filter=term, filter_weight=weight)
         users, items = (solution.features[node_type][:, :rank].contiguous() for node_type in ("user", "item"))
         figure = evaluate(readout.scorer(users, items), split.train, split.valid)[config.select]
