@@ -169,4 +169,3 @@ def test_the_guide_runs_as_it_stands(frame: pd.DataFrame, tmp_path: Path, monkey
     exec(code[1], names)
     assert names["items"].shape == (2, 10)
     assert "cara" in names["model"].serving_.users.ids
-

@@ -56,12 +56,13 @@ class ItemFilter:
             out[rows] = np.bincount(cells, weights, minlength=some.n_rows * n_items).reshape(-1, n_items)
         return out
 
-    def contributions(self, history: np.ndarray, item: int) -> np.ndarray:
-        """What each item of a history (int array) adds to the score of `item`, float64."""
-        rows = self.neighbours.take(history)
-        there = rows.columns == item
+    def contributions(self, history: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """What items of histories add to scores of `items`, one of each (n,): float64 (n,)."""
         found = np.zeros(len(history))
-        found[rows.rows[there]] = self.values[self.neighbours.places(history)[there]]
+        for some in _blocks(self.neighbours.counts[history]):
+            rows = self.neighbours.take(history[some])
+            there = rows.columns == np.repeat(items[some], rows.counts)
+            found[some][rows.rows[there]] = self.values[self.neighbours.places(history[some])[there]]
         return self.own[history] * found
 
     def scaled(self, factors: np.ndarray) -> ItemFilter:
@@ -119,7 +120,7 @@ def item_filter(interactions: Csr, k: int, progress: Callable[[int, int], None] 
 
 
 def _largest(rows: np.ndarray, values: np.ndarray, k: int) -> np.ndarray:
-    """Places (ascending) of the k largest positive `values` of each of the ascending `rows`, of equal ones the first."""
+    """Places, ascending, of the k largest positive `values` of each row, ascending in `rows`; of equal ones the first."""
     # Positive floats sort like their bits: one key a value, the larger first within a row.
     key = (rows.astype(np.uint64) << np.uint64(32)) | (np.uint64(2**32 - 1) - values.view(np.uint32))
     order = np.argsort(key, kind="stable")

@@ -15,13 +15,13 @@ from c2f_dgl.errors import InputError
 from c2f_dgl.serving.artifact import DEFAULT_MAX_BYTES, Artifact, read_artifact, write_artifact
 from c2f_dgl.serving.csr import Csr
 from c2f_dgl.serving.embeddings import Embeddings
-from c2f_dgl.serving.explain import Explanation, shares
+from c2f_dgl.serving.explain import Explanation, Mixture, said_by_history, sent_by_history, shares
 from c2f_dgl.serving.foldin import fold_in, interaction_weights, own_input
 from c2f_dgl.serving.ids import IdMap
 from c2f_dgl.serving.item_filter import ItemFilter, item_filter
 from c2f_dgl.serving.learned import ENTITY_TYPES, Learned
 from c2f_dgl.serving.propagate import Propagated, in_plain_coordinates, propagate
-from c2f_dgl.serving.ranking import moments, reciprocal, standardised, top_columns
+from c2f_dgl.serving.ranking import standardised, top_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -318,7 +318,9 @@ class ServingModel:
         history = self.interactions.take(np.array([u]))
         edges = interaction_weights(learned, history.counts, self._item_degrees, history)
         norms, messages, norm = propagated.norms, propagated.messages, propagated.norms["user"][u]
-        parts = norm * edges * norms["item"][history.columns] * (messages["item"][history.columns] @ target)
+        weights = norm * edges * norms["item"][history.columns]
+        scored = np.array([[i]])
+        parts = sent_by_history(history, weights, messages["item"], self.embeddings.items, scored)[:, 0]
         kinds, ids = ["item"] * len(parts), list(self.items.ids[history.columns])
         contributions = [parts]
         width = learned.tiers[0].indices["user"].shape[1] if learned.tiers else 0
@@ -352,29 +354,24 @@ class ServingModel:
             kinds.append("rounding")
             ids.append(None)
         if self.filter is not None:
-            own, filtered, offset = self._standardisation(u)
-            said = self.filter.contributions(history.columns, i)
+            mixture = self._mixture(u)
+            said = mixture.term * said_by_history(self.filter, history, scored)[:, 0]
             there = said > 0
-            contributions = [*(own * part for part in contributions), filtered * said[there], np.array([-offset])]
+            contributions = [*(mixture.own * part for part in contributions), said[there], -mixture.offset]
             kinds += ["filter"] * int(there.sum()) + ["mean"]
             ids += [*self.items.ids[history.columns[there]], None]
         return _explanation(
             learned, self.users.ids[u], self.items.ids[i], kinds, ids, np.concatenate(contributions), rows_of_s
         )
 
-    def _standardisation(self, user: int) -> tuple[float, float, float]:
-        """Factors on the embeddings' score and on the filter's, and what is taken off: the means."""
+    def _mixture(self, user: int) -> Mixture:
+        """How the two scores of a user (n = 1) are mixed."""
         assert self.filter is not None
         scores = (self.embeddings.users[[user]] @ self.embeddings.items.T).astype(np.float64)
         if self.learned.item_bias is not None:
             scores += self.learned.item_bias
         filtered = self.filter.scores(self.interactions.take(np.array([user]))).astype(np.float64)
-        weight, factors, offset = self.learned.filter_weight, [], 0.0
-        for share, row in ((1 - weight, scores), (weight, filtered)):
-            mean, deviation = moments(row)
-            factors.append(float(share * reciprocal(deviation)[0]))
-            offset += factors[-1] * float(mean[0])
-        return factors[0], factors[1], offset
+        return Mixture.of(scores, filtered, self.learned.filter_weight)
 
     # New users and items ---------------------------------------------------------------------------------------
 

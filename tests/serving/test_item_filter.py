@@ -53,9 +53,11 @@ def test_filter_is_its_formula(seed: int, n_users: int, n_items: int, k: int, bl
     np.testing.assert_allclose(scores, (r @ expected)[users], atol=1e-6)
     assert found.neighbours.counts.max(initial=0) <= k
     np.testing.assert_allclose(found.scaled(factors).scores(histories.take(users)), scores * factors, atol=1e-6)
-    np.testing.assert_array_equal(found.grown(2).scores(replace(histories.take(users), n_columns=n_items + 2))[:, :n_items], scores)
-    for item in range(n_items):
-        np.testing.assert_allclose(found.contributions(np.arange(n_items), item), expected[:, item], atol=1e-6)
+    np.testing.assert_array_equal(
+        found.grown(2).scores(replace(histories.take(users), n_columns=n_items + 2))[:, :n_items], scores
+    )
+    pairs = np.indices((n_items, n_items)).reshape(2, -1)
+    np.testing.assert_allclose(found.contributions(*pairs).reshape(n_items, n_items), expected, atol=1e-6)
 
 
 def test_of_equal_neighbours_the_first_are_kept() -> None:
