@@ -120,7 +120,7 @@ def item_filter(interactions: Csr, k: int, progress: Callable[[int, int], None] 
 
 
 def _largest(rows: np.ndarray, values: np.ndarray, k: int) -> np.ndarray:
-    """Places, ascending, of the k largest positive `values` of each row, ascending in `rows`; of equal ones the first."""
+    """Ascending places of the k largest positive `values` of each of the ascending `rows`; of equal ones the first."""
     # Positive floats sort like their bits: one key a value, the larger first within a row.
     key = (rows.astype(np.uint64) << np.uint64(32)) | (np.uint64(2**32 - 1) - values.view(np.uint32))
     order = np.argsort(key, kind="stable")

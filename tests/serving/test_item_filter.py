@@ -18,6 +18,7 @@ from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import evaluate, top_items
 from c2f_dgl.exports import artifact_of, export
 from c2f_dgl.model import Recommender
+from c2f_dgl.report.explain import explanations
 from c2f_dgl.serving import Csr, ServingModel
 from c2f_dgl.serving import item_filter as module
 from c2f_dgl.serving.item_filter import item_filter
@@ -53,9 +54,8 @@ def test_filter_is_its_formula(seed: int, n_users: int, n_items: int, k: int, bl
     np.testing.assert_allclose(scores, (r @ expected)[users], atol=1e-6)
     assert found.neighbours.counts.max(initial=0) <= k
     np.testing.assert_allclose(found.scaled(factors).scores(histories.take(users)), scores * factors, atol=1e-6)
-    np.testing.assert_array_equal(
-        found.grown(2).scores(replace(histories.take(users), n_columns=n_items + 2))[:, :n_items], scores
-    )
+    wider = replace(histories.take(users), n_columns=n_items + 2)
+    np.testing.assert_array_equal(found.grown(2).scores(wider)[:, :n_items], scores)
     pairs = np.indices((n_items, n_items)).reshape(2, -1)
     np.testing.assert_allclose(found.contributions(*pairs).reshape(n_items, n_items), expected, atol=1e-6)
 
@@ -123,6 +123,21 @@ def test_forms_of_embeddings_alone_say_what_they_cannot_hold(
             assert not (tmp_path / form).exists()
         found = export(form, model, split, tmp_path / form, without_filter=True)
         np.testing.assert_allclose(found.scores(torch.arange(5)).numpy(), plain, atol=1e-3)
+
+
+def test_the_report_explains_as_serving_does(trained: tuple[Recommender, Split]) -> None:
+    model, split = trained
+    artifact = artifact_of(model, split)
+    served = ServingModel(artifact.learned, artifact.interactions, artifact.user_ids, artifact.item_ids)
+    users, items = np.array([7, 3]), np.array([[5, 0], [17, 44]])
+    found = explanations(model, model.scorer(), split.train, users, items, 3)
+    for (a, b), item in np.ndenumerate(items):
+        frame = served.explain(split.user_ids[users[a]], split.item_ids[item]).to_frame()
+        wanted = frame[frame.kind.isin(["item", "filter"])].groupby("id").contribution.sum()
+        assert found.history[a, b] == pytest.approx(wanted.sum(), abs=1e-3)
+        largest = wanted.sort_values(ascending=False)[:3]
+        np.testing.assert_allclose(found.contributions[a, b], largest, atol=1e-3)
+        np.testing.assert_allclose(wanted[split.item_ids[found.items[a, b]]], largest, atol=1e-3)
 
 
 @pytest.fixture(scope="module", params=[0, 2])
