@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,6 +24,7 @@ from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import Scorer
 from c2f_dgl.files import replacing_folder, write_text
 from c2f_dgl.graph.hetero import ENTITY_TYPES, INTERACTS
+from c2f_dgl.graph.item_filter import GraphFilter
 from c2f_dgl.model import Recommender
 from c2f_dgl.serving import Artifact, Csr, Embeddings, Learned, LearnedTier, ServingModel, write_artifact
 from c2f_dgl.serving.precision import PRECISIONS, decode, encode
@@ -44,8 +46,8 @@ def artifact_of(
     metrics : dict, optional
         JSON-able, for the manifest.
     """
-    _refuse_filter(model)
     embedding, readout = model.embedding, model.readout
+    term = readout.filter if readout.filter_weight else None
     n_layers = model.propagation.n_layers
     betas = model.propagation.layer_weights or (1.0 / (n_layers + 1),) * (n_layers + 1)
     table = None
@@ -63,6 +65,8 @@ def artifact_of(
         gate_layers=model.propagation.gate_layers,
         item_scale=readout.item_scale,
         item_bias=None if readout.bias is None else readout.bias.detach().cpu().numpy()[split.n_users :],
+        filter_neighbours=0 if term is None else term.term.k,
+        filter_weight=0.0 if term is None else readout.filter_weight,
     )
     stored = None
     if embeddings:
@@ -80,6 +84,7 @@ def export(
     *,
     precision: str = "fp32",
     embeddings: bool = False,
+    without_filter: bool = False,
     metrics: dict[str, Any] | None = None,
 ) -> Scorer:
     """Write a model in one of `FORMATS`.
@@ -95,6 +100,8 @@ def export(
     precision : {"fp32", "fp16", "int8"}
     embeddings : bool
         Of an artifact: with propagated embeddings, so that it loads at once.
+    without_filter : bool
+        Leave a filter term out: what is written ranks by the embeddings alone.
     metrics : dict, optional
         For an artifact's manifest.
 
@@ -106,33 +113,37 @@ def export(
     Raises
     ------
     InputError
-        No such form or precision, something is at `path`, or a package that the form needs is not installed.
+        No such form or precision, something is at `path`, a package that the form needs is not installed, or the
+        model has a filter term and the form, which is none but embeddings, cannot hold it.
     """
     if form not in FORMATS:
         raise InputError(f"no format {form!r}", where="--format", expected=f"one of {', '.join(FORMATS)}")
     if precision not in PRECISIONS:
         raise InputError(f"no precision {precision!r}", where="--precision", expected=f"one of {', '.join(PRECISIONS)}")
-    _refuse_filter(model)
     if form == "artifact":
         artifact = artifact_of(model, split, embeddings=embeddings, metrics=metrics)
+        if without_filter:
+            learned = replace(artifact.learned, filter_neighbours=0, filter_weight=0.0)
+            artifact = replace(artifact, learned=learned)
         write_artifact(path, artifact, precision=precision)
         return scorer_of(ServingModel.load(path))
-    return _WRITERS[form](model.scorer(), split, Path(path), precision)
-
-
-def _refuse_filter(model: Recommender) -> None:
-    if model.readout.filter is not None:
+    scorer = model.scorer()
+    if scorer.filter_weight and not without_filter:
         raise InputError(
-            "the model has a filter term, and no format holds one",
-            expected="a run without it (preset fast, model.filter_neighbours=0)",
+            "the model ranks with a filter term, and this format holds embeddings alone",
+            where=f"--format {form}",
+            expected="--format artifact, or --without-filter to leave it out",
         )
+    return _WRITERS[form](replace(scorer, filter=None, filter_weight=0.0), split, Path(path), precision)
 
 
 def scorer_of(model: ServingModel) -> Scorer:
     """A served model as evaluation takes it."""
-    bias = model.learned.item_bias
+    learned = model.learned
     users, items = torch.from_numpy(model.embeddings.users), torch.from_numpy(model.embeddings.items)
-    return Scorer(users, items, None if bias is None else torch.from_numpy(bias))
+    bias = None if learned.item_bias is None else torch.from_numpy(learned.item_bias)
+    term = None if model.filter is None else GraphFilter(model.interactions, model.filter)
+    return Scorer(users, items, bias, term, learned.filter_weight)
 
 
 def write_embeddings(scorer: Scorer, split: Split, path: Path, precision: str) -> Scorer:

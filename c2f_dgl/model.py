@@ -9,7 +9,7 @@ from c2f_dgl.dgl_import import dgl
 from c2f_dgl.engines import Engine, EngineName, Propagation, make_engine
 from c2f_dgl.evaluation.ranking import Scorer
 from c2f_dgl.graph.hetero import INTERACTS
-from c2f_dgl.graph.item_filter import ItemFilter, item_filter
+from c2f_dgl.graph.item_filter import GraphFilter, graph_filter
 from c2f_dgl.graph.layout import take_rows
 from c2f_dgl.tiers.tiered import TieredEmbedding
 
@@ -27,7 +27,7 @@ class Readout(nn.Module):
     biases : bool
         Learn b, one value per user and item, started at N(0, 1) as the published code does. b_u changes no ranking
         and gets no gradient from pairwise losses; it is there because it is part of that model.
-    filter : ItemFilter, optional
+    filter : GraphFilter, optional
         A further score term where all items are ranked (see `Scorer`). Losses do not see it.
     filter_weight : float
         Its weight, not trained.
@@ -43,7 +43,7 @@ class Readout(nn.Module):
         item_scale: float = 0.0,
         biases: bool = False,
         seed: int = 0,
-        filter: ItemFilter | None = None,
+        filter: GraphFilter | None = None,
         filter_weight: float = 0.0,
     ) -> None:
         super().__init__()
@@ -144,8 +144,10 @@ def item_factors(degree: Tensor, item_scale: float) -> Tensor:
     return (degree + 1) ** item_scale
 
 
-def graph_filter(graph: dgl.DGLGraph, n_neighbours: int, item_scale: float) -> ItemFilter | None:
+def scaled_filter(graph: dgl.DGLGraph, n_neighbours: int, item_scale: float) -> GraphFilter | None:
     """The filter term of a model, its scores scaled like those of the embeddings; None for 0 neighbours."""
     if n_neighbours == 0:
         return None
-    return item_filter(graph, n_neighbours).scaled(item_factors(item_degrees(graph), item_scale).numpy())
+    return graph_filter(graph, n_neighbours).scaled(
+        item_factors(item_degrees(graph, torch.float64), item_scale).numpy()
+    )

@@ -38,7 +38,7 @@ class C2FRecommender(BaseEstimator):
     Parameters
     ----------
     preset : str
-        ``fast``, ``paper``, ``published``, ``lightgcn``, or a YAML file.
+        ``fast``, ``best``, ``paper``, ``published``, ``lightgcn``, or a YAML file.
     options : mapping, optional
         Options over the preset's, e.g. ``{"coarse.m": 100}`` (``c2f-dgl options`` lists them).
     validation : float
@@ -112,8 +112,6 @@ class C2FRecommender(BaseEstimator):
         """
         overrides = [f"{key}={_yaml(value)}" for key, value in (self.options or {}).items()]
         config = load_config(self.preset, [*overrides, f"seed={self.seed}"])
-        if config.model.filter_neighbours > 0:
-            raise InputError("the estimator serves without a filter term", where="preset", expected="e.g. fast")
         given = isinstance(interactions, Split)
         split = interactions if given else self._held_out(interactions)
         reporter = _Callbacks(self.callbacks, quiet=not self.verbose)

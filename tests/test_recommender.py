@@ -169,8 +169,3 @@ def test_the_guide_runs_as_it_stands(frame: pd.DataFrame, tmp_path: Path, monkey
     exec(code[1], names)
     assert names["items"].shape == (2, 10)
     assert "cara" in names["model"].serving_.users.ids
-
-
-def test_a_filter_term_is_refused_before_anything_is_trained() -> None:
-    with pytest.raises(InputError, match="without a filter term"):
-        C2FRecommender(preset="best").fit(pd.DataFrame({"user": [1, 2], "item": [3, 4]}))

@@ -9,12 +9,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from c2f_dgl.data.catalogue import CARDS, dataset_folder, find_card, is_here, split_interactions
-from c2f_dgl.data.fetch import fetch as fetch_card
-from c2f_dgl.data.planted import generate_planted, write_planted
-from c2f_dgl.data.readers import read_interactions
-from c2f_dgl.data.writers import write_split
-
 app = typer.Typer(no_args_is_help=True, help="List, describe, fetch, split and generate data sets.")
 
 DataDir = Annotated[
@@ -27,6 +21,8 @@ Out = Annotated[Path, typer.Option("--out", help="Folder to write; must be new o
 @app.command("list")
 def list_cards(data_dir: DataDir = None) -> None:
     """List the data sets of the catalogue."""
+    from c2f_dgl.data.catalogue import CARDS, is_here
+
     table = Table("name", "users", "items", "interactions", "here", "what it is", box=None)
     for card in CARDS.values():
         sizes = (f"{size:,}" for size in (card.n_users, card.n_items, card.n_interactions))
@@ -37,6 +33,8 @@ def list_cards(data_dir: DataDir = None) -> None:
 @app.command()
 def describe(name: Annotated[str, typer.Argument(help="Name in the catalogue.")], data_dir: DataDir = None) -> None:
     """Show the card of a data set."""
+    from c2f_dgl.data.catalogue import dataset_folder, find_card, is_here
+
     card = find_card(name)
     here = is_here(card, data_dir)
     lines = {
@@ -54,10 +52,13 @@ def describe(name: Annotated[str, typer.Argument(help="Name in the catalogue.")]
         typer.echo(f"{key:<13}{value}")
 
 
-@app.command()
-def fetch(name: Annotated[str, typer.Argument(help="Name in the catalogue.")], data_dir: DataDir = None) -> None:
+@app.command("fetch")
+def fetch_card(name: Annotated[str, typer.Argument(help="Name in the catalogue.")], data_dir: DataDir = None) -> None:
     """Download a data set; a download that was interrupted goes on where it stopped."""
-    typer.echo(f"{name} is in {fetch_card(find_card(name), data_dir)}")
+    from c2f_dgl.data.catalogue import find_card
+    from c2f_dgl.data.fetch import fetch
+
+    typer.echo(f"{name} is in {fetch(find_card(name), data_dir)}")
 
 
 @app.command()
@@ -81,6 +82,10 @@ def split(
     sep: Annotated[str | None, typer.Option(help="Separator of the log. (default: found out)")] = None,
 ) -> None:
     """Split a file into train.tsv, valid.tsv and test.tsv, which `c2f-dgl train` takes as a folder."""
+    from c2f_dgl.data.catalogue import split_interactions
+    from c2f_dgl.data.readers import read_interactions
+    from c2f_dgl.data.writers import write_split
+
     options = {
         "user": user,
         "item": item,
@@ -106,6 +111,8 @@ def planted(
     seed: Annotated[int, typer.Option(help="Seed; the defaults make the built-in sample.")] = 2024,
 ) -> None:
     """Generate a data set with planted communities: train.txt, test.txt and labels.tsv."""
+    from c2f_dgl.data.planted import generate_planted, write_planted
+
     inter, labels = generate_planted(users, items, interactions, coarse, fine, seed=seed)
     write_planted(inter, labels, out, seed=seed)
     typer.echo(f"{len(inter):,} interactions of {users:,} users and {items:,} items are in {out}")

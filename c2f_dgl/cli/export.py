@@ -10,12 +10,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from c2f_dgl import api, exports
 from c2f_dgl.cli.runs import DeviceOption, JsonOption, RunArgument, StageOption
 from c2f_dgl.errors import InputError
-from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.progress import Reporter
-from c2f_dgl.training.checkpoint import model_tensors
 
 _SHOWN = {"ndcg@20": "test N@20", "recall@20": "test R@20"}
 
@@ -33,16 +30,23 @@ _PARTS = {
 def export(
     run: RunArgument,
     out: Annotated[Path, typer.Option(help="New folder.", show_default=False)],
-    format_: Annotated[str, typer.Option("--format", help=f"{', '.join(exports.FORMATS)}.")] = "artifact",
+    format_: Annotated[str, typer.Option("--format", help="artifact, embeddings, onnx or faiss.")] = "artifact",
     precision: Annotated[str, typer.Option(help="fp32, fp16 or int8, of what is learned and of embeddings.")] = "fp32",
     embeddings: Annotated[
         bool, typer.Option("--embeddings", help="Of an artifact: with propagated embeddings, to load at once.")
+    ] = False,
+    without_filter: Annotated[
+        bool, typer.Option("--without-filter", help="Leave out the filter term, which only an artifact can hold.")
     ] = False,
     stage: StageOption = None,
     device: DeviceOption = "auto",
     json_: JsonOption = False,
 ) -> None:
     """Write a run's model to serve from, and compare it with the run on the test part."""
+    from c2f_dgl import api, exports
+    from c2f_dgl.evaluation.ranking import evaluate
+    from c2f_dgl.training.checkpoint import model_tensors
+
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise InputError("is there already", where=out, expected="a new folder")
     reporter = Reporter(quiet=json_)
@@ -53,7 +57,14 @@ def export(
         before = evaluate(scorer, split.train, split.test)
     with reporter.busy(f"writing {out}"):
         written = exports.export(
-            format_, model, split, out, precision=precision, embeddings=embeddings, metrics={"test": before}
+            format_,
+            model,
+            split,
+            out,
+            precision=precision,
+            embeddings=embeddings,
+            without_filter=without_filter,
+            metrics={"test": before},
         )
     with reporter.busy("ranking with what was written"):
         after = evaluate(written, split.train, split.test)

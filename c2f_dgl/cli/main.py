@@ -1,4 +1,7 @@
-"""The command line: ``c2f-dgl train | evaluate | recommend | info | export | serve | report | options | data``."""
+"""The command line: ``c2f-dgl train | evaluate | recommend | info | export | serve | report | options | data``.
+
+Commands import what they need where they run: `--help` is quick, and `serve` works without torch and DGL.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(data.app, name="data")
-app.command("train", epilog=runs.options_help())(runs.train)
+app.command("train", cls=runs.WithOptions)(runs.train)
 app.command("evaluate")(runs.evaluate)
 app.command("recommend")(runs.recommend)
 app.command("info")(runs.info)

@@ -11,7 +11,6 @@ from rich.console import Console
 from c2f_dgl.errors import InputError
 from c2f_dgl.files import write_text
 from c2f_dgl.progress import Reporter
-from c2f_dgl.report import MAX_RUNS, collect_runs, render_page
 
 
 def report(
@@ -19,6 +18,8 @@ def report(
     out: Annotated[Path, typer.Option(help="HTML file to write; one that is there is replaced.", show_default=False)],
 ) -> None:
     """Write one self-contained HTML page about a run, or about several side by side."""
+    from c2f_dgl.report import MAX_RUNS, collect_runs, render_page
+
     if len(runs) > MAX_RUNS:
         raise InputError(f"{len(runs)} runs on one page", where="RUN", expected=f"at most {MAX_RUNS}")
     if out.is_dir():

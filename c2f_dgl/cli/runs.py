@@ -5,22 +5,20 @@ from __future__ import annotations
 import difflib
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
+from typer.core import TyperCommand
 
-from c2f_dgl import api
-from c2f_dgl.api import load_split
-from c2f_dgl.config import load as config_files
-from c2f_dgl.data.catalogue import CARDS
-from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
-from c2f_dgl.evaluation import ranking
 from c2f_dgl.progress import Reporter
-from c2f_dgl.training.folder import RunFolder
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from c2f_dgl.data.splits import Split
 
 RunArgument = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -33,7 +31,7 @@ StageOption = Annotated[
 def train(
     dataset: Annotated[str, typer.Argument(help="A name from `c2f-dgl data list`, or a path.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder of the run.", show_default=False)],
-    preset: Annotated[str, typer.Option(help="fast, paper, published, lightgcn, or a YAML file.")] = "fast",
+    preset: Annotated[str, typer.Option(help="fast, best, paper, published, lightgcn, or a YAML file.")] = "fast",
     stage: Annotated[str, typer.Option(help="coarse, fine (goes on from a run that has coarse) or both.")] = "both",
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override an option; may be repeated.")
@@ -43,13 +41,16 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
 ) -> None:
     """Train on DATASET, stage after stage, and evaluate the best model of each."""
+    from c2f_dgl import api
+    from c2f_dgl.config.load import load_config
+
     overrides = [*(set_ or []), *([] if seed is None else [f"seed={seed}"])]
-    config = config_files.load_config(preset, overrides)
+    config = load_config(preset, overrides)
     config = config.model_copy(update={"data": config.data.model_copy(update={"source": _source(dataset)})})
     api.check_run(out, config, stage=stage, resume=resume, device=device)
     reporter = Reporter()
     with reporter.busy("reading the data"):
-        split = load_split(config)
+        split = api.load_split(config)
     reporter.console.print(split.summary(), soft_wrap=True, highlight=False)
     try:
         summary = api.train(split, out, config, stage=stage, resume=resume, device=device, reporter=reporter)
@@ -68,6 +69,9 @@ def evaluate(
     json_: JsonOption = False,
 ) -> None:
     """Rank all items for all users with a run's model: NDCG and recall at 5, 10, 20, 50."""
+    from c2f_dgl import api
+    from c2f_dgl.evaluation import ranking
+
     if split not in ("valid", "test"):
         raise InputError(f"no split {split!r}", where="--split", expected="valid or test")
     reporter = Reporter(quiet=json_)
@@ -98,6 +102,11 @@ def recommend(
     json_: JsonOption = False,
 ) -> None:
     """Recommend items to users."""
+    import numpy as np
+
+    from c2f_dgl import api
+    from c2f_dgl.evaluation import ranking
+
     reporter = Reporter(quiet=json_)
     with reporter.busy("loading the run"):
         model, data = api.load_run(run, stage=stage, device=device)
@@ -123,6 +132,8 @@ def recommend(
 
 def info(run: RunArgument, json_: JsonOption = False) -> None:
     """Show what a run is and where it stands."""
+    from c2f_dgl.training.folder import RunFolder
+
     folder = RunFolder(run)
     config, records, summary = folder.config(), folder.records(), folder.summary()
     epochs = sum(record["epoch"] > 0 for record in records)
@@ -145,26 +156,37 @@ def info(run: RunArgument, json_: JsonOption = False) -> None:
 
 def options() -> None:
     """List every option of a preset, for --set: its default, and the paper's symbol."""
+    from c2f_dgl.config import load
+
     table = Table("option", "default", "meaning", show_lines=False)
-    for key, default, description in config_files.options():
+    for key, default, description in load.options():
         table.add_row(key, "null" if default is None else str(default), description)
     Console().print(table)
 
 
-def options_help() -> str:
-    """The options as the epilogue of ``train --help``: one paragraph each."""
-    lines = [f"{key}: {description} ({default})" for key, default, description in config_files.options()]
-    return "\n\n".join(["Options for --set (defaults of the schema; presets set their own):", *lines])
+class WithOptions(TyperCommand):
+    """A command whose help ends with every option for --set, one paragraph each."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from c2f_dgl.config import load
+
+        lines = [f"{key}: {description} ({default})" for key, default, description in load.options()]
+        self.epilog = "\n\n".join(["Options for --set (defaults of the schema; presets set their own):", *lines])
+        super().format_help(ctx, formatter)
 
 
 def _source(dataset: str) -> str:
     """A catalogue name as it is; a path made absolute, so that the run can be evaluated from anywhere."""
+    from c2f_dgl.data.catalogue import CARDS
+
     if dataset not in CARDS and Path(dataset).exists():
         return str(Path(dataset).resolve())
     return dataset
 
 
 def _find_users(names: list[str], data: Split) -> np.ndarray:
+    import numpy as np
+
     known = {str(external): row for row, external in enumerate(data.user_ids.tolist())}
     missing = [name for name in names if name not in known]
     if missing:
@@ -176,7 +198,7 @@ def _find_users(names: list[str], data: Split) -> np.ndarray:
 
 
 def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
+    return value.item() if hasattr(value, "item") else value
 
 
 def _parts(counts: dict[str, int]) -> str:

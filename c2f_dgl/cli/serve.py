@@ -10,7 +10,6 @@ import typer
 
 from c2f_dgl.errors import InputError
 from c2f_dgl.progress import Reporter
-from c2f_dgl.serving import ServingModel
 
 _NEEDED = ("fastapi", "uvicorn", "prometheus_client")
 
@@ -38,6 +37,7 @@ def serve(
     if missing:
         raise InputError(f"{missing[0]} is not installed", where="serve", expected="pip install 'c2f_dgl[serve]'")
     from c2f_dgl import service
+    from c2f_dgl.serving import ServingModel
 
     limits = service.Limits(
         k=max_k,

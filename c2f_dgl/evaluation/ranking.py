@@ -13,7 +13,7 @@ from torch import Tensor
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.metrics import ranking_metrics
 from c2f_dgl.evaluation.products import add_product
-from c2f_dgl.graph.item_filter import ItemFilter
+from c2f_dgl.graph.item_filter import GraphFilter
 
 CUTOFFS = (5, 10, 20, 50)
 
@@ -33,7 +33,7 @@ class Scorer:
     items : Tensor, shape (n_items, d)
         Propagated embeddings, with whatever scaling the model applies.
     item_bias : Tensor, shape (n_items,), optional
-    filter : ItemFilter, optional
+    filter : GraphFilter, optional
     filter_weight : float
         w in [0, 1].
     """
@@ -41,7 +41,7 @@ class Scorer:
     users: Tensor
     items: Tensor
     item_bias: Tensor | None = None
-    filter: ItemFilter | None = None
+    filter: GraphFilter | None = None
     filter_weight: float = 0.0
 
     def scores(self, users: Tensor) -> Tensor:

@@ -1,14 +1,4 @@
-"""Why an item is recommended: what each item of the user's history contributes to the score.
-
-H is a sum over layers (Eq. 6, 21) and every layer of a user's embedding a sum over neighbours (Eq. 5, 20), so the
-score of item i for user u contains, for each item j of the history, exactly
-
-    d_u^(-1/2) A_uj d_j^(-1/2)  G_j . h_i,      G_j = sum over l >= 1 of  beta_l h_j^(l-1).
-
-What is left of the score is the user's own input embedding, meta nodes the user is linked to, and biases. With a
-filter term (see `Scorer`) each part is divided by its standard deviation and weighted as the score is, the filter's
-contribution of j is its entry r_uj d_j^(-1/2) G_ji, and the means are left over too.
-"""
+"""Why items are recommended to some users of a run: `c2f_dgl.serving.explain` on the torch model's embeddings."""
 
 from __future__ import annotations
 
@@ -22,9 +12,8 @@ from torch import Tensor
 from c2f_dgl.evaluation.ranking import Scorer
 from c2f_dgl.graph.hetero import INTERACTS
 from c2f_dgl.model import Recommender
-
-# Numbers held at once: pairs of user and history item x d.
-_BLOCK = 2**25
+from c2f_dgl.serving.csr import Csr
+from c2f_dgl.serving.explain import Mixture, said_by_history, sent_by_history
 
 
 @dataclass(frozen=True)
@@ -65,33 +54,15 @@ def explanations(
     n : int
         History items kept for each score.
     """
-    sent = _sent_by_items(model)
-    rows, history, weight = _history(model, train, users)
-    targets = torch.as_tensor(items)
-    pieces = [torch.zeros(0, items.shape[1], dtype=sent.dtype)]
-    scale, filtered = _filter_part(scorer, users, items, rows.numpy(), history.numpy())
-    for some in torch.arange(len(rows)).split(max(1, _BLOCK // sent.shape[1])):
-        messages = weight[some, None] * sent[history[some]]
-        # One recommended item at a time: k x fewer numbers at once than all of them.
-        columns = [(messages * scorer.items[targets[rows[some], c]]).sum(dim=1) for c in range(items.shape[1])]
-        pieces.append(torch.stack(columns, dim=1))
-    contributions = torch.cat(pieces).cpu().numpy() * scale[rows.numpy(), None] + filtered
-    return _largest(contributions, rows.numpy(), history.numpy(), len(users), n)
-
-
-def _filter_part(
-    scorer: Scorer, users: np.ndarray, items: np.ndarray, rows: np.ndarray, history: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Factor on each user's embedding scores, and the filter's contributions (pairs x k); 1 and 0 without a filter."""
-    if scorer.filter is None or scorer.filter_weight == 0:
-        return np.ones(len(users)), np.zeros((len(rows), items.shape[1]))
-    plain = replace(scorer, filter=None).scores(torch.as_tensor(users, device=scorer.users.device)).cpu().numpy()
-    own, term = (scores.std(axis=1) for scores in (plain, scorer.filter.scores(users)))
-    weight = scorer.filter_weight
-    own, term = (np.divide(w, x, out=np.zeros(len(x)), where=x > 0) for w, x in ((1 - weight, own), (weight, term)))
-    said = np.asarray(scorer.filter.history[users[rows], history]).ravel() * term[rows]
-    entries = [np.asarray(scorer.filter.neighbours[history, items[rows, c]]).ravel() for c in range(items.shape[1])]
-    return own, said[:, None] * np.stack(entries, axis=1)
+    histories, weights = _history(model, train, users)
+    messages, targets = (x.float().cpu().numpy() for x in (_sent_by_items(model), scorer.items))
+    contributions = sent_by_history(histories, weights, messages, targets, items)
+    if scorer.filter is not None and scorer.filter_weight:
+        plain = replace(scorer, filter=None).scores(torch.as_tensor(users, device=scorer.users.device))
+        mixture = Mixture.of(plain.cpu().numpy(), scorer.filter.scores(users), scorer.filter_weight)
+        contributions *= mixture.own[histories.rows, None]
+        contributions += mixture.term[histories.rows, None] * said_by_history(scorer.filter.term, histories, items)
+    return _largest(contributions, histories.rows, histories.columns, len(users), n)
 
 
 def _sent_by_items(model: Recommender) -> Tensor:
@@ -105,14 +76,14 @@ def _sent_by_items(model: Recommender) -> Tensor:
     return sent * model.graph.nodes["item"].data["norm"].to(sent)[:, None]
 
 
-def _history(model: Recommender, train: sp.csr_matrix, users: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-    """The edges from `users`, sorted by user: number in `users`, item, and d_u^(-1/2) A_uj."""
+def _history(model: Recommender, train: sp.csr_matrix, users: np.ndarray) -> tuple[Csr, np.ndarray]:
+    """The histories of `users`, and d_u^(-1/2) A_uj of each entry."""
     source, target = (ends.cpu().numpy() for ends in model.graph.edges(etype=INTERACTS))
     weight = model.graph.edges[INTERACTS].data["weight"].cpu().numpy()
-    edges = sp.csr_matrix((weight, (source, target)), shape=train.shape)[users].tocoo()
+    edges = sp.csr_matrix((weight, (source, target)), shape=train.shape)[users]
+    histories = Csr(edges.indptr.astype(np.int64), edges.indices.astype(np.int64), edges.shape[1])
     norm = model.graph.nodes["user"].data["norm"].cpu().numpy()[users]
-    rows, history = (torch.as_tensor(ends, dtype=torch.int64) for ends in (edges.row, edges.col))
-    return rows, history, torch.as_tensor(norm[edges.row] * edges.data)
+    return histories, norm[histories.rows] * edges.data
 
 
 def _largest(contributions: np.ndarray, rows: np.ndarray, history: np.ndarray, n_users: int, n: int) -> Explanations:

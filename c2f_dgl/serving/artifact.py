@@ -41,7 +41,8 @@ from c2f_dgl.serving.learned import ENTITY_TYPES, Learned, LearnedTier
 from c2f_dgl.serving.precision import PRECISIONS, decode, encode, smallest_unsigned
 from c2f_dgl.serving.propagate import in_whitened_coordinates
 
-FORMAT, VERSION = "c2f_dgl artifact", 1
+# Version 2 may hold a filter. What has none is written as version 1, which older readers know.
+FORMAT, VERSIONS = "c2f_dgl artifact", (1, 2)
 MANIFEST = "manifest.json"
 FILES = ("learned.safetensors", "graph.safetensors", "ids.safetensors", "embeddings.safetensors")
 
@@ -153,7 +154,7 @@ def write_artifact(
     blobs = {name: save({k: np.ascontiguousarray(x) for k, x in some.items()}) for name, some in tensors.items()}
     manifest = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": 2 if learned.filter_neighbours else 1,
         "precision": precision,
         "counts": {
             "users": artifact.interactions.n_rows,
@@ -218,7 +219,9 @@ def _learned_tensors(learned: Learned, precision: str) -> tuple[Tensors, dict[st
             key: value.reshape(-1)
             for key, value in _encoded({"item_bias": learned.item_bias[None, :]}, precision).items()
         }
+    term = {"neighbours": int(learned.filter_neighbours), "weight": float(learned.filter_weight)}
     return tensors, {
+        **({"filter": term} if learned.filter_neighbours else {}),
         "d": learned.d,
         "tiers": tiers,
         "table": learned.table is not None,
@@ -296,11 +299,13 @@ def read_artifact(path: str | Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Ar
     optional = "embeddings.safetensors"
     if set(files.tree) - {optional} != set(FILES) - {optional}:
         raise InputError(f"lists files {sorted(files.tree)}", where=where, expected=", ".join(FILES))
-    layout = _Layout(tree.child("model"), n_users, n_items, precision)
+    layout = _Layout(tree.child("model"), n_users, n_items, precision, manifest["version"])
     n_nodes = n_users + n_items + sum(layout.sizes.values())
-    if 8 * n_nodes * layout.d + 64 * n_interactions > max_bytes:
+    neighbours = n_items * min(layout.filter_neighbours, n_items)
+    if 8 * n_nodes * layout.d + 64 * n_interactions + 8 * neighbours > max_bytes:
         raise InputError(
-            f"{n_nodes:,} nodes with {layout.d:,} values and {n_interactions:,} interactions need too much memory",
+            f"{n_nodes:,} nodes with {layout.d:,} values, {n_interactions:,} interactions and {neighbours:,} "
+            "neighbours need too much memory",
             where=where,
             expected=f"at most {max_bytes:,} bytes (max_bytes)",
         )
@@ -329,7 +334,7 @@ def read_artifact(path: str | Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Ar
     embeddings = None
     if optional in tensors:
         users, items = (_decoded(tensors[optional], role, path / optional) for role in ("users", "items"))
-        embeddings = Embeddings(users, items, rounded=precision != "fp32")
+        embeddings = Embeddings(users, items, rounded=True)
     return Artifact(
         layout.learned(tensors["learned.safetensors"], path / "learned.safetensors"),
         _interactions(tensors["graph.safetensors"], n_items, path / "graph.safetensors"),
@@ -398,8 +403,15 @@ class _Tree:
 class _Layout:
     """The model section of a manifest: what tensors it asks for, and the model that they make."""
 
-    def __init__(self, model: _Tree, n_users: int, n_items: int, precision: str) -> None:
+    def __init__(self, model: _Tree, n_users: int, n_items: int, precision: str, version: int) -> None:
         self.model, self.precision = model, precision
+        self.filter_neighbours, self.filter_weight = 0, 0.0
+        if version > 1:
+            term = model.child("filter")
+            self.filter_neighbours, self.filter_weight = (
+                term.whole("neighbours", 1, 2**32),
+                term.number("weight", 0.0, 1.0),
+            )
         self.d = model.whole("d", 1, 2**20)
         self.entities = {"user": n_users, "item": n_items}
         self.has_table, self.has_bias = model.truth("table"), model.truth("item_bias")
@@ -485,6 +497,8 @@ class _Layout:
             gate_layers=model.truth("gate_layers"),
             item_scale=model.number("item_scale", -100.0, 100.0),
             item_bias=_decoded(tensors, "item_bias", where) if self.has_bias else None,
+            filter_neighbours=self.filter_neighbours,
+            filter_weight=self.filter_weight,
         )
 
     def _assignment(
@@ -532,9 +546,9 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise InputError("not a c2f_dgl artifact", where=where, expected=f'"format": "{FORMAT}"')
     version = manifest.get("version")
-    if isinstance(version, bool) or not isinstance(version, int) or version != VERSION:
-        newer = isinstance(version, int) and version > VERSION
-        hint = "a newer c2f_dgl to read it" if newer else f"version {VERSION}"
+    if isinstance(version, bool) or not isinstance(version, int) or version not in VERSIONS:
+        newer = isinstance(version, int) and version > VERSIONS[-1]
+        hint = "a newer c2f_dgl to read it" if newer else f"version {' or '.join(map(str, VERSIONS))}"
         raise InputError(f"is of artifact version {version!r}"[:80], where=where, expected=hint)
     return manifest
 

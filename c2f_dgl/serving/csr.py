@@ -16,7 +16,7 @@ class Csr:
     ----------
     pointers : int64 array, shape (n_rows + 1,)
         Where each row's entries begin.
-    columns : int64 array, shape (n_entries,)
+    columns : int array, shape (n_entries,)
         Distinct and ascending within a row.
     n_columns : int
     """
@@ -61,10 +61,13 @@ class Csr:
 
     def take(self, rows: np.ndarray) -> Csr:
         """Some rows (int array), in that order."""
+        return Csr(_pointers(self.counts[rows]), self.columns[self.places(rows)], self.n_columns)
+
+    def places(self, rows: np.ndarray) -> np.ndarray:
+        """Where the entries of some rows (int array) stand, row after row."""
         counts = self.counts[rows]
-        pointers = _pointers(counts)
-        at = np.arange(pointers[-1]) + np.repeat(self.pointers[:-1][rows] - pointers[:-1], counts)
-        return Csr(pointers, self.columns[at], self.n_columns)
+        ends = np.cumsum(counts)
+        return np.arange(counts.sum()) + np.repeat(self.pointers[:-1][rows] - (ends - counts), counts)
 
 
 def _pointers(counts: np.ndarray) -> np.ndarray:

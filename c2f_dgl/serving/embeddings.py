@@ -16,7 +16,7 @@ class Embeddings:
     users, items : float32 arrays, shapes (n_users, d) and (n_items, d)
         Propagated embeddings, the items' scaled.
     rounded : bool
-        Whether they were stored in less than float32.
+        Whether they were stored, in whatever precision, and so are not to the last digit what is propagated.
     """
 
     users: np.ndarray

@@ -1,4 +1,14 @@
-"""Where a score comes from: contributions of a user's neighbours that add up to it."""
+"""Where a score comes from: contributions of a user's neighbours that add up to it.
+
+H is a sum over layers (Eq. 6, 21) and every layer of a user's embedding a sum over neighbours (Eq. 5, 20), so the
+score of item i for user u contains, for each item j of the history, exactly
+
+    d_u^(-1/2) A_uj d_j^(-1/2)  G_j . h_i,      G_j = sum over l >= 1 of  beta_l h_j^(l-1).
+
+What is left of it is the user's own input, meta-embeddings the user is linked to, and biases. With a filter term the
+two scores are standardised: each part is divided by its score's deviation and weighted as that is, j adds its entry
+r_uj d_j^(-1/2) G_ji of the filter, and the means are left over too.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +18,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from c2f_dgl.serving.csr import Csr
+from c2f_dgl.serving.item_filter import ItemFilter
 from c2f_dgl.serving.learned import Learned
+from c2f_dgl.serving.ranking import moments, reciprocal
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+# Numbers held at once: pairs of user and history item x d.
+_BLOCK = 2**23
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +45,9 @@ class Explanation:
     score : float
     kinds : array of str, shape (n,)
         ``item`` (an item of the user's history), the first tier's name (a meta-embedding the user is linked to),
-        ``input`` (the user's own), ``item bias``, ``rounding`` (of embeddings stored in less than float32).
+        ``input`` (the user's own), ``item bias``, ``rounding`` (of stored embeddings). With a
+        filter term also ``filter`` (what an item of the history says through it) and ``mean``: each term's mean over
+        all items, which is taken off.
     ids : object array, shape (n,)
         External id of a history item, number of a meta-embedding, None for the other kinds.
     contributions : float64 array, shape (n,)
@@ -37,8 +56,8 @@ class Explanation:
     groups : mapping of tier name to float64 array, shape (m,)
         The contributions by meta-embedding: each row's, shared out by the weights that compose it.
     ungrouped : mapping of tier name to float
-        What belongs to no meta-embedding of the tier: bias, rounding, rows without an assignment. With it each group
-        sums to the score.
+        What belongs to no meta-embedding of the tier: bias, rounding, filter, mean, rows without an assignment. With
+        it each group sums to the score.
     """
 
     user: Any
@@ -68,6 +87,64 @@ class Explanation:
         nodes = np.flatnonzero(group)
         nodes = nodes[np.argsort(-np.abs(group[nodes]), kind="stable")]
         return pd.DataFrame({"node": nodes, "contribution": group[nodes]})
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """A score with a filter term as ``own * score + term * filter - offset``, per user.
+
+    Attributes
+    ----------
+    own, term, offset : float64 arrays, shape (n,)
+    """
+
+    own: np.ndarray
+    term: np.ndarray
+    offset: np.ndarray
+
+    @classmethod
+    def of(cls, scores: np.ndarray, filtered: np.ndarray, weight: float) -> Mixture:
+        """From both scores of all items, (n, n_items), and the filter's weight."""
+        (own_mean, own), (term_mean, term) = moments(scores), moments(filtered)
+        own, term = (1 - weight) * reciprocal(own), weight * reciprocal(term)
+        return cls(own, term, own * own_mean + term * term_mean)
+
+
+def sent_by_history(
+    histories: Csr, weights: np.ndarray, messages: np.ndarray, targets: np.ndarray, items: np.ndarray
+) -> np.ndarray:
+    """What history items add to scores through propagation.
+
+    Parameters
+    ----------
+    histories : Csr, n x n_items
+    weights : array, shape (n_entries,)
+        d_u^(-1/2) A_uj d_j^(-1/2) of each entry.
+    messages, targets : arrays, shape (n_items, d)
+        G and the scaled h of the items.
+    items : int array, shape (n, k)
+        Scored for each user.
+
+    Returns
+    -------
+    float64 array, shape (n_entries, k)
+    """
+    out = np.empty((len(weights), items.shape[1]))
+    step = max(1, _BLOCK // messages.shape[1])
+    for start in range(0, len(weights), step):
+        some = slice(start, start + step)
+        sent = weights[some, None] * messages[histories.columns[some]]
+        # One scored item at a time: k x fewer numbers at once than all of them.
+        for column in range(items.shape[1]):
+            wanted = targets[items[histories.rows[some], column]]
+            out[some, column] = np.einsum("nd,nd->n", sent, wanted, dtype=np.float64)
+    return out
+
+
+def said_by_history(term: ItemFilter, histories: Csr, items: np.ndarray) -> np.ndarray:
+    """What history items add to filter scores of `items` (n, k): float64 (n_entries, k)."""
+    columns = [term.contributions(histories.columns, scored[histories.rows]) for scored in items.T]
+    return np.stack(columns, axis=1) if columns else np.zeros((len(histories.columns), 0))
 
 
 def shares(learned: Learned, indices: np.ndarray, weights: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -71,8 +71,13 @@ class Learned:
     gate_layers : bool
         Finer tiers are mixed in again after every layer.
     item_scale : float
-        a: item embeddings are scaled by (degree + 1)^a.
+        a: item embeddings, and the filter's scores, are scaled by (degree + 1)^a.
     item_bias : float array, shape (n_items,), optional
+    filter_neighbours : int
+        Neighbours kept of each item in the filter term (see `c2f_dgl.serving.item_filter`); 0 for none.
+    filter_weight : float
+        w in [0, 1]: scores are (1 - w) z(h_u . h_i + b_i) + w z(filter), where z standardises a user's scores over
+        all items.
     """
 
     tiers: tuple[LearnedTier, ...]
@@ -85,6 +90,8 @@ class Learned:
     gate_layers: bool = False
     item_scale: float = 0.0
     item_bias: np.ndarray | None = None
+    filter_neighbours: int = 0
+    filter_weight: float = 0.0
 
     @property
     def d(self) -> int:

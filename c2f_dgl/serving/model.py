@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain
@@ -15,12 +15,13 @@ from c2f_dgl.errors import InputError
 from c2f_dgl.serving.artifact import DEFAULT_MAX_BYTES, Artifact, read_artifact, write_artifact
 from c2f_dgl.serving.csr import Csr
 from c2f_dgl.serving.embeddings import Embeddings
-from c2f_dgl.serving.explain import Explanation, shares
+from c2f_dgl.serving.explain import Explanation, Mixture, said_by_history, sent_by_history, shares
 from c2f_dgl.serving.foldin import fold_in, interaction_weights, own_input
 from c2f_dgl.serving.ids import IdMap
+from c2f_dgl.serving.item_filter import ItemFilter, item_filter
 from c2f_dgl.serving.learned import ENTITY_TYPES, Learned
 from c2f_dgl.serving.propagate import Propagated, in_plain_coordinates, propagate
-from c2f_dgl.serving.ranking import top_columns
+from c2f_dgl.serving.ranking import standardised, top_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,12 +49,15 @@ class ServingModel:
     details : mapping, optional
         Data, metrics and the like, as they stand in an artifact's manifest.
     progress : callable, optional
-        Called with the number of embedding columns propagated and of all.
+        Called with what is done and what there is: first items, where the model has a filter term, and then embedding
+        columns, where they are propagated.
 
     Attributes
     ----------
     users, items : IdMap
         External ids: ``model.items.ids``, ``model.items.find(ids)``.
+    filter : ItemFilter or None
+        The filter term; formed from the interactions, which takes seconds for 10^6 of them.
     """
 
     def __init__(
@@ -73,11 +77,14 @@ class ServingModel:
         self.extended = False
         # Degrees that the norms of the items were made with: folding users in does not change them.
         self._item_degrees = interactions.transposed.counts
+        scales = learned.item_scales(self._item_degrees)
+        self.filter: ItemFilter | None = None
+        if learned.filter_neighbours and learned.filter_weight:
+            self.filter = item_filter(interactions, learned.filter_neighbours, progress).scaled(scales)
         if embeddings is None:
             self.propagated = propagated = propagate(learned, interactions, progress)
-            scales = learned.item_scales(self._item_degrees)[:, None]
             items = propagated.embeddings["item"]
-            items = (items * scales).astype(np.float32) if learned.item_scale else items
+            items = (items * scales[:, None]).astype(np.float32) if learned.item_scale else items
             embeddings = Embeddings(propagated.embeddings["user"], items)
         self.embeddings = embeddings
 
@@ -197,9 +204,7 @@ class ServingModel:
             An id is unknown, or k is not a positive whole number.
         """
         rows = self.users.rows(users)
-        found = self._recommend(
-            self.embeddings.users, rows.reshape(-1), self.interactions if exclude_seen else None, k, candidates
-        )
+        found = self._recommend(self.embeddings.users, self.interactions, rows.reshape(-1), exclude_seen, k, candidates)
         return _like(users, found)
 
     def recommend_frame(self, users: Any, k: int = 10, **options: Any) -> pd.DataFrame:
@@ -231,7 +236,7 @@ class ServingModel:
         Parameters
         ----------
         histories : sequence of iterables of item ids
-            One a user. An empty one scores every item 0, plus its bias.
+            One a user. For an empty one every item has the same score, but for its bias.
         k, exclude_seen, candidates
             See `recommend`.
 
@@ -242,10 +247,10 @@ class ServingModel:
         """
         seen = self._histories(histories)
         folded = fold_in(self.learned, self.propagated, seen, self._item_degrees, "user").embeddings.astype(np.float32)
-        return self._recommend(folded, np.arange(len(folded)), seen if exclude_seen else None, k, candidates)
+        return self._recommend(folded, seen, np.arange(len(folded)), exclude_seen, k, candidates)
 
     def similar_items(self, items: Any, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
-        """The k items nearest to each item by cosine of their embeddings, without itself.
+        """The k items nearest to each item by cosine of their embeddings, without itself; a filter has no part in it.
 
         Returns
         -------
@@ -269,10 +274,23 @@ class ServingModel:
         Returns
         -------
         float32 array of their shape
+
+        Notes
+        -----
+        With a filter term a score depends on the user's scores of all items, so that a pair costs as much as a user.
         """
         u, i = np.broadcast_arrays(self.users.rows(users), self.items.rows(items))
         flat_u, flat_i = u.reshape(-1), i.reshape(-1)
         scores = np.empty(len(flat_u), dtype=np.float32)
+        if self.filter is not None:
+            order = np.argsort(flat_u, kind="stable")
+            rows, starts = np.unique(flat_u[order], return_index=True)
+            ends = np.append(starts[1:], len(order))
+            for some in self._blocks(len(rows)):
+                block = self._scores(self.embeddings.users, self.interactions, rows[some])
+                at = order[starts[some.start] : ends[some.stop - 1]]
+                scores[at] = block[np.searchsorted(rows[some], flat_u[at]), flat_i[at]]
+            return scores.reshape(u.shape)
         width = max(1, _SCORE_BLOCK // self.embeddings.items.shape[1])
         for start in range(0, len(flat_u), width):
             some = slice(start, start + width)
@@ -300,7 +318,9 @@ class ServingModel:
         history = self.interactions.take(np.array([u]))
         edges = interaction_weights(learned, history.counts, self._item_degrees, history)
         norms, messages, norm = propagated.norms, propagated.messages, propagated.norms["user"][u]
-        parts = norm * edges * norms["item"][history.columns] * (messages["item"][history.columns] @ target)
+        weights = norm * edges * norms["item"][history.columns]
+        scored = np.array([[i]])
+        parts = sent_by_history(history, weights, messages["item"], self.embeddings.items, scored)[:, 0]
         kinds, ids = ["item"] * len(parts), list(self.items.ids[history.columns])
         contributions = [parts]
         width = learned.tiers[0].indices["user"].shape[1] if learned.tiers else 0
@@ -333,9 +353,25 @@ class ServingModel:
             contributions.append(np.array([score - sum(part.sum() for part in contributions)]))
             kinds.append("rounding")
             ids.append(None)
+        if self.filter is not None:
+            mixture = self._mixture(u)
+            said = mixture.term * said_by_history(self.filter, history, scored)[:, 0]
+            there = said > 0
+            contributions = [*(mixture.own * part for part in contributions), said[there], -mixture.offset]
+            kinds += ["filter"] * int(there.sum()) + ["mean"]
+            ids += [*self.items.ids[history.columns[there]], None]
         return _explanation(
             learned, self.users.ids[u], self.items.ids[i], kinds, ids, np.concatenate(contributions), rows_of_s
         )
+
+    def _mixture(self, user: int) -> Mixture:
+        """How the two scores of a user (n = 1) are mixed."""
+        assert self.filter is not None
+        scores = (self.embeddings.users[[user]] @ self.embeddings.items.T).astype(np.float64)
+        if self.learned.item_bias is not None:
+            scores += self.learned.item_bias
+        filtered = self.filter.scores(self.interactions.take(np.array([user]))).astype(np.float64)
+        return Mixture.of(scores, filtered, self.learned.filter_weight)
 
     # New users and items ---------------------------------------------------------------------------------------
 
@@ -407,6 +443,7 @@ class ServingModel:
         model.interactions, model.users, model.items = seen, all_users, all_items
         model.details, model.extended = self.details, True
         model._item_degrees, model.propagated = item_degrees, propagated
+        model.filter = None if self.filter is None else self.filter.grown(len(new_items))
         model.embeddings = Embeddings(vectors, item_vectors, self.embeddings.rounded)
         return model
 
@@ -424,34 +461,49 @@ class ServingModel:
     # -------------------------------------------------------------------------------------------------------------
 
     def _recommend(
-        self, vectors: np.ndarray, rows: np.ndarray, seen: Csr | None, k: int, candidates: Any
+        self, vectors: np.ndarray, histories: Csr, rows: np.ndarray, exclude_seen: bool, k: int, candidates: Any
     ) -> tuple[np.ndarray, np.ndarray]:
-        items, bias = self.embeddings.items, self.learned.item_bias
+        """The k best of some users, given as rows of `vectors` (n, d) and `histories` (n x n_items)."""
         columns = np.arange(self.n_items)
         if candidates is not None:
             columns = np.unique(self.items.rows(candidates).reshape(-1))
             if len(columns) == 0:
                 raise InputError("no candidates", expected="at least one item")
-            items, bias = items[columns], None if bias is None else bias[columns]
         k = min(_whole(k), len(columns))
         place = np.full(self.n_items, -1)
         place[columns] = np.arange(len(columns))
         best, values = np.empty((len(rows), k), dtype=np.int64), np.empty((len(rows), k), dtype=np.float32)
-        block = max(1, _SCORE_BLOCK // max(len(columns), 1))
-        for start in range(0, len(rows), block):
-            some = rows[start : start + block]
-            scores = vectors[some] @ items.T
-            if bias is not None:
-                scores += bias
-            if seen is not None:
-                mask = seen.take(some)
-                at = place[mask.columns]
-                scores[mask.rows[at >= 0], at[at >= 0]] = -np.inf
-            top = slice(start, start + len(some))
-            best[top], values[top] = top_columns(scores, k)
+        for some in self._blocks(len(rows)):
+            scores = self._scores(vectors, histories, rows[some], None if candidates is None else columns)
+            if exclude_seen:
+                seen = histories.take(rows[some])
+                at = place[seen.columns]
+                scores[seen.rows[at >= 0], at[at >= 0]] = -np.inf
+            best[some], values[some] = top_columns(scores, k)
         ids = self.items.ids[columns[best]]
         ids[values == -np.inf] = np.array(None if self.items.are_text else -1)
         return ids, values
+
+    def _blocks(self, n: int) -> Iterator[slice]:
+        """Slices of n users whose scores of all items are held at once."""
+        size = max(1, _SCORE_BLOCK // self.n_items)
+        return (slice(start, min(start + size, n)) for start in range(0, n, size))
+
+    def _scores(
+        self, vectors: np.ndarray, histories: Csr, rows: np.ndarray, columns: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Scores (len(rows), n_items) of some users, given as for `_recommend`, or of some `columns` of the items."""
+        # A filter's scores are standardised over all items, whichever are asked for.
+        taken = slice(None) if columns is None or self.filter is not None else columns
+        scores = vectors[rows] @ self.embeddings.items[taken].T
+        if self.learned.item_bias is not None:
+            scores += self.learned.item_bias[taken]
+        if self.filter is None:
+            return scores
+        weight = np.float32(self.learned.filter_weight)
+        scores = (1 - weight) * standardised(scores)
+        scores += weight * standardised(self.filter.scores(histories.take(rows)))
+        return scores if columns is None else scores[:, columns]
 
     def _similar(
         self, vectors: np.ndarray, lengths: np.ndarray, rows: np.ndarray, k: int

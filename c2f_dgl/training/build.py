@@ -18,7 +18,7 @@ from c2f_dgl.engines import Propagation
 from c2f_dgl.errors import InputError
 from c2f_dgl.graph.hetero import entity_layout, interaction_graph
 from c2f_dgl.graph.partition import entity_groups, metis_parts
-from c2f_dgl.model import Readout, Recommender, graph_filter, item_degrees
+from c2f_dgl.model import Readout, Recommender, item_degrees, scaled_filter
 from c2f_dgl.tiers.assignment import Assignment, anchored, bridge_from_partition, pinv, stack, through
 from c2f_dgl.tiers.codebook import random_codebook, soft_threshold, sparse_pca_codebook
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
@@ -115,7 +115,7 @@ def assemble(
         item_scale=scalars.item_scale,
         biases=config.biases,
         seed=seed,
-        filter=graph_filter(graph, config.filter_neighbours, scalars.item_scale),
+        filter=scaled_filter(graph, config.filter_neighbours, scalars.item_scale),
         filter_weight=scalars.filter_weight,
     ).to(device)
     chosen = (config.layers + 1) * (config.layer_weights == "lowpass")

@@ -25,7 +25,7 @@ from c2f_dgl.engines import Propagation, propagated_basis
 from c2f_dgl.evaluation.products import add_product
 from c2f_dgl.evaluation.ranking import compare, mixed, standardised
 from c2f_dgl.graph.hetero import entity_layout, in_float64
-from c2f_dgl.graph.item_filter import item_filter
+from c2f_dgl.graph.item_filter import graph_filter
 from c2f_dgl.model import Readout, item_degrees, item_factors
 from c2f_dgl.tiers.assignment import Assignment
 from c2f_dgl.tiers.codebook import lower_triangular
@@ -165,7 +165,7 @@ def _scores(
     """What `compare` asks for: scores of some users, one matrix per variant; `variants` sorted."""
     degree = item_degrees(graph).to(solution.features["item"])
     factors = {scale: item_factors(degree, scale) for scale in {variant.item_scale for variant in variants}}
-    term = item_filter(graph, filter_neighbours) if any(variant.filter_weight > 0 for variant in variants) else None
+    term = graph_filter(graph, filter_neighbours) if any(variant.filter_weight > 0 for variant in variants) else None
     steps = [0, *sorted({variant.rank for variant in variants})]
     terms = {
         stop: tuple(solution.features[side][:, start:stop].contiguous() for side in ("user", "item"))

@@ -78,13 +78,12 @@ def test_a_request_half_read_when_the_signal_comes_is_answered_without_torch(art
     body = json.dumps({"items": [100, 101]}).encode()
     code = """
 import sys
-from pathlib import Path
-for name in ("torch", "dgl"):
+for name in ("torch", "dgl", "scipy", "pandas", "sklearn"):
     sys.modules[name] = None
-from c2f_dgl.cli.serve import serve
-serve(Path(sys.argv[1]), port=0, drain=0)
+from c2f_dgl.cli.main import main
+main()
 """
-    with serving("-c", code, str(artifact)) as (process, address):
+    with serving("-c", code, "serve", str(artifact), "--port", "0", "--drain", "0") as (process, address):
         with contextlib.suppress(httpx.TransportError):  # the connection may be closed before the answer is read
             assert httpx.get(f"{address}/health", headers={"x": "1" * 5_000_000}).status_code == 400
         host, _, port = address.removeprefix("http://").partition(":")

@@ -143,8 +143,13 @@ def test_what_is_there_is_not_overwritten_unasked(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"a", "mine"}
 
 
+def with_filter(manifest: dict[str, Any], **changes: Any) -> None:
+    manifest["version"] = 2
+    manifest["model"]["filter"] = {"neighbours": 3, "weight": 0.5, **changes}
+
+
 MANIFESTS: dict[str, tuple[Change, str]] = {
-    "newer": (lambda m: m.update(version=2), "newer"),
+    "newer": (lambda m: m.update(version=3), "newer"),
     "no version": (lambda m: m.pop("version"), "version"),
     "true version": (lambda m: m.update(version=True), "version"),
     "another format": (lambda m: m.update(format="zip"), "not a c2f_dgl artifact"),
@@ -179,6 +184,11 @@ MANIFESTS: dict[str, tuple[Change, str]] = {
     "size": (lambda m: m["files"]["graph.safetensors"].update(bytes=3), "bytes"),
     "a list for an object": (lambda m: m.update(model=[]), "object"),
     "no counts": (lambda m: m.pop("counts"), "lacks"),
+    "version 2 without a filter": (lambda m: m.update(version=2), "filter"),
+    "no neighbours": (lambda m: with_filter(m, neighbours=0), "neighbours"),
+    "fractional neighbours": (lambda m: with_filter(m, neighbours=1.5), "neighbours"),
+    "a filter of weight 2": (lambda m: with_filter(m, weight=2), "weight"),
+    "a list for a filter": (lambda m: m.update(version=2, model={**m["model"], "filter": []}), "object"),
     "text of a terabyte": (lambda m: m["ids"]["items"].update(bytes=2**40), "bytes"),
 }
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from c2f_dgl import load_config, load_dataset, load_run, train
 from c2f_dgl.engines import MessagePassing
 from c2f_dgl.evaluation.ranking import standardised
-from c2f_dgl.model import Readout, graph_filter, item_degrees
+from c2f_dgl.model import Readout, item_degrees, scaled_filter
 from c2f_dgl.training.build import start_graph
 from c2f_dgl.training.spectral_start import _scores, _Solution, _Variant, climb
 
@@ -45,7 +45,7 @@ def test_variants_are_scored_as_the_model_that_is_built_from_one() -> None:
             item_degrees(graph),
             split.n_users,
             item_scale=variant.item_scale,
-            filter=graph_filter(graph, 20, variant.item_scale),
+            filter=scaled_filter(graph, 20, variant.item_scale),
             filter_weight=variant.filter_weight,
         )
         expected = readout.scorer(*(features[side][:, : variant.rank] for side in ("user", "item"))).scores(users)
