@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import scipy.sparse as sp
@@ -18,6 +19,21 @@ CUTOFFS = (5, 10, 20, 50)
 
 # Scores held at once: users in a block x items.
 _SCORE_BLOCK = 2**25
+
+
+class Ranker(Protocol):
+    """What ranking needs of a model."""
+
+    @property
+    def n_items(self) -> int:
+        """Number of items."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where users are given and scores come."""
+
+    def scores(self, users: Tensor) -> Tensor:
+        """Scores (len(users) x n_items) of all items for some users (int64); the caller may write into them."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +59,16 @@ class Scorer:
     filter: ItemFilter | None = None
     filter_weight: float = 0.0
 
+    @property
+    def n_items(self) -> int:
+        """Number of items."""
+        return len(self.items)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the embeddings are."""
+        return self.users.device
+
     def scores(self, users: Tensor) -> Tensor:
         """Scores (len(users) x n_items) of all items for some users (int64)."""
         scores = self.users[users] @ self.items.T
@@ -62,7 +88,7 @@ def _standardised(scores: Tensor) -> Tensor:
     return scores.sub_(mean).mul_(torch.where(variance > 0, variance, torch.inf).rsqrt())
 
 
-def top_items(scorer: Scorer, users: np.ndarray, k: int, seen: sp.csr_matrix | None) -> tuple[np.ndarray, np.ndarray]:
+def top_items(scorer: Ranker, users: np.ndarray, k: int, seen: sp.csr_matrix | None) -> tuple[np.ndarray, np.ndarray]:
     """The k best items of each user that the user has not seen.
 
     Parameters
@@ -78,13 +104,13 @@ def top_items(scorer: Scorer, users: np.ndarray, k: int, seen: sp.csr_matrix | N
     items, scores : ndarray, shape (n, k)
         Best first; where a user has fewer than k unseen items the remaining scores are -inf.
     """
-    n_items = len(scorer.items)
+    n_items = scorer.n_items
     k = min(k, n_items)
     best, scores = np.empty((len(users), k), dtype=np.int64), np.empty((len(users), k), dtype=np.float32)
     block = max(1, _SCORE_BLOCK // n_items)
     for start in range(0, len(users), block):
         some = users[start : start + block]
-        values = scorer.scores(torch.as_tensor(some, dtype=torch.int64, device=scorer.users.device))
+        values = scorer.scores(torch.as_tensor(some, dtype=torch.int64, device=scorer.device))
         if seen is not None:
             mask = seen[some]
             rows = np.repeat(np.arange(len(some)), np.diff(mask.indptr))
@@ -96,7 +122,7 @@ def top_items(scorer: Scorer, users: np.ndarray, k: int, seen: sp.csr_matrix | N
 
 
 def evaluate_per_user(
-    scorer: Scorer, seen: sp.csr_matrix, relevant: sp.csr_matrix, cutoffs: Sequence[int] = CUTOFFS
+    scorer: Ranker, seen: sp.csr_matrix, relevant: sp.csr_matrix, cutoffs: Sequence[int] = CUTOFFS
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Metrics of each user that has relevant items.
 
@@ -125,7 +151,7 @@ def evaluate_per_user(
 
 
 def evaluate(
-    scorer: Scorer, seen: sp.csr_matrix, relevant: sp.csr_matrix, cutoffs: Sequence[int] = CUTOFFS
+    scorer: Ranker, seen: sp.csr_matrix, relevant: sp.csr_matrix, cutoffs: Sequence[int] = CUTOFFS
 ) -> dict[str, float]:
     """Metrics averaged over the users that have relevant items (see `evaluate_per_user`).
 
