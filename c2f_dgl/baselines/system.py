@@ -9,12 +9,13 @@ from typing import Any, Generic
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from typing_extensions import TypeVar
 
 from c2f_dgl.config.schema import TrainingConfig
 from c2f_dgl.data.splits import Split
 from c2f_dgl.dgl_import import dgl
+from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import Ranker
 from c2f_dgl.progress import Reporter
 from c2f_dgl.training.build import stage_rng
@@ -149,6 +150,28 @@ class System:
     train: Callable[[Context[Any]], Fitted]
     space: Mapping[str, Sequence[Any]]
     budgeted: bool = True
+
+    @property
+    def family(self) -> str:
+        """What stands before the first dash of the name."""
+        return self.name.partition("-")[0]
+
+
+def make_settings(system: System, changes: Mapping[str, Any]) -> Settings:
+    """The settings of a system with some of them changed.
+
+    Raises
+    ------
+    InputError
+        An unknown setting or a value it cannot have.
+    """
+    try:
+        return type(system.defaults).model_validate({**system.defaults.model_dump(), **changes})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(
+            f"{'.'.join(map(str, first['loc']))}: {first['msg']}", where=f"settings of {system.name}"
+        ) from error
 
 
 # The learning rates and penalties that tuning tries for every system trained by gradient.

@@ -45,7 +45,7 @@ def train(
     """Train on DATASET, stage after stage, and evaluate the best model of each."""
     overrides = [*(set_ or []), *([] if seed is None else [f"seed={seed}"])]
     config = config_files.load_config(preset, overrides)
-    config = config.model_copy(update={"data": config.data.model_copy(update={"source": _source(dataset)})})
+    config = config.model_copy(update={"data": config.data.model_copy(update={"source": data_source(dataset)})})
     api.check_run(out, config, stage=stage, resume=resume, device=device)
     reporter = Reporter()
     with reporter.busy("reading the data"):
@@ -157,7 +157,7 @@ def options_help() -> str:
     return "\n\n".join(["Options for --set (defaults of the schema; presets set their own):", *lines])
 
 
-def _source(dataset: str) -> str:
+def data_source(dataset: str) -> str:
     """A catalogue name as it is; a path made absolute, so that the run can be evaluated from anywhere."""
     if dataset not in CARDS and Path(dataset).exists():
         return str(Path(dataset).resolve())
