@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import nn
 
 from c2f_dgl.baselines.system import Context, Fitted
-from c2f_dgl.config.schema import TrainingConfig
+from c2f_dgl.config.schema import CoarseConfig, TrainingConfig
 from c2f_dgl.embedding import EmbeddingLayer
 from c2f_dgl.engines import Propagation
 from c2f_dgl.graph.hetero import entity_layout
 from c2f_dgl.graph.layout import NodeLayout
 from c2f_dgl.model import Layer, Readout, Recommender, item_degrees
-from c2f_dgl.training.stage import Objective, StageProgress, train_stage
+from c2f_dgl.training.stage import Objective, StageProgress, Trainable, train_stage
 
 SELECT = "ndcg@20"
+
+
+class TrainableModule(Trainable, Protocol):
+    """A module that can be trained and ranks."""
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """All tensors, by name."""
+
+    def load_state_dict(self, state_dict: dict[str, torch.Tensor]) -> Any:
+        """Put them back."""
 
 
 def layout_of(context: Context[Any]) -> NodeLayout:
@@ -37,10 +47,11 @@ def build_model(context: Context[Any], embedding: Layer, n_layers: int) -> Recom
 
 def train_phase(
     context: Context[Any],
-    model: Recommender[Any],
+    model: TrainableModule,
     training: TrainingConfig,
     phase: str = "train",
     *,
+    tier: CoarseConfig | None = None,
     objective: Objective | None = None,
     parameters: Sequence[nn.Parameter] | None = None,
     after_step: Callable[[], None] | None = None,
@@ -52,11 +63,13 @@ def train_phase(
 
     Parameters
     ----------
-    model : Recommender
+    model : Recommender, or any module with `scorer` and `count_values`
     training : TrainingConfig
         See `GradientSettings.training`.
     phase : str
         Names the phase in records and seeds its batches.
+    tier : CoarseConfig, optional
+        How the assignment of a model with one tier is updated, where ``training.updating_epochs`` asks for it.
     objective : callable, optional
         (model, batch of `Triplets`) to the loss of a step; `c2f_dgl.training.loss.batch_loss` by default.
     parameters : sequence of Parameter, optional
@@ -76,7 +89,7 @@ def train_phase(
         The record of the phase, for `Fitted.phases`.
     """
     deadline = context.deadline if deadline is None else deadline
-    observer = _Observer(context, after_step)
+    observer = _Observer(model, context, after_step)
 
     def stop() -> bool:
         asked = observer.epoch > 0 and after_epoch is not None and after_epoch(observer.epoch)
@@ -87,7 +100,7 @@ def train_phase(
         train_stage(
             model,
             phase,
-            None,
+            tier,
             training,
             context.split,
             observer,
@@ -100,7 +113,8 @@ def train_phase(
         )
     if keep == "best":
         model.load_state_dict(observer.state)
-        model.relink()  # assignments are part of the state
+        if isinstance(model, Recommender):
+            model.relink()  # assignments are part of the state
     return {
         "phase": phase,
         "seconds": round(time.perf_counter() - started, 2),
@@ -127,8 +141,8 @@ def fit(context: Context[Any], embedding: EmbeddingLayer) -> Fitted:
 class _Observer:
     """Keeps the best state in memory and passes progress on (see `c2f_dgl.training.stage.StageObserver`)."""
 
-    def __init__(self, context: Context[Any], after_step: Callable[[], None] | None) -> None:
-        self.reporter, self.after_step = context.reporter, after_step
+    def __init__(self, model: TrainableModule, context: Context[Any], after_step: Callable[[], None] | None) -> None:
+        self.model, self.reporter, self.after_step = model, context.reporter, after_step
         self.state: dict[str, torch.Tensor] = {}
         self.valid: dict[str, float] = {}
         self.epoch = self.best_epoch = 0
@@ -141,8 +155,8 @@ class _Observer:
         if self.after_step is not None:
             self.after_step()
 
-    def best(self, model: Recommender[Any], record: dict[str, Any]) -> None:
-        self.state = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    def best(self, record: dict[str, Any]) -> None:
+        self.state = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
         self.valid, self.best_epoch = record["valid"], record["epoch"]
 
     def end_epoch(self, record: dict[str, Any], optimizer: torch.optim.Optimizer, progress: StageProgress) -> None:

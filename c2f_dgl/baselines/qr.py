@@ -5,7 +5,8 @@ Shi et al. 2020, Compositional Embeddings Using Complementary Partitions. Entity
     e_i = R[i mod m]  op  Q[i div m],        op: sum, elementwise product, concatenation (of d / 2 each)
 
 No two entities share both rows, so every embedding is unique. Each node type has its own R and Q, and both types are
-compressed alike: the least number of entities a row (c, with m = ceil(n / c)) that fits the budget.
+compressed alike: the least number of entities a row (c, with m = ceil(n / c)) that fits the budget. Where none does,
+d is halved until one does.
 
 The sum is a tier with t = 2 and weights 1 that carry no learned value, without edges to the graph: it is linear and so
 runs on the collapsed engine. Concatenation is linear too, but two half-wide bases cost what one propagation does.
@@ -69,20 +70,14 @@ def partition(layout: NodeLayout, collisions: float) -> tuple[Tensor, int, int]:
     return torch.cat(rows), n_remainders, n_quotients
 
 
-def fewest_collisions(layout: NodeLayout, n_rows: int) -> float:
-    """The least c whose tables have at most `n_rows` rows together.
-
-    Raises
-    ------
-    InputError
-        There is none.
-    """
+def fewest_collisions(layout: NodeLayout, n_rows: int) -> float | None:
+    """The least c whose tables have at most `n_rows` rows together, None if there is none."""
     # R shrinks with c while Q grows: the least sum is at c = sqrt(n).
     for collisions in np.geomspace(1, max(layout.sizes) ** 0.5 + 1, 500).tolist():
         _, n_remainders, n_quotients = partition(layout, collisions)
         if n_remainders + n_quotients <= n_rows:
             return float(collisions)
-    raise InputError(f"{n_rows} rows are too few for quotients and remainders", where="--parameters", expected="more")
+    return None
 
 
 class SumOfTwo(TieredEmbedding):
@@ -142,9 +137,14 @@ class QuotientRemainder(ComputedTable):
 
 def train(context: Context[QRSettings], operation: Operation) -> Fitted:
     """LightGCN on quotient-remainder embeddings within the budget."""
-    layout, d = layout_of(context), context.settings.d
-    width = d // 2 if operation == "concat" else d
-    rows, n_remainders, n_quotients = partition(layout, fewest_collisions(layout, context.values // width))
+    layout, width = layout_of(context), context.settings.d // (2 if operation == "concat" else 1)
+    collisions = fewest_collisions(layout, context.values // width)
+    while collisions is None:
+        if width == 1:
+            raise InputError(f"{context.values:,} values are too few", where="--parameters", expected="more")
+        width //= 2
+        collisions = fewest_collisions(layout, context.values // width)
+    rows, n_remainders, n_quotients = partition(layout, collisions)
     codebook = random_codebook(n_remainders + n_quotients, width, "xavier", context.generator("tables"))
     model: Recommender[Any]
     if operation == "sum" and 4 * len(rows) * len(codebook) <= _BASIS_BYTES:

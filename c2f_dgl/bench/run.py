@@ -7,6 +7,7 @@ import json
 import math
 import signal
 import subprocess
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -17,7 +18,6 @@ import numpy as np
 
 from c2f_dgl.baselines.registry import find_system
 from c2f_dgl.baselines.system import System, make_settings
-from c2f_dgl.bench import worker
 from c2f_dgl.bench.job import Job, read_record, write_record
 from c2f_dgl.errors import InputError
 from c2f_dgl.files import write_text
@@ -26,6 +26,8 @@ SELECT = "ndcg@20"
 
 # Reading, ranking and writing come on top of the minutes for training.
 _GRACE_SECONDS = 180.0
+
+_WORKER = (sys.executable, "-m", "c2f_dgl.bench.worker")
 
 Told = Callable[[Job, dict[str, Any]], None]
 
@@ -118,21 +120,21 @@ def run_bench(bench: Bench, references: list[str], seeds: int, out: Path, told: 
 
 
 def trials(bench: Bench, reference: str, system: System) -> list[Job]:
-    """The tuning jobs of a system: as many for each, fewer where its space has fewer points."""
-    points = itertools.islice(draw_settings(system, bench.seed), bench.tune)
+    """The tuning jobs of a system: as many for each, fewer where its space has fewer points, none without a space."""
+    points = itertools.islice(draw_settings(system, bench.seed), bench.tune if system.space else 0)
     return [_job(bench, reference, system, bench.seed, changes, trial=number) for number, changes in enumerate(points)]
 
 
 def draw_settings(system: System, seed: int) -> Iterator[dict[str, Any]]:
-    """Distinct points of the system's space, its defaults first, the others in random order; changes to the defaults."""
+    """Distinct points of the system's space, as changes to its defaults: those first, the others in random order."""
     names = sorted(system.space)
     defaults = system.defaults.model_dump(mode="json")
     yield {}
     n = math.prod(len(system.space[name]) for name in names)
     rng = np.random.default_rng([seed, zlib.crc32(system.name.encode())])
     for place in rng.permutation(n) if names else []:
-        where = np.unravel_index(int(place), [len(system.space[name]) for name in names])
-        point = {name: system.space[name][k] for name, k in zip(names, where, strict=True)}
+        indices = np.unravel_index(int(place), [len(system.space[name]) for name in names])
+        point = {name: system.space[name][int(k)] for name, k in zip(names, indices, strict=True)}
         if any(defaults[name] != value for name, value in point.items()):
             yield point
 
@@ -155,7 +157,7 @@ def run_job(job: Job, out: Path) -> dict[str, Any]:
     limit = 2 * 60 * job.minutes + _GRACE_SECONDS
     job.path(out).unlink(missing_ok=True)
     try:
-        done = subprocess.run(worker.command(job, out), timeout=limit, check=False)
+        done = subprocess.run([*_WORKER, str(out), json.dumps(asdict(job))], timeout=limit, check=False)
     except subprocess.TimeoutExpired:
         write_record(out, job, "failed", {"error": f"stopped after {limit / 60:.0f} minutes"})
     else:

@@ -113,7 +113,8 @@ def collect(bench: Bench, out: Path, control: str) -> list[Row]:
         against = None
         if name in tested:
             found, scale = tested[name]
-            against = Against(*(100 * value / scale for value in (found.mean, found.low, found.high)), p=p_values[name])
+            percent, low, high = (100 * value / scale for value in (found.mean, found.low, found.high))
+            against = Against(percent, low, high, p_values[name])
         rows.append(_row(find_system(name), by_system[name], _records(out / "tuning"), bench.name, against))
     return rows
 

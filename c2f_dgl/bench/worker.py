@@ -10,7 +10,6 @@ import resource
 import sys
 import time
 import traceback
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -96,11 +95,6 @@ def _write_per_user(path: Path, n_users: int, users: np.ndarray, metrics: dict[s
 def _peak_bytes() -> int:
     """Most memory this process has had resident; the system counts in KiB, macOS in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def command(job: Job, out: Path) -> list[str]:
-    """What runs a job."""
-    return [sys.executable, "-m", "c2f_dgl.bench.worker", str(out), json.dumps(asdict(job))]
 
 
 if __name__ == "__main__":

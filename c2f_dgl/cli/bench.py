@@ -89,5 +89,6 @@ def _line(job: Job, record: dict[str, Any]) -> str:
     figures = record[part]
     return (
         f"{head} {part} N@20 {figures['ndcg@20']:.4f}  R@20 {figures['recall@20']:.4f}  "
-        f"{record['values']['total']:>9,} values  {record['seconds']:>7.1f} s  {record['peak_bytes'] / 2**20:>6,.0f} MiB"
+        f"{record['values']['total']:>10,} values  {record['seconds']:>7.1f} s  "
+        f"{record['peak_bytes'] / 2**20:>6,.0f} MiB"
     )

@@ -1,4 +1,4 @@
-"""The command line: ``c2f-dgl train | evaluate | recommend | info | export | serve | report | bench | options | data``."""
+"""The command line: ``c2f-dgl COMMAND``, one module for each group of commands."""
 
 from __future__ import annotations
 

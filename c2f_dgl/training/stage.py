@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
@@ -16,7 +16,7 @@ import torch
 from c2f_dgl.config.schema import CoarseConfig, FineConfig, TrainingConfig
 from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
-from c2f_dgl.evaluation.ranking import evaluate
+from c2f_dgl.evaluation.ranking import Ranker, evaluate
 from c2f_dgl.model import Recommender
 from c2f_dgl.tiers.assignment import Assignment, bridge, pinv, pursuit, stack
 from c2f_dgl.tiers.tiered import TieredEmbedding
@@ -25,7 +25,9 @@ from c2f_dgl.training.loss import batch_loss
 from c2f_dgl.training.sampler import Triplets, TripletSampler
 
 Phase = Literal["start", "fixed", "updating"]
-Objective = Callable[[Recommender[Any], Triplets], torch.Tensor]
+# Model and batch to the loss of a step.
+Objective = Callable[[Any, Triplets], torch.Tensor]
+
 PHASES: tuple[Phase, ...] = ("start", "fixed", "updating")
 
 
@@ -70,6 +72,19 @@ class StageProgress:
         return improved
 
 
+class Trainable(Protocol):
+    """What a stage needs of a model, beside what its objective needs; a `Recommender`, mostly."""
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """What is learned."""
+
+    def scorer(self) -> Ranker:
+        """The model as it is now, ready to rank."""
+
+    def count_values(self) -> dict[str, int]:
+        """Learned values per part, and ``total``."""
+
+
 class StageObserver(Protocol):
     """What a run does while a stage trains: progress bars, records, checkpoints."""
 
@@ -79,7 +94,7 @@ class StageObserver(Protocol):
     def step(self) -> None:
         """A step is done."""
 
-    def best(self, model: Recommender[Any], record: dict[str, Any]) -> None:
+    def best(self, record: dict[str, Any]) -> None:
         """The model is the stage's best so far on validation."""
 
     def end_epoch(self, record: dict[str, Any], optimizer: torch.optim.Optimizer, progress: StageProgress) -> None:
@@ -87,7 +102,7 @@ class StageObserver(Protocol):
 
 
 def train_stage(
-    model: Recommender[Any],
+    model: Trainable,
     stage: str,
     tier: CoarseConfig | FineConfig | None,
     training: TrainingConfig,
@@ -156,6 +171,8 @@ def train_stage(
         started = time.perf_counter()
         record = {"stage": stage, "phase": phase, "epoch": progress.epoch + 1}
         if phase == "updating" and progress.phase_epoch % training.update_every == 0 and tier is not None:
+            if not isinstance(model, Recommender):
+                raise TypeError("only a Recommender has an assignment to update")
             record["churn"] = update_assignment(model, tier)
         observer.start_epoch(stage, phase, progress.epoch + 1, n_steps)
         triplets = sampler.epoch(n_positives, size, stage_rng(seed, stage, progress.epoch))
@@ -173,7 +190,7 @@ def train_stage(
 
 
 def _validate(
-    model: Recommender[Any],
+    model: Trainable,
     split: Split,
     record: dict[str, Any],
     progress: StageProgress,
@@ -184,11 +201,11 @@ def _validate(
     record["valid"] = evaluate(model.scorer(), split.train, split.valid)
     record["parameters"] = model.count_values()["total"]
     if progress.judge(record["valid"][select]):
-        observer.best(model, record)
+        observer.best(record)
 
 
 def _train_epoch(
-    model: Recommender[Any],
+    model: Trainable,
     optimizer: torch.optim.Optimizer,
     triplets: Triplets,
     objective: Objective,
@@ -250,9 +267,9 @@ def update_assignment(model: Recommender, tier: CoarseConfig | FineConfig) -> fl
     return churn
 
 
-def _sparsity(model: Recommender[Any]) -> dict[str, float]:
+def _sparsity(model: Trainable) -> dict[str, float]:
     """Share of zeros in the codebook that is trained, if it is soft-thresholded (Eq. 16)."""
-    embedding = model.embedding
+    embedding = model.embedding if isinstance(model, Recommender) else None
     tiers = embedding.tiers if isinstance(embedding, TieredEmbedding) else []
     if not tiers or tiers[-1].threshold == 0:
         return {}

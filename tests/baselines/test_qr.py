@@ -27,10 +27,17 @@ def test_every_entity_has_its_own_pair_of_rows(n_users: int, n_items: int, colli
 def test_the_fewest_collisions_that_fit_are_taken() -> None:
     layout = NodeLayout(("user", "item"), (1000, 800))
     collisions = qr.fewest_collisions(layout, 150)
+    assert collisions is not None
     sizes = [sum(qr.partition(layout, c)[1:]) for c in (0.98 * collisions, collisions)]
     assert sizes[0] > 150 >= sizes[1]
+    assert qr.fewest_collisions(layout, 50) is None
+
+
+def test_a_small_budget_narrows_the_rows(planted_context) -> None:
+    fitted = qr.train_sum(planted_context(qr.QRSettings(d=64, epochs=1), values=4_800))
+    assert 0.9 * 4_800 < sum(fitted.values.values()) <= 4_800
     with pytest.raises(InputError, match="too few"):
-        qr.fewest_collisions(layout, 50)
+        qr.train_sum(planted_context(qr.QRSettings(d=64, epochs=1), values=100))
 
 
 def test_the_collapsed_sum_is_the_propagated_one(planted_context) -> None:
