@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Generic
+
 import torch
 from torch import Tensor, nn
+from typing_extensions import TypeVar
 
 from c2f_dgl.dgl_import import dgl
+from c2f_dgl.embedding import EmbeddingLayer
 from c2f_dgl.engines import Engine, EngineName, Propagation, make_engine
 from c2f_dgl.evaluation.ranking import Scorer
 from c2f_dgl.graph.hetero import INTERACTS
 from c2f_dgl.graph.item_filter import GraphFilter, graph_filter
 from c2f_dgl.graph.layout import take_rows
 from c2f_dgl.tiers.tiered import TieredEmbedding
+
+Layer = TypeVar("Layer", bound=EmbeddingLayer, default=TieredEmbedding)
 
 
 class Readout(nn.Module):
@@ -82,14 +88,15 @@ class Readout(nn.Module):
         return Scorer(h_users, items, bias, self.filter, self.filter_weight)
 
 
-class Recommender(nn.Module):
-    """Tiers, propagation and readout on one interaction graph.
+class Recommender(nn.Module, Generic[Layer]):
+    """An embedding layer (tiers, if nothing else is said), propagation and readout on one interaction graph.
 
     Parameters
     ----------
     graph : DGLGraph
-        The interaction graph; the tiers' relations are linked to it here and by `relink`.
-    embedding : TieredEmbedding
+        The interaction graph; the embedding's relations are linked to it here and by `relink`.
+    embedding : EmbeddingLayer
+        A module.
     propagation : Propagation
     readout : Readout
     engine : {"auto", "collapsed", "message_passing"}
@@ -101,7 +108,7 @@ class Recommender(nn.Module):
     def __init__(
         self,
         graph: dgl.DGLGraph,
-        embedding: TieredEmbedding,
+        embedding: Layer,
         propagation: Propagation,
         readout: Readout,
         engine: EngineName = "auto",
@@ -132,6 +139,11 @@ class Recommender(nn.Module):
         if self.chosen_scalars:
             counts["chosen scalars"] = self.chosen_scalars
         return {**counts, "total": sum(counts.values())}
+
+    def count_bytes(self) -> int:
+        """Bytes that store everything learned."""
+        counts = self.count_values()
+        return self.embedding.count_bytes() + 4 * (counts.get("biases", 0) + counts.get("chosen scalars", 0))
 
 
 def item_degrees(graph: dgl.DGLGraph, dtype: torch.dtype = torch.float32) -> Tensor:

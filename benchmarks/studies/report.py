@@ -12,17 +12,9 @@ from typing import Any
 
 from benchmarks.studies import records
 from benchmarks.studies.paper import table_4
-from benchmarks.studies.significance import (
-    RULE,
-    Paired,
-    Verdict,
-    adjusted,
-    against_all,
-    over_users,
-    paired,
-    verdict,
-)
+from benchmarks.studies.significance import RULE, Verdict, against_all, verdict
 from benchmarks.studies.spec import Study, Variant
+from c2f_dgl.evaluation.significance import Paired, adjusted, over_users, paired
 from c2f_dgl.training.build import COARSE
 
 METRIC = "ndcg@20"

@@ -1,4 +1,4 @@
-"""The command line: ``c2f-dgl train | evaluate | recommend | info | export | serve | report | options | data``.
+"""The command line: ``c2f-dgl COMMAND``, one module for each group of commands.
 
 Commands import what they need where they run: `--help` is quick, and `serve` works without torch and DGL.
 """
@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
-from c2f_dgl.cli import data, export, report, runs, serve
+from c2f_dgl.cli import bench, data, export, report, runs, serve
 from c2f_dgl.errors import InputError
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ app.command("export")(export.export)
 app.command("serve")(serve.serve)
 app.command("options")(runs.options)
 app.command("report")(report.report)
+app.command("bench")(bench.bench)
 
 
 @app.callback()

@@ -46,7 +46,7 @@ def train(
 
     overrides = [*(set_ or []), *([] if seed is None else [f"seed={seed}"])]
     config = load_config(preset, overrides)
-    config = config.model_copy(update={"data": config.data.model_copy(update={"source": _source(dataset)})})
+    config = config.model_copy(update={"data": config.data.model_copy(update={"source": data_source(dataset)})})
     api.check_run(out, config, stage=stage, resume=resume, device=device)
     reporter = Reporter()
     with reporter.busy("reading the data"):
@@ -175,7 +175,7 @@ class WithOptions(TyperCommand):
         super().format_help(ctx, formatter)
 
 
-def _source(dataset: str) -> str:
+def data_source(dataset: str) -> str:
     """A catalogue name as it is; a path made absolute, so that the run can be evaluated from anywhere."""
     from c2f_dgl.data.catalogue import CARDS
 

@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 from torch import Tensor
 
 from c2f_dgl.dgl_import import dgl
+from c2f_dgl.embedding import EmbeddingLayer
 from c2f_dgl.engines.collapsed import Collapsed, propagated_basis
 from c2f_dgl.engines.message_passing import MessagePassing
 from c2f_dgl.engines.propagation import Propagation
@@ -34,15 +35,23 @@ class Engine(Protocol):
         """H of every node type, detached."""
 
 
-def make_engine(name: EngineName, embedding: TieredEmbedding, propagation: Propagation) -> Engine:
+def make_engine(name: EngineName, embedding: EmbeddingLayer, propagation: Propagation) -> Engine:
     """The engine called `name`; ``auto`` is collapsed wherever the model is linear in its codebooks.
 
     Raises
     ------
     ValueError
-        ``collapsed`` is asked for and the model is not linear, or has a full table.
+        ``collapsed`` is asked for and the model is not linear, or not one of tiers.
     """
-    linear = embedding.table is None and embedding.activation == "none"
-    if name == "collapsed" or (name == "auto" and linear):
-        return Collapsed(embedding, propagation)
+    if name == "message_passing":
+        return MessagePassing(embedding, propagation)
+    if isinstance(embedding, TieredEmbedding):
+        linear = embedding.table is None and embedding.activation == "none"
+        return (
+            Collapsed(embedding, propagation)
+            if linear or name == "collapsed"
+            else MessagePassing(embedding, propagation)
+        )
+    if name == "collapsed":
+        raise ValueError("the collapsed engine needs tiers: use message_passing")
     return MessagePassing(embedding, propagation)

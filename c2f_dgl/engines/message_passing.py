@@ -6,21 +6,21 @@ import torch
 from torch import Tensor
 
 from c2f_dgl.dgl_import import dgl
+from c2f_dgl.embedding import EmbeddingLayer
 from c2f_dgl.engines.propagation import Propagation
 from c2f_dgl.graph.layout import take_rows
-from c2f_dgl.tiers.tiered import TieredEmbedding
 
 
 class MessagePassing:
-    """H from a full propagation whenever it is asked for: any activation, any tier count.
+    """H from a full propagation whenever it is asked for: any embedding layer, any activation.
 
     Parameters
     ----------
-    embedding : TieredEmbedding
+    embedding : EmbeddingLayer
     propagation : Propagation
     """
 
-    def __init__(self, embedding: TieredEmbedding, propagation: Propagation) -> None:
+    def __init__(self, embedding: EmbeddingLayer, propagation: Propagation) -> None:
         self.embedding, self.propagation = embedding, propagation
 
     def rebuild(self, graph: dgl.DGLGraph) -> None:

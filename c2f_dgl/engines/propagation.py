@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from c2f_dgl.dgl_import import dgl
-from c2f_dgl.graph.propagate import Kernel, propagate
+from c2f_dgl.embedding import EmbeddingLayer
+from c2f_dgl.graph.propagate import Features, Kernel, propagate
 from c2f_dgl.tiers.tiered import TieredEmbedding
 
 
@@ -33,14 +34,17 @@ class Propagation:
     kernel: Kernel = "auto"
 
     def __call__(
-        self, graph: dgl.DGLGraph, embedding: TieredEmbedding, codebooks: Sequence[Tensor]
+        self, graph: dgl.DGLGraph, embedding: EmbeddingLayer, codebooks: Sequence[Tensor]
     ) -> dict[str, Tensor]:
-        """H per node type from one (m_k x width) matrix per tier (see `TieredEmbedding.inputs`)."""
+        """H per node type from one (m_k x width) matrix per tier (see `EmbeddingLayer.inputs`)."""
+        gate: Callable[[Features], Features] | None = None
+        if self.gate_layers and isinstance(embedding, TieredEmbedding) and len(embedding.tiers) > 1:
+            gate = embedding.gate_layers
         return propagate(
             graph,
             embedding.inputs(codebooks),
             self.n_layers,
             kernel=self.kernel,
             layer_weights=self.layer_weights,
-            after_layer=embedding.gate_layers if self.gate_layers and len(embedding.tiers) > 1 else None,
+            after_layer=gate,
         )

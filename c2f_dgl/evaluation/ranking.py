@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import scipy.sparse as sp
@@ -19,6 +20,21 @@ CUTOFFS = (5, 10, 20, 50)
 
 # Scores held at once: users in a block x items.
 _SCORE_BLOCK = 2**25
+
+
+class Ranker(Protocol):
+    """What ranking needs of a model."""
+
+    @property
+    def n_items(self) -> int:
+        """Number of items."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where users are given and scores come."""
+
+    def scores(self, users: Tensor) -> Tensor:
+        """Scores (len(users) x n_items) of all items for some users (int64); the caller may write into them."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +59,16 @@ class Scorer:
     item_bias: Tensor | None = None
     filter: GraphFilter | None = None
     filter_weight: float = 0.0
+
+    @property
+    def n_items(self) -> int:
+        """Number of items."""
+        return len(self.items)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the embeddings are."""
+        return self.users.device
 
     def scores(self, users: Tensor) -> Tensor:
         """Scores (len(users) x n_items) of all items for some users (int64)."""
@@ -70,7 +96,7 @@ def mixed(scores: Tensor, filtered: Tensor, weight: float, out: Tensor) -> Tenso
     return torch.lerp(scores, filtered, weight, out=out)
 
 
-def top_items(scorer: Scorer, users: np.ndarray, k: int, seen: sp.csr_matrix | None) -> tuple[np.ndarray, np.ndarray]:
+def top_items(scorer: Ranker, users: np.ndarray, k: int, seen: sp.csr_matrix | None) -> tuple[np.ndarray, np.ndarray]:
     """The k best items of each user that the user has not seen.
 
     Parameters
@@ -86,11 +112,11 @@ def top_items(scorer: Scorer, users: np.ndarray, k: int, seen: sp.csr_matrix | N
     items, scores : ndarray, shape (n, k)
         Best first; where a user has fewer than k unseen items the remaining scores are -inf.
     """
-    k = min(k, len(scorer.items))
+    k = min(k, scorer.n_items)
     best, scores = np.empty((len(users), k), dtype=np.int64), np.empty((len(users), k), dtype=np.float32)
-    for rows in _blocks(len(users), len(scorer.items)):
+    for rows in _blocks(len(users), scorer.n_items):
         some = users[rows]
-        values = scorer.scores(torch.as_tensor(some, dtype=torch.int64, device=scorer.users.device))
+        values = scorer.scores(torch.as_tensor(some, dtype=torch.int64, device=scorer.device))
         best[rows], scores[rows] = _top(values, k, None if seen is None else seen[some])
     return best, scores
 
@@ -128,7 +154,7 @@ class _HeldOut:
 
 
 def evaluate_per_user(
-    scorer: Scorer, seen: sp.csr_matrix, relevant: sp.csr_matrix, cutoffs: Sequence[int] = CUTOFFS
+    scorer: Ranker, seen: sp.csr_matrix, relevant: sp.csr_matrix, cutoffs: Sequence[int] = CUTOFFS
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Metrics of each user that has relevant items.
 
@@ -149,7 +175,7 @@ def evaluate_per_user(
 
 
 def evaluate(
-    scorer: Scorer, seen: sp.csr_matrix, relevant: sp.csr_matrix, cutoffs: Sequence[int] = CUTOFFS
+    scorer: Ranker, seen: sp.csr_matrix, relevant: sp.csr_matrix, cutoffs: Sequence[int] = CUTOFFS
 ) -> dict[str, float]:
     """Metrics averaged over the users that have relevant items (see `evaluate_per_user`).
 

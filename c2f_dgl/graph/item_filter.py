@@ -30,17 +30,20 @@ class GraphFilter:
 
     def scores(self, users: np.ndarray) -> np.ndarray:
         """Scores (len(users) x n_items, float32) of all items for some users (int)."""
-        history, neighbours = self._operands
-        return (history[users] @ neighbours).toarray()
+        return (self._history[users] @ self.neighbours).toarray()
 
     @cached_property
-    def _operands(self) -> tuple[sp.csr_matrix, sp.csr_matrix]:
-        """R D_i^(-1/2) and G for SciPy, whose product takes a fraction of the numpy one's time on many users."""
-        columns, term = self.histories.columns, self.term
+    def neighbours(self) -> sp.csr_matrix:
+        """G for SciPy, whose product takes a fraction of the numpy one's time on many users."""
+        places = (self.term.values, self.term.neighbours.columns, self.term.neighbours.pointers)
+        return sp.csr_matrix(places, (self.histories.n_columns, self.histories.n_columns))
+
+    @cached_property
+    def _history(self) -> sp.csr_matrix:
+        """R D_i^(-1/2)."""
+        columns = self.histories.columns
         shape = (self.histories.n_rows, self.histories.n_columns)
-        history = sp.csr_matrix((term.own[columns].astype(np.float32), columns, self.histories.pointers), shape)
-        places = (term.values, term.neighbours.columns, term.neighbours.pointers)
-        return history, sp.csr_matrix(places, (shape[1], shape[1]))
+        return sp.csr_matrix((self.term.own[columns].astype(np.float32), columns, self.histories.pointers), shape)
 
     def scaled(self, factors: np.ndarray) -> GraphFilter:
         """With each item's scores multiplied by its factor (n_items,)."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from c2f_dgl.dgl_import import dgl
+from c2f_dgl.embedding import stored_bytes
 from c2f_dgl.graph.hetero import entity_layout, link_tier
 from c2f_dgl.graph.layout import NodeLayout, take_rows
 from c2f_dgl.tiers.assignment import Assignment, compose
@@ -101,6 +102,12 @@ class Tier(nn.Module):
         else:
             in_codebook = self.codebook.numel()
         return {f"{self.name} codebook": in_codebook, f"{self.name} assignment": self.assignment.n_values}
+
+    def count_bytes(self) -> int:
+        """float32 codebook (sparse where it is thresholded), float32 weights and int32 columns of S."""
+        values = self.count_values()
+        codebook = stored_bytes(self.coordinates()) if self.threshold > 0 else 4 * values[f"{self.name} codebook"]
+        return codebook + 8 * values[f"{self.name} assignment"]
 
 
 class TieredEmbedding(nn.Module):
@@ -221,3 +228,9 @@ class TieredEmbedding(nn.Module):
         if self.table is not None:
             return {"table": self.table.numel()}
         return {name: count for tier in self.tiers for name, count in tier.count_values().items()}
+
+    def count_bytes(self) -> int:
+        """Bytes that store what is learned."""
+        if self.table is not None:
+            return 4 * self.table.numel()
+        return sum(tier.count_bytes() for tier in self.tiers)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -23,7 +25,7 @@ def softmax(positive: Tensor, negative: Tensor) -> Tensor:
 LOSSES = {"bpr": bpr, "softmax": softmax}
 
 
-def batch_loss(model: Recommender, batch: Triplets, loss: str, l2: float) -> Tensor:
+def batch_loss(model: Recommender[Any], batch: Triplets, loss: str, l2: float) -> Tensor:
     """Loss of a batch, with L2 on the input embeddings (Eq. 9), both means over triplets.
 
     A positive's k triplets share its user and item: their embeddings are computed once, k + 2 rows in place of 3 k.

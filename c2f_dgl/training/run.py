@@ -165,9 +165,9 @@ class _Observer:
     def step(self) -> None:
         self.reporter.step()
 
-    def best(self, model: Recommender, record: dict[str, Any]) -> None:
-        meta = {"stage": self.stage, "fingerprint": self.fingerprint, "record": record, **model_description(model)}
-        save_checkpoint(self.folder.checkpoint(self.stage), model_tensors(model), meta)
+    def best(self, record: dict[str, Any]) -> None:
+        meta = {"stage": self.stage, "fingerprint": self.fingerprint, "record": record, **model_description(self.model)}
+        save_checkpoint(self.folder.checkpoint(self.stage), model_tensors(self.model), meta)
 
     def end_epoch(self, record: dict[str, Any], optimizer: torch.optim.Optimizer, progress: StageProgress) -> None:
         self.folder.append(record)

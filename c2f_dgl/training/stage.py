@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
@@ -16,14 +16,18 @@ import torch
 from c2f_dgl.config.schema import CoarseConfig, FineConfig, TrainingConfig
 from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
-from c2f_dgl.evaluation.ranking import evaluate
+from c2f_dgl.evaluation.ranking import Ranker, evaluate
 from c2f_dgl.model import Recommender
 from c2f_dgl.tiers.assignment import Assignment, bridge, pinv, pursuit, stack
+from c2f_dgl.tiers.tiered import TieredEmbedding
 from c2f_dgl.training.build import entries_per_type, stage_rng
 from c2f_dgl.training.loss import batch_loss
 from c2f_dgl.training.sampler import Triplets, TripletSampler
 
 Phase = Literal["start", "fixed", "updating"]
+# Model and batch to the loss of a step.
+Objective = Callable[[Any, Triplets], torch.Tensor]
+
 PHASES: tuple[Phase, ...] = ("start", "fixed", "updating")
 
 
@@ -68,6 +72,19 @@ class StageProgress:
         return improved
 
 
+class Trainable(Protocol):
+    """What a stage needs of a model, beside what its objective needs; a `Recommender`, mostly."""
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """What is learned."""
+
+    def scorer(self) -> Ranker:
+        """The model as it is now, ready to rank."""
+
+    def count_values(self) -> dict[str, int]:
+        """Learned values per part, and ``total``."""
+
+
 class StageObserver(Protocol):
     """What a run does while a stage trains: progress bars, records, checkpoints."""
 
@@ -77,7 +94,7 @@ class StageObserver(Protocol):
     def step(self) -> None:
         """A step is done."""
 
-    def best(self, model: Recommender, record: dict[str, Any]) -> None:
+    def best(self, record: dict[str, Any]) -> None:
         """The model is the stage's best so far on validation."""
 
     def end_epoch(self, record: dict[str, Any], optimizer: torch.optim.Optimizer, progress: StageProgress) -> None:
@@ -85,7 +102,7 @@ class StageObserver(Protocol):
 
 
 def train_stage(
-    model: Recommender,
+    model: Trainable,
     stage: str,
     tier: CoarseConfig | FineConfig | None,
     training: TrainingConfig,
@@ -96,8 +113,11 @@ def train_stage(
     select: str,
     progress: StageProgress,
     restore: Callable[[torch.optim.Optimizer], None] | None = None,
+    objective: Objective | None = None,
+    parameters: Sequence[torch.nn.Parameter] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> None:
-    """Train the last tier of `model` (or its full table) in place.
+    """Train the last tier of `model` (or its full table, or another embedding layer) in place.
 
     Parameters
     ----------
@@ -115,8 +135,17 @@ def train_stage(
         Updated in place; a fresh one starts the stage, a saved one goes on with it.
     restore : callable, optional
         Puts a saved state into the optimiser.
+    objective : callable, optional
+        What a step descends on, from model and batch; `batch_loss` with the loss and the l2 of `training` by default.
+    parameters : sequence of Parameter, optional
+        What is trained; every parameter of the model that requires a gradient by default.
+    stop : callable, optional
+        Asked after every epoch; True ends the stage.
     """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if parameters is None:
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if objective is None:
+        objective = lambda model, batch: batch_loss(model, batch, training.loss, training.l2)
     optimizer = torch.optim.Adam(parameters, lr=training.lr)
     if restore is not None:
         restore(optimizer)
@@ -142,11 +171,13 @@ def train_stage(
         started = time.perf_counter()
         record = {"stage": stage, "phase": phase, "epoch": progress.epoch + 1}
         if phase == "updating" and progress.phase_epoch % training.update_every == 0 and tier is not None:
+            if not isinstance(model, Recommender):
+                raise TypeError("only a Recommender has an assignment to update")
             record["churn"] = update_assignment(model, tier)
         observer.start_epoch(stage, phase, progress.epoch + 1, n_steps)
         triplets = sampler.epoch(n_positives, size, stage_rng(seed, stage, progress.epoch))
         rates = [learning_rate(training, progress.epoch * n_steps + step, total_steps) for step in range(n_steps)]
-        record["loss"] = _train_epoch(model, optimizer, triplets, training, size, rates, observer)
+        record["loss"] = _train_epoch(model, optimizer, triplets, objective, training.clip, size, rates, observer)
         progress.epoch += 1
         progress.phase_epoch += 1
         record.update(_sparsity(model))
@@ -154,10 +185,12 @@ def train_stage(
         if progress.phase_epoch % training.evaluate_every == 0 or progress.phase_epoch == limits[phase]:
             _validate(model, split, record, progress, select, observer)
         observer.end_epoch(record, optimizer, progress)
+        if stop is not None and stop():
+            return
 
 
 def _validate(
-    model: Recommender,
+    model: Trainable,
     split: Split,
     record: dict[str, Any],
     progress: StageProgress,
@@ -168,14 +201,15 @@ def _validate(
     record["valid"] = evaluate(model.scorer(), split.train, split.valid)
     record["parameters"] = model.count_values()["total"]
     if progress.judge(record["valid"][select]):
-        observer.best(model, record)
+        observer.best(record)
 
 
 def _train_epoch(
-    model: Recommender,
+    model: Trainable,
     optimizer: torch.optim.Optimizer,
     triplets: Triplets,
-    training: TrainingConfig,
+    objective: Objective,
+    clip: float,
     size: int,
     rates: list[float],
     observer: StageObserver,
@@ -186,9 +220,9 @@ def _train_epoch(
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.zero_grad()
-        loss = batch_loss(model, batch, training.loss, training.l2)
+        loss = objective(model, batch)
         loss.backward()
-        torch.nn.utils.clip_grad_value_(model.parameters(), training.clip)
+        torch.nn.utils.clip_grad_value_(model.parameters(), clip)
         optimizer.step()
         losses.append(loss.detach())
         observer.step()
@@ -233,9 +267,10 @@ def update_assignment(model: Recommender, tier: CoarseConfig | FineConfig) -> fl
     return churn
 
 
-def _sparsity(model: Recommender) -> dict[str, float]:
+def _sparsity(model: Trainable) -> dict[str, float]:
     """Share of zeros in the codebook that is trained, if it is soft-thresholded (Eq. 16)."""
-    tiers = model.embedding.tiers
+    embedding = model.embedding if isinstance(model, Recommender) else None
+    tiers = embedding.tiers if isinstance(embedding, TieredEmbedding) else []
     if not tiers or tiers[-1].threshold == 0:
         return {}
     codebook = tiers[-1].active_codebook()

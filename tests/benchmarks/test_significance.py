@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from benchmarks.studies.paper import TABLE_4, over_cutoffs, rounding
-from benchmarks.studies.significance import Paired, adjusted, against_all, over_users, paired, verdict
+from benchmarks.studies.significance import against_all, verdict
+from c2f_dgl.evaluation.significance import Paired, adjusted, over_users, paired
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(3, 40))

@@ -1,0 +1,164 @@
+"""From an embedding layer to a trained model with the package's own propagation, loss, sampler, trainer and readout."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import nn
+
+from c2f_dgl.baselines.system import Context, Fitted
+from c2f_dgl.config.schema import CoarseConfig, TrainingConfig
+from c2f_dgl.embedding import EmbeddingLayer
+from c2f_dgl.engines import Propagation
+from c2f_dgl.graph.hetero import entity_layout
+from c2f_dgl.graph.layout import NodeLayout
+from c2f_dgl.model import Layer, Readout, Recommender, item_degrees
+from c2f_dgl.training.stage import Objective, StageProgress, Trainable, train_stage
+
+SELECT = "ndcg@20"
+
+
+class TrainableModule(Trainable, Protocol):
+    """A module that can be trained and ranks."""
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """All tensors, by name."""
+
+    def load_state_dict(self, state_dict: dict[str, torch.Tensor]) -> Any:
+        """Put them back."""
+
+
+def layout_of(context: Context[Any]) -> NodeLayout:
+    """Users, then items."""
+    return entity_layout(context.graph)
+
+
+def build_model(context: Context[Any], embedding: Layer, n_layers: int) -> Recommender[Layer]:
+    """LightGCN on an embedding layer: mean over layers, dot products, no biases (Eq. 5-8)."""
+    if not isinstance(embedding, nn.Module):
+        raise TypeError("an embedding layer is a torch.nn.Module")
+    embedding.to(context.device)
+    readout = Readout(item_degrees(context.graph), context.split.n_users).to(context.device)
+    return Recommender(context.graph, embedding, Propagation(n_layers), readout)
+
+
+def train_phase(
+    context: Context[Any],
+    model: TrainableModule,
+    training: TrainingConfig,
+    phase: str = "train",
+    *,
+    tier: CoarseConfig | None = None,
+    objective: Objective | None = None,
+    parameters: Sequence[nn.Parameter] | None = None,
+    after_step: Callable[[], None] | None = None,
+    after_epoch: Callable[[int], bool | None] | None = None,
+    keep: Literal["best", "last"] = "best",
+    deadline: float | None = None,
+) -> dict[str, Any]:
+    """Train a model in place with the package's trainer, to its best state on validation.
+
+    Parameters
+    ----------
+    model : Recommender, or any module with `scorer` and `count_values`
+    training : TrainingConfig
+        See `GradientSettings.training`.
+    phase : str
+        Names the phase in records and seeds its batches.
+    tier : CoarseConfig, optional
+        How the assignment of a model with one tier is updated, where ``training.updating_epochs`` asks for it.
+    objective : callable, optional
+        (model, batch of `Triplets`) to the loss of a step; `c2f_dgl.training.loss.batch_loss` by default.
+    parameters : sequence of Parameter, optional
+        What the trainer's Adam updates; all parameters that require a gradient by default.
+    after_step : callable, optional
+        Called after each step: for what is updated otherwise, e.g. a controller with its own optimiser.
+    after_epoch : callable, optional
+        Called with the number of epochs done, after the epoch's validation if it has one; True ends the phase.
+    keep : {"best", "last"}
+        Leave the model in its best state on validation, or in its last: for a phase whose result is a search.
+    deadline : float, optional
+        `time.monotonic` at which to stop; the context's by default.
+
+    Returns
+    -------
+    dict
+        The record of the phase, for `Fitted.phases`.
+    """
+    deadline = context.deadline if deadline is None else deadline
+    observer = _Observer(model, context, after_step)
+
+    def stop() -> bool:
+        asked = observer.epoch > 0 and after_epoch is not None and after_epoch(observer.epoch)
+        return bool(asked) or (deadline is not None and time.monotonic() >= deadline)
+
+    started = time.perf_counter()
+    with context.reporter.stage(phase):
+        train_stage(
+            model,
+            phase,
+            tier,
+            training,
+            context.split,
+            observer,
+            seed=context.seed,
+            select=SELECT,
+            progress=StageProgress(),
+            objective=objective,
+            parameters=parameters,
+            stop=stop,
+        )
+    if keep == "best":
+        model.load_state_dict(observer.state)
+        if isinstance(model, Recommender):
+            model.relink()  # assignments are part of the state
+    return {
+        "phase": phase,
+        "seconds": round(time.perf_counter() - started, 2),
+        "epochs": observer.epoch,
+        "best_epoch": observer.best_epoch,
+        "valid": observer.valid,
+        "stopped_by_time": deadline is not None and time.monotonic() >= deadline,
+    }
+
+
+def fitted(model: Recommender[Any], phases: Sequence[dict[str, Any]]) -> Fitted:
+    """The model as it is now, with what it counts."""
+    counts = model.count_values()
+    del counts["total"]
+    return Fitted(model.scorer(), counts, model.count_bytes(), phases)
+
+
+def fit(context: Context[Any], embedding: EmbeddingLayer) -> Fitted:
+    """All there is to a system of one phase: LightGCN on `embedding`, trained with the context's gradient settings."""
+    model = build_model(context, embedding, context.settings.layers)
+    return fitted(model, [train_phase(context, model, context.settings.training())])
+
+
+class _Observer:
+    """Keeps the best state in memory and passes progress on (see `c2f_dgl.training.stage.StageObserver`)."""
+
+    def __init__(self, model: TrainableModule, context: Context[Any], after_step: Callable[[], None] | None) -> None:
+        self.model, self.reporter, self.after_step = model, context.reporter, after_step
+        self.state: dict[str, torch.Tensor] = {}
+        self.valid: dict[str, float] = {}
+        self.epoch = self.best_epoch = 0
+
+    def start_epoch(self, stage: str, phase: str, epoch: int, n_steps: int) -> None:
+        self.reporter.start_epoch(stage, phase, epoch, n_steps)
+
+    def step(self) -> None:
+        self.reporter.step()
+        if self.after_step is not None:
+            self.after_step()
+
+    def best(self, record: dict[str, Any]) -> None:
+        self.state = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        self.valid, self.best_epoch = record["valid"], record["epoch"]
+
+    def end_epoch(self, record: dict[str, Any], optimizer: torch.optim.Optimizer, progress: StageProgress) -> None:
+        self.epoch = record["epoch"]
+        self.reporter.end_epoch(record)

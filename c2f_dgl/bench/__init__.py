@@ -1,0 +1,9 @@
+"""Systems side by side: the same data, budget, trainer and evaluation, each run in a process of its own.
+
+`run` plans and runs the jobs, `worker` is such a process, `job` the record it leaves, `table` and `plot` what is read.
+"""
+
+from c2f_dgl.bench.run import Bench, run_bench
+from c2f_dgl.bench.table import Row, collect
+
+__all__ = ["Bench", "Row", "collect", "run_bench"]

@@ -1,0 +1,101 @@
+"""A job in a process of its own, so that its peak memory is its own and a crash takes nothing with it.
+
+python -m c2f_dgl.bench.worker OUT JOB     (JOB as JSON; the record goes to the folder OUT)
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import save_file
+
+from c2f_dgl.api import choose_device
+from c2f_dgl.baselines.registry import find_system
+from c2f_dgl.baselines.system import Context, make_settings
+from c2f_dgl.bench.job import Job, write_record
+from c2f_dgl.data.catalogue import load_dataset
+from c2f_dgl.evaluation.ranking import evaluate, evaluate_per_user
+from c2f_dgl.files import replacing
+from c2f_dgl.graph.hetero import interaction_graph
+from c2f_dgl.progress import Reporter
+from c2f_dgl.training.folder import processor, versions
+
+
+def main() -> int:
+    """Run the job given on the command line; 1 where it failed, with the reason in its record."""
+    out, job = Path(sys.argv[1]), Job(**json.loads(sys.argv[2]))
+    try:
+        record = run(job, out)
+    # Whatever goes wrong is the record of this job: the others go on.
+    except Exception as error:
+        failure = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+        write_record(out, job, "failed", failure)
+        return 1
+    write_record(out, job, "done", record)
+    return 0
+
+
+def run(job: Job, out: Path) -> dict[str, Any]:
+    """Train and evaluate; the record. Per-user test metrics of a run of the table are written beside it."""
+    system, reporter = find_system(job.system), Reporter()
+    device = choose_device(job.device)
+    with reporter.busy("reading the data"):
+        split = load_dataset(job.data, seed=job.seed)
+        graph = interaction_graph(split.train)
+    resting = _peak_bytes()
+    settings = make_settings(system, job.settings)
+    started = time.monotonic()
+    context = Context(
+        split, graph, job.values, settings, job.seed, device, reporter, deadline=started + 60 * job.minutes
+    )
+    fitted = system.train(context)
+    seconds = time.monotonic() - started
+    record: dict[str, Any] = {
+        "fingerprint": split.fingerprint,
+        "settings": settings.model_dump(mode="json"),
+        "values": {**fitted.values, "total": sum(fitted.values.values())},
+        "bytes": fitted.bytes,
+        "seconds": round(seconds, 2),
+        "peak_bytes": _peak_bytes(),
+        "resting_bytes": resting,
+        "phases": list(fitted.phases),
+        "processor": processor(),
+        "versions": versions(),
+    }
+    if device.type == "cuda":
+        record["device"] = torch.cuda.get_device_name(device)
+        record["peak_device_bytes"] = torch.cuda.max_memory_allocated(device)
+    with reporter.busy("ranking"):
+        record["valid"] = evaluate(fitted.ranker, split.train, split.valid)
+        if job.trial is None:
+            users, metrics = evaluate_per_user(fitted.ranker, split.train, split.test)
+            record["test"] = {name: float(values.mean()) for name, values in metrics.items()}
+            _write_per_user(job.per_user_path(out), split.n_users, users, metrics)
+    return record
+
+
+def _write_per_user(path: Path, n_users: int, users: np.ndarray, metrics: dict[str, np.ndarray]) -> None:
+    """Metrics (n_users,) float32, NaN where a user has nothing held out."""
+    tensors = {}
+    for name, values in metrics.items():
+        tensors[name] = np.full(n_users, np.nan, dtype=np.float32)
+        tensors[name][users] = values
+    with replacing(path) as aside:
+        save_file(tensors, aside)
+
+
+def _peak_bytes() -> int:
+    """Most memory this process has had resident; the system counts in KiB, macOS in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

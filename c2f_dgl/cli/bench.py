@@ -1,0 +1,94 @@
+"""``c2f-dgl bench``: every system at the same budget, one row each."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from c2f_dgl.api import choose_device
+from c2f_dgl.baselines.registry import SYSTEMS, select_systems
+from c2f_dgl.bench import plot, table
+from c2f_dgl.bench.job import Job
+from c2f_dgl.bench.run import Bench, run_bench
+from c2f_dgl.cli.runs import DeviceOption, data_source
+from c2f_dgl.data.catalogue import load_dataset
+from c2f_dgl.files import write_text
+from c2f_dgl.progress import Reporter
+
+# Learned values per entity where no budget is given: those of the preset `fast`.
+_VALUES_PER_ENTITY = 128 / 48
+
+
+def bench(
+    dataset: Annotated[str, typer.Argument(help="A name from `c2f-dgl data list`, or a path.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder; that of a stopped bench is gone on with.", show_default=False)],
+    systems: Annotated[
+        str,
+        typer.Option(help=f"all, or a list with commas of names, families or module:attribute. {', '.join(SYSTEMS)}."),
+    ] = "all",
+    parameters: Annotated[
+        int | None, typer.Option(min=1, help="Learned values of each system. (default: 128/48 per user and item)")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="The first one; tuning uses it.")] = 2024,
+    budget: Annotated[float, typer.Option(min=0.001, help="Minutes of training for each run and trial.")] = 10.0,
+    tune: Annotated[int, typer.Option(min=0, help="Trials for each system, judged on validation; 0: defaults.")] = 0,
+    against: Annotated[str, typer.Option(help="The system that the others are tested against.")] = "c2f-fast",
+    device: DeviceOption = "auto",
+) -> None:
+    """Train systems side by side on DATASET: accuracy, learned values, bytes, seconds, memory, significance."""
+    plot.check_matplotlib()
+    choose_device(device)
+    control = select_systems(against)[0]
+    references = list(dict.fromkeys([control, *select_systems(systems)]))
+    reporter, source = Reporter(), data_source(dataset)
+    with reporter.busy("reading the data"):
+        split = load_dataset(source, seed=seed)
+    console = Console()
+    console.print(split.summary(), soft_wrap=True, highlight=False)
+    n_entities = split.n_users + split.n_items
+    values = round(_VALUES_PER_ENTITY * n_entities) if parameters is None else parameters
+    common = Bench(source, split.name, split.fingerprint, n_entities, values, budget, tune, seed, device)
+    command = " ".join(["c2f-dgl", *sys.argv[1:]])
+
+    def told(job: Job, record: dict[str, Any]) -> None:
+        console.print(_line(job, record), soft_wrap=True, highlight=False, markup=False)
+        if job.trial is None:
+            _write(common, out, control, command)
+
+    try:
+        run_bench(common, references, seeds, out, told)
+    except KeyboardInterrupt:
+        reporter.console.print(f"stopped: the same command goes on with {out}", soft_wrap=True)
+        raise typer.Exit(130) from None
+    rows = _write(common, out, control, command)
+    for suffix in ("svg", "png"):
+        plot.draw(out / f"accuracy.{suffix}", f"{split.name}: accuracy against learned values", rows)
+    console.print(f"{out}: results.json, results.csv, results.md, accuracy.svg, accuracy.png", soft_wrap=True)
+
+
+def _write(common: Bench, out: Path, control: str, command: str) -> list[table.Row]:
+    """Renew the tables from the records there are."""
+    rows = table.collect(common, out, control)
+    write_text(out / "results.json", table.as_json(common, rows, command))
+    write_text(out / "results.csv", table.as_csv(rows))
+    write_text(out / "results.md", table.as_markdown(common, rows, command, control))
+    return rows
+
+
+def _line(job: Job, record: dict[str, Any]) -> str:
+    what = f"seed {job.seed}" if job.trial is None else f"trial {job.trial}"
+    head = f"{job.system:<16} {what:<10}"
+    if record["status"] == "failed":
+        return f"{head} failed: {record['error']}"
+    part = "test" if job.trial is None else "valid"
+    figures = record[part]
+    return (
+        f"{head} {part} N@20 {figures['ndcg@20']:.4f}  R@20 {figures['recall@20']:.4f}  "
+        f"{record['values']['total']:>10,} values  {record['seconds']:>7.1f} s  "
+        f"{record['peak_bytes'] / 2**20:>6,.0f} MiB"
+    )

@@ -1,0 +1,97 @@
+"""What engines, loss and evaluation need of an embedding, and the base of those that are computed whole at every step.
+
+`c2f_dgl.tiers.tiered.TieredEmbedding` is one embedding layer, linear in a few codebooks; anything else that gives an
+N x d table is a `ComputedTable`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from c2f_dgl.dgl_import import dgl
+from c2f_dgl.graph.layout import NodeLayout, take_rows
+
+
+class EmbeddingLayer(Protocol):
+    """H(0) of the propagation as a function of what is learned; implemented by modules (`torch.nn.Module`).
+
+    Attributes
+    ----------
+    layout : NodeLayout
+        Entities (users, then items): node types and sizes.
+    """
+
+    layout: NodeLayout
+
+    def codebooks(self, dtype: torch.dtype | None = None) -> list[Tensor]:
+        """What `inputs` is a function of: matrices (m_k x d), differentiable in the parameters."""
+
+    def inputs(self, codebooks: Sequence[Tensor]) -> dict[str, Tensor]:
+        """H(0) per node type of the linked graph (n_nodes of the type x d)."""
+
+    def entity_rows(self, rows: Tensor) -> Tensor:
+        """Input ("ego") embeddings of some entities (rows: int64, stacked numbering): what the L2 term penalises."""
+
+    def link(self, graph: dgl.DGLGraph, first: int = 0) -> dgl.DGLGraph:
+        """`graph` with the relations that the embedding adds to it, those of tiers from number `first` on rebuilt."""
+
+    def count_values(self) -> dict[str, int]:
+        """Learned values, per part."""
+
+    def count_bytes(self) -> int:
+        """Bytes that store what is learned: float32 values, and int32 indices of those that are stored sparse."""
+
+
+class ComputedTable(nn.Module):
+    """An embedding layer whose N x d table is computed from its parameters whenever it is asked for.
+
+    Subclasses give `table`, and `count_values` and `count_bytes` where not every parameter is stored as it is. Where
+    some rows are much cheaper than all of them they override `entity_rows`.
+
+    Parameters
+    ----------
+    layout : NodeLayout
+        Entities: node types and sizes.
+    """
+
+    def __init__(self, layout: NodeLayout) -> None:
+        super().__init__()
+        self.layout = layout
+
+    def table(self) -> Tensor:
+        """All input embeddings (N x d), users first, differentiable in the parameters."""
+        raise NotImplementedError
+
+    def codebooks(self, dtype: torch.dtype | None = None) -> list[Tensor]:
+        """The table, as the one codebook."""
+        table = self.table()
+        return [table.to(dtype or table.dtype)]
+
+    def inputs(self, codebooks: Sequence[Tensor]) -> dict[str, Tensor]:
+        """The table, cut into node types."""
+        return self.layout.split(codebooks[0])
+
+    def entity_rows(self, rows: Tensor) -> Tensor:
+        """Rows of the table (rows: int64, stacked numbering)."""
+        return take_rows(self.table(), rows)
+
+    def link(self, graph: dgl.DGLGraph, first: int = 0) -> dgl.DGLGraph:
+        """`graph` as it is: a table adds no nodes."""
+        return graph
+
+    def count_values(self) -> dict[str, int]:
+        """Sizes of the parameters, by name."""
+        return {name: parameter.numel() for name, parameter in self.named_parameters()}
+
+    def count_bytes(self) -> int:
+        """4 bytes a learned value."""
+        return 4 * sum(self.count_values().values())
+
+
+def stored_bytes(matrix: Tensor) -> int:
+    """Least bytes that store a matrix (n x d): dense float32, or CSR with int32 columns and row pointers."""
+    return min(4 * matrix.numel(), 8 * int(torch.count_nonzero(matrix)) + 4 * (len(matrix) + 1))
