@@ -35,7 +35,7 @@ from c2f_dgl.tiers.codebook import sparse_pca_codebook
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
 from c2f_dgl.training.loss import batch_loss
 from c2f_dgl.training.sampler import Triplets, TripletSampler
-from c2f_dgl.training.stage import update_assignment
+from c2f_dgl.training.stage import adam, update_assignment
 
 M, T, D, NEGATIVES, L2, LR = 300, 2, 128, 5, 5e-4, 1e-3
 OURS = {"collapsed": ("collapsed", "csr"), "message passing, csr": ("message_passing", "csr")}
@@ -126,7 +126,7 @@ def _compare(gradients: dict[str, torch.Tensor]) -> dict[str, float]:
 
 
 def _taker(step: Step) -> Callable[[Triplets], None]:
-    optimizer = torch.optim.Adam(step.parameters, lr=LR)
+    optimizer = adam(step.parameters, LR)
 
     def take(batch: Triplets) -> None:
         optimizer.zero_grad()

@@ -48,7 +48,7 @@ def pair_scores(basis: Tensor, learned: Tensor, users: Tensor, items: Tensor) ->
 class _PairScores(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, learned: Tensor, basis: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        of_users = basis[users].to(learned)
+        of_users = basis.index_select(0, users).to(learned)
         ctx.save_for_backward(learned, basis, of_users, items)
         p, d = learned.shape
         # The cheaper of the two orders; the Gram matrix costs once what a user's row costs twice.

@@ -180,9 +180,10 @@ class TieredEmbedding(nn.Module):
             return weights @ take_rows(self.table, rows).square().sum(dim=1)
         codebooks = self.codebooks()
         codebook = codebooks[0] if self.entity_input == "unrefined" else self._refine(codebooks)[0]
-        indices, values, m = self.tiers[0].indices[rows], self.tiers[0].weights[rows], len(codebook)
+        indices, values = (x.index_select(0, rows) for x in (self.tiers[0].indices, self.tiers[0].weights))
         if self.activation == "tanh":
             return weights @ compose(indices, values, codebook).tanh().square().sum(dim=1)
+        m = len(codebook)
         cells = indices[:, :, None] * m + indices[:, None, :]
         products = weights[:, None, None] * values[:, :, None] * values[:, None, :]
         within = codebook.new_zeros(m * m).index_add_(0, cells.flatten(), products.flatten().to(codebook))

@@ -30,7 +30,7 @@ def batch_loss(model: Recommender, batch: Triplets, loss: str, l2: float) -> Ten
     """
     device = next(model.parameters()).device
     users, positives, negatives = (
-        torch.as_tensor(x, device=device) for x in (batch.users, batch.positives, batch.negatives)
+        torch.as_tensor(x, device=device).long() for x in (batch.users, batch.positives, batch.negatives)
     )
     items_from = model.embedding.layout.offset("item")
     if batch.shared:
