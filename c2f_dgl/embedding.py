@@ -33,8 +33,11 @@ class EmbeddingLayer(Protocol):
     def inputs(self, codebooks: Sequence[Tensor]) -> dict[str, Tensor]:
         """H(0) per node type of the linked graph (n_nodes of the type x d)."""
 
-    def entity_rows(self, rows: Tensor) -> Tensor:
-        """Input ("ego") embeddings of some entities (rows: int64, stacked numbering): what the L2 term penalises."""
+    def sum_of_squares(self, rows: Tensor, weights: Tensor) -> Tensor:
+        """``sum_r weights[r] |x_r|^2`` of input ("ego") embeddings x of some entities: what the L2 term penalises.
+
+        Rows are int64 in stacked numbering; rows and weights (n,).
+        """
 
     def link(self, graph: dgl.DGLGraph, first: int = 0) -> dgl.DGLGraph:
         """`graph` with the relations that the embedding adds to it, those of tiers from number `first` on rebuilt."""
@@ -78,6 +81,10 @@ class ComputedTable(nn.Module):
     def entity_rows(self, rows: Tensor) -> Tensor:
         """Rows of the table (rows: int64, stacked numbering)."""
         return take_rows(self.table(), rows)
+
+    def sum_of_squares(self, rows: Tensor, weights: Tensor) -> Tensor:
+        """``sum_r weights[r] |x_r|^2`` of the table's rows x."""
+        return weights @ self.entity_rows(rows).square().sum(dim=1)
 
     def link(self, graph: dgl.DGLGraph, first: int = 0) -> dgl.DGLGraph:
         """`graph` as it is: a table adds no nodes."""

@@ -65,21 +65,14 @@ class Readout(nn.Module):
         """Scaled embeddings of `items` from their propagated ones `h` (same leading shape)."""
         return h if self.scale is None else h * self.scale[items][..., None]
 
-    def scores(self, h_users: Tensor, h_items: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        """Scores of pairs; `h_items` already scaled; shapes (..., d) and (...,) that broadcast."""
-        scores = (h_users * h_items).sum(-1)
+    def scores(self, dots: Tensor, users: Tensor, items: Tensor) -> Tensor:
+        """Scores from h_u . h_i (n, c) of users (n,) with items (n, c), or (1, c) for items they have in common."""
+        if self.scale is not None:
+            dots = dots * self.scale[items]
         if self.bias is None:
-            return scores
+            return dots
         bias = self.bias[:, None]
-        return scores + take_rows(bias, users)[..., 0] + take_rows(bias, self.n_users + items)[..., 0]
-
-    def score_matrix(self, h_users: Tensor, h_items: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        """Scores of all pairs (len(users) x len(items)); `h_items` already scaled."""
-        scores = h_users @ h_items.T
-        if self.bias is None:
-            return scores
-        bias = self.bias[:, None]
-        return scores + take_rows(bias, users) + take_rows(bias, self.n_users + items).T
+        return dots + take_rows(bias, users) + take_rows(bias, self.n_users + items)[..., 0]
 
     def scorer(self, h_users: Tensor, h_items: Tensor) -> Scorer:
         """What serves: all users' and all items' embeddings, scaled, with the items' biases."""

@@ -31,6 +31,9 @@ class Engine(Protocol):
     def entities(self, rows: Tensor) -> Tensor:
         """H_full of some entities (int64 rows in stacked numbering), differentiable in the codebooks."""
 
+    def scores(self, users: Tensor, items: Tensor) -> Tensor:
+        """h_u . h_i of users (n,) with items (n, c), rows in stacked numbering; differentiable like `entities`."""
+
     def all_nodes(self) -> dict[str, Tensor]:
         """H of every node type, detached."""
 

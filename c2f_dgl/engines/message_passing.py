@@ -32,6 +32,11 @@ class MessagePassing:
         features = self.propagation(self.graph, self.embedding, self.embedding.codebooks())
         return take_rows(self.embedding.layout.stack(features), rows)
 
+    def scores(self, users: Tensor, items: Tensor) -> Tensor:
+        """h_u . h_i of users (n,) with items (n, c), rows in stacked numbering."""
+        h_users, h_items = self.entities(torch.cat([users, items.flatten()])).split([len(users), items.numel()])
+        return (h_users[:, None] * h_items.view(*items.shape, -1)).sum(-1)
+
     @torch.no_grad()
     def all_nodes(self) -> dict[str, Tensor]:
         """H of every node type, detached: for assignment updates and evaluation."""

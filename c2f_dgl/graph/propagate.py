@@ -20,6 +20,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from c2f_dgl.dgl_import import dgl
@@ -74,7 +75,7 @@ def propagate(
         raise ValueError(f"{len(betas)} layer weights for {n_layers} layers: expected {n_layers + 1}")
 
     device = next(iter(features.values())).device
-    norm = {node_type: graph.nodes[node_type].data["norm"].to(device)[:, None] for node_type in graph.ntypes}
+    norm = {node_type: _on_device(graph.nodes[node_type].data["norm"], device)[:, None] for node_type in graph.ntypes}
     product = _product(graph, kernel, device)
     layer = {node_type: features[node_type] for node_type in graph.ntypes}
     combined = {node_type: betas[0] * x for node_type, x in layer.items()}
@@ -99,8 +100,7 @@ def _product(graph: dgl.DGLGraph, kernel: Kernel, device: torch.device) -> Produ
     if chosen_kernel(kernel, device) == "dgl":
         on_device = graph if graph.device == device else graph.to(device)
         return lambda features: _message_passing(on_device, features)
-    operators = _csr_operators(graph, device)
-    return lambda features: _csr_product(operators, features)
+    return lambda features: _csr_product(graph, features)
 
 
 def _message_passing(graph: dgl.DGLGraph, features: Features) -> Features:
@@ -116,49 +116,75 @@ def _message_passing(graph: dgl.DGLGraph, features: Features) -> Features:
         }
 
 
-def _csr_product(operators: Mapping[EdgeType, tuple[Tensor, Tensor]], features: Features) -> Features:
+def _csr_product(graph: dgl.DGLGraph, features: Features) -> Features:
     """A' x with torch: one sparse product a relation, summed into the destination's node type."""
     summed: Features = {}
-    for (source, _, destination), (matrix, transposed) in operators.items():
-        message = _SparseProduct.apply(matrix, transposed, features[source])
-        summed[destination] = message if destination not in summed else summed[destination] + message
-    return {node_type: summed.get(node_type, torch.zeros_like(x)) for node_type, x in features.items()}
+    for etype in graph.canonical_etypes:
+        source, _, destination = etype
+        if graph.num_edges(etype):
+            message = _SparseProduct.apply(graph, etype, features[source])
+            summed[destination] = message if destination not in summed else summed[destination] + message
+    return {
+        node_type: summed[node_type] if node_type in summed else torch.zeros_like(x)
+        for node_type, x in features.items()
+    }
 
 
 class _SparseProduct(torch.autograd.Function):
-    """``matrix @ x`` with a constant CSR matrix whose transpose is at hand for the backward pass."""
+    """The constant CSR matrix of a relation times the features of its source; its transpose for the backward pass."""
 
     @staticmethod
-    def forward(ctx, matrix: Tensor, transposed: Tensor, x: Tensor) -> Tensor:  # type: ignore[override]
-        ctx.transposed = transposed
-        return matrix @ x
+    def forward(ctx, graph: dgl.DGLGraph, etype: EdgeType, x: Tensor) -> Tensor:  # type: ignore[override]
+        ctx.relation = graph, etype
+        return _multiply(_csr_matrix(graph, etype, x.device), x)
 
     @staticmethod
     def backward(ctx, gradient: Tensor):  # type: ignore[override]
-        return None, None, ctx.transposed @ gradient.contiguous()
+        graph, etype = ctx.relation
+        transposed = _csr_matrix(graph, etype, gradient.device, transposed=True)
+        return None, None, _multiply(transposed, gradient.contiguous())
 
 
-# One relation's matrices serve every graph that shares its weights, so they are kept per weight tensor: after an
-# assignment update only the tier's relations are converted anew.
-_CSR_CACHE = WeakTensorKeyDictionary()
+def _multiply(matrix: Tensor, x: Tensor) -> Tensor:
+    """CSR times dense. In float32 on a CPU as weighted bags of rows of x, which prefetch the next row: several times
+    faster than MKL's product (`benchmarks/kernels.py`). Other dtypes have no such kernel."""
+    if x.dtype == torch.float32 and x.device.type == "cpu":
+        return F.embedding_bag(
+            matrix.col_indices(),
+            x,
+            matrix.crow_indices(),
+            mode="sum",
+            per_sample_weights=matrix.values(),
+            include_last_offset=True,
+        )
+    return matrix @ x
 
 
-def _csr_operators(graph: dgl.DGLGraph, device: torch.device) -> dict[EdgeType, tuple[Tensor, Tensor]]:
-    """Per relation, the matrix that maps source features to destination features, and its transpose, as CSR."""
-    operators = {}
-    for etype in graph.canonical_etypes:
-        if graph.num_edges(etype) == 0:
-            continue
-        weight = graph.edges[etype].data["weight"]
-        cached = _CSR_CACHE.setdefault(weight, {})
-        if (etype, device) not in cached:
-            shape = (graph.num_nodes(etype[2]), graph.num_nodes(etype[0]))
-            cached[etype, device] = (
-                _to_csr(graph.adj_tensors("csc", etype), weight, shape, device),
-                _to_csr(graph.adj_tensors("csr", etype), weight, shape[::-1], device),
-            )
-        operators[etype] = cached[etype, device]
-    return operators
+def _on_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the graph, moved once for as long as the graph holds it."""
+    if tensor.device == device:
+        return tensor
+    moved = _CACHE.setdefault(tensor, {})
+    if device not in moved:
+        moved[device] = tensor.to(device)
+    return moved[device]
+
+
+# What is derived from a tensor of the graph, for as long as that tensor lives. One relation's matrices serve every
+# graph that shares its weights: after an assignment update only the tier's relations are converted anew.
+_CACHE = WeakTensorKeyDictionary()
+
+
+def _csr_matrix(graph: dgl.DGLGraph, etype: EdgeType, device: torch.device, *, transposed: bool = False) -> Tensor:
+    """The matrix that maps a relation's source features to its destination's, or its transpose (made when asked)."""
+    weight = graph.edges[etype].data["weight"]
+    cached = _CACHE.setdefault(weight, {})
+    key = etype, device, transposed
+    if key not in cached:
+        shape = (graph.num_nodes(etype[2]), graph.num_nodes(etype[0]))
+        structure = graph.adj_tensors("csr" if transposed else "csc", etype)
+        cached[key] = _to_csr(structure, weight, shape[::-1] if transposed else shape, device)
+    return cached[key]
 
 
 def _to_csr(tensors: Sequence[Tensor], weight: Tensor, shape: tuple[int, int], device: torch.device) -> Tensor:

@@ -171,14 +171,30 @@ class TieredEmbedding(nn.Module):
         features.update({tier.name: x for tier, x in zip(self.tiers, refined, strict=True)})
         return features
 
-    def entity_rows(self, rows: Tensor) -> Tensor:
-        """Input ("ego") embeddings of some entities (rows: int64, stacked numbering): what the L2 term penalises."""
+    def sum_of_squares(self, rows: Tensor, weights: Tensor) -> Tensor:
+        """``sum_r weights[r] |x_r|^2`` of input ("ego") embeddings x: what the L2 term penalises.
+
+        Without an activation x_r = s_r X, X the first codebook, so the sum is that of the elements of ``C * (X X^T)``
+        with C = sum_r weights[r] s_r^T s_r: t^2 numbers a row in place of d.
+
+        Parameters
+        ----------
+        rows : Tensor, shape (n,), int64
+            Entities, in stacked numbering.
+        weights : Tensor, shape (n,)
+        """
         if self.table is not None:
-            return take_rows(self.table, rows)
+            return weights @ take_rows(self.table, rows).square().sum(dim=1)
         codebooks = self.codebooks()
         codebook = codebooks[0] if self.entity_input == "unrefined" else self._refine(codebooks)[0]
-        x = compose(self.tiers[0].indices[rows], self.tiers[0].weights[rows], codebook)
-        return x.tanh() if self.activation == "tanh" else x
+        indices, values = (x.index_select(0, rows) for x in (self.tiers[0].indices, self.tiers[0].weights))
+        if self.activation == "tanh":
+            return weights @ compose(indices, values, codebook).tanh().square().sum(dim=1)
+        m = len(codebook)
+        cells = indices[:, :, None] * m + indices[:, None, :]
+        products = weights[:, None, None] * values[:, :, None] * values[:, None, :]
+        within = codebook.new_zeros(m * m).index_add_(0, cells.flatten(), products.flatten().to(codebook))
+        return ((within.view(m, m) @ codebook) * codebook).sum()
 
     def _refine(self, codebooks: Sequence[Tensor]) -> list[Tensor]:
         """Each codebook mixed with those of the tiers below it (Eq. 17); the finest stays as it is."""

@@ -63,7 +63,11 @@ def restore_optimizer(model: Recommender, optimizer: torch.optim.Optimizer, tens
     """Put back what `optimizer_tensors` gave."""
     for name, parameter in model.named_parameters():
         prefix = f"adam.{name}."
-        state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        state = {
+            key.removeprefix(prefix): value.to(parameter.device)
+            for key, value in tensors.items()
+            if key.startswith(prefix)
+        }
         if state:
             optimizer.state[parameter] = state
 

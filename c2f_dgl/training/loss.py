@@ -28,32 +28,33 @@ LOSSES = {"bpr": bpr, "softmax": softmax}
 def batch_loss(model: Recommender[Any], batch: Triplets, loss: str, l2: float) -> Tensor:
     """Loss of a batch, with L2 on the input embeddings (Eq. 9), both means over triplets.
 
-    A positive's k triplets share its user and item: their embeddings are computed once, k + 2 rows in place of 3 k.
+    A positive's k triplets share its user and item: what is needed of them is computed once.
     """
     device = next(model.parameters()).device
     users, positives, negatives = (
-        torch.as_tensor(x, device=device) for x in (batch.users, batch.positives, batch.negatives)
+        torch.as_tensor(x, device=device).long() for x in (batch.users, batch.positives, batch.negatives)
     )
-    shared, n = batch.shared, len(users)
-    # Columns of items that each user is scored on one by one; shared negatives are one matrix product instead.
-    items = positives[:, None] if shared else torch.cat([positives[:, None], negatives], dim=1)
-    every_item = torch.cat([items.flatten(), negatives.flatten()]) if shared else items.flatten()
-    rows = torch.cat([users, every_item + model.embedding.layout.offset("item")])
-    h_users, h_items = model.engine.entities(rows).split([n, len(every_item)])
-    h_items = model.readout.items(h_items, every_item)
-    own = h_items[: items.numel()].view(*items.shape, -1)
-    scores = model.readout.scores(h_users[:, None], own, users[:, None], items)
-    if shared:
-        common = model.readout.score_matrix(h_users, h_items[n:], users, negatives[0])
-        value = LOSSES[loss](scores[:, 0], common)
+    items_from = model.embedding.layout.offset("item")
+    if batch.shared:
+        value = LOSSES[loss](*_shared_scores(model, users, positives, negatives[0], items_from))
     else:
+        items = torch.cat([positives[:, None], negatives], dim=1)
+        scores = model.readout.scores(model.engine.scores(users, items + items_from), users, items)
         value = LOSSES[loss](scores[:, 0], scores[:, 1:])
     if l2 == 0:
         return value
-    squares = model.embedding.entity_rows(rows).square().sum(dim=1)
-    user_squares, positive_squares, negative_squares = (
-        squares[:n],
-        squares[n : n + items.numel()].view(items.shape)[:, 0],
-        squares[2 * n :] if shared else squares[n:].view(items.shape)[:, 1:],
-    )
-    return value + l2 * ((user_squares + positive_squares).mean() + negative_squares.mean())
+    rows = torch.cat([users, positives + items_from, negatives.flatten() + items_from])
+    weights = value.new_full((len(rows),), 1 / len(users))
+    weights[2 * len(users) :] = 1 / negatives.numel()
+    return value + l2 * model.embedding.sum_of_squares(rows, weights)
+
+
+def _shared_scores(
+    model: Recommender, users: Tensor, positives: Tensor, negatives: Tensor, items_from: int
+) -> tuple[Tensor, Tensor]:
+    """Scores of each user with its positive (n,), and with the batch's common negatives (n, k): one product."""
+    rows = torch.cat([users, positives + items_from, negatives + items_from])
+    h_users, h_positives, h_negatives = model.engine.entities(rows).split([len(users), len(users), len(negatives)])
+    own = (h_users * h_positives).sum(-1, keepdim=True)
+    common = model.readout.scores(h_users @ h_negatives.T, users, negatives[None])
+    return model.readout.scores(own, users, positives[:, None])[:, 0], common

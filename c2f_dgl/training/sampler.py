@@ -1,4 +1,4 @@
-"""Training triplets, drawn for a whole epoch at once without a Python loop over users or interactions."""
+"""Training triplets, drawn many batches at a time without a Python loop over users or interactions."""
 
 from __future__ import annotations
 
@@ -10,6 +10,15 @@ import scipy.sparse as sp
 
 from c2f_dgl.errors import InputError
 
+# Positives drawn at a time: bounds what an epoch's triplets take.
+_DRAWN = 1 << 20
+
+# Positives whose negatives are checked at a time: what that takes stays in the processor's cache.
+_CHECKED = 8192
+
+# Bits of the filter per training interaction: one in so many unseen items needs an exact look.
+_FILTER_BITS = 32
+
 
 @dataclass(frozen=True)
 class Triplets:
@@ -17,8 +26,8 @@ class Triplets:
 
     Parameters
     ----------
-    users, positives : ndarray, shape (n,), int64
-    negatives : ndarray, shape (n, k), int64
+    users, positives : ndarray, shape (n,), int32 or int64
+    negatives : ndarray, shape (n, k), int32 or int64
         Items the user has not interacted with, distinct within a row. Shared ones: shape (batches, k), any items.
     shared : bool
         Whether a batch has its negatives in common.
@@ -58,42 +67,91 @@ class TripletSampler:
     def __init__(self, train: sp.csr_matrix, negatives: int, *, shared: bool = False) -> None:
         train = train.sorted_indices()
         self.n_items, self.k, self.shared = train.shape[1], negatives, shared
-        self._starts = train.indptr.astype(np.int64)
-        self._items = train.indices.astype(np.int64)
+        self._dtype = np.int32 if max(train.shape) < 2**31 else np.int64
+        self._starts, self._items = train.indptr.astype(np.int64), train.indices
         self._counts = np.diff(self._starts)
         own = 0 if shared else negatives
-        self._users = np.flatnonzero((self._counts > 0) & (self._counts <= self.n_items - own))
+        self._users = np.flatnonzero((self._counts > 0) & (self._counts <= self.n_items - own)).astype(self._dtype)
         if len(self._users) == 0:
             raise InputError(
                 f"no user has a training item and {negatives} items left to draw as negatives",
                 expected="more items, or fewer negatives",
             )
-        # All (user, item) pairs as sorted numbers: membership is one binary search.
-        self._pairs = np.repeat(np.arange(train.shape[0]), self._counts) * self.n_items + self._items
+        if not shared:
+            # All (user, item) pairs as sorted numbers: membership is one binary search.
+            self._pairs = np.repeat(np.arange(train.shape[0]), self._counts) * self.n_items + self._items
+            self._filter = _Filter(self._pairs)
+
+    def batches(self, n: int, size: int, rng: np.random.Generator) -> Iterator[Triplets]:
+        """`n` positives with their negatives, in batches of `size`, drawn as they are asked for."""
+        piece = size * max(1, _DRAWN // size)
+        for start in range(0, n, piece):
+            yield from self.epoch(min(piece, n - start), size, rng).batches(size)
 
     def epoch(self, n: int, size: int, rng: np.random.Generator) -> Triplets:
-        """Draw `n` positives with their negatives, for batches of `size` positives."""
-        users = rng.choice(self._users, size=n)
+        """Draw `n` positives with their negatives at once, for batches of `size` positives."""
+        users = self._users[rng.integers(0, len(self._users), size=n)]
         positives = self._items[self._starts[users] + (rng.random(n) * self._counts[users]).astype(np.int64)]
         if self.shared:
-            return Triplets(users, positives, rng.integers(0, self.n_items, size=(-(-n // size), self.k)), shared=True)
-        negatives = rng.integers(0, self.n_items, size=(n, self.k))
-        todo = np.arange(n)
-        while len(todo):
-            bad = self._seen(users[todo], negatives[todo]) | _repeated(negatives[todo])
-            todo, bad = todo[bad.any(axis=1)], bad[bad.any(axis=1)]
-            negatives[todo] = np.where(bad, rng.integers(0, self.n_items, size=bad.shape), negatives[todo])
-        return Triplets(users, positives, negatives)
+            return Triplets(users, positives, self._any_items((-(-n // size), self.k), rng), shared=True)
+        negatives = self._any_items((n, self.k), rng)
+        todo, bad = np.arange(n), self._refused(users, negatives)
+        while True:
+            again = np.unique(np.flatnonzero(bad) // self.k)  # a few of many: any(axis=1) would take longer
+            todo, bad = todo[again], bad[again]
+            if not len(todo):
+                return Triplets(users, positives, negatives)
+            negatives[todo] = np.where(bad, self._any_items(bad.shape, rng), negatives[todo])
+            bad = self._refused(users[todo], negatives[todo])
 
-    def _seen(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-        pairs = users[:, None] * self.n_items + items
+    def _any_items(self, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+        return rng.integers(0, self.n_items, size=shape, dtype=self._dtype)
+
+    def _refused(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """Where an item (n, k) has been seen by its user (n,), or stands in an earlier column of its row."""
+        refused = np.empty(items.shape, dtype=bool)
+        for start in range(0, len(users), _CHECKED):
+            part = slice(start, start + _CHECKED)
+            pairs = users[part, None].astype(np.int64) * self.n_items + items[part]
+            refused[part] = _repeated(items[part])
+            rows, columns = np.nonzero(self._filter.maybe(pairs))
+            refused[part][rows, columns] |= self._seen(pairs[rows, columns])
+        return refused
+
+    def _seen(self, pairs: np.ndarray) -> np.ndarray:
         place = np.searchsorted(self._pairs, pairs).clip(max=len(self._pairs) - 1)
         return self._pairs[place] == pairs
 
 
+class _Filter:
+    """Which numbers are surely not among those given: one bit for each, at a hash of it (a Bloom filter).
+
+    Parameters
+    ----------
+    members : ndarray, int64
+    """
+
+    def __init__(self, members: np.ndarray) -> None:
+        bits = max(3, int(len(members) * _FILTER_BITS - 1).bit_length())
+        self._shift = np.uint64(64 - bits)
+        self._bytes = np.zeros(1 << (bits - 3), dtype=np.uint8)
+        for start in range(0, len(members), _DRAWN):
+            place, bit = self._place(members[start : start + _DRAWN])
+            np.bitwise_or.at(self._bytes, place, bit)
+
+    def maybe(self, numbers: np.ndarray) -> np.ndarray:
+        """False where a number is not a member; true where it is, and now and then where it is not."""
+        place, bit = self._place(numbers)
+        return (self._bytes[place] & bit) != 0
+
+    def _place(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        # Fibonacci hashing: the top bits of a product with 2^64 over the golden ratio.
+        hashed = (numbers.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> self._shift
+        return (hashed >> np.uint64(3)).astype(np.int64), np.uint8(1) << (hashed & np.uint64(7)).astype(np.uint8)
+
+
 def _repeated(items: np.ndarray) -> np.ndarray:
     """Where a row holds the same item as an earlier column."""
-    repeated = np.zeros(items.shape, dtype=bool)
-    for column in range(1, items.shape[1]):
-        repeated[:, column] = (items[:, :column] == items[:, column : column + 1]).any(axis=1)
-    return repeated
+    columns = np.ascontiguousarray(items.T)
+    repeated = [(columns[:column] == columns[column]).any(axis=0) for column in range(len(columns))]
+    return np.stack(repeated, axis=1)

@@ -1,0 +1,177 @@
+"""Other ways to take the step of `benchmarks.throughput`, each as its users write it.
+
+Every one is a `Step`: parameters, and the loss of a batch as a function of them. The propagation is LightGCN's, the
+mean over layers 0 to L of the symmetrically normalised graph, and is computed anew for each batch.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from c2f_dgl.data.splits import Split
+from c2f_dgl.dgl_import import dgl
+from c2f_dgl.tiers.assignment import Assignment
+from c2f_dgl.training.sampler import Triplets
+
+LAYERS = 3
+
+
+@dataclass(frozen=True)
+class Step:
+    """A model that can be trained.
+
+    Parameters
+    ----------
+    parameters : list of Tensor
+        The first one is the codebook, or the table.
+    loss : callable
+        Of a batch of triplets.
+    """
+
+    parameters: list[Tensor]
+    loss: Callable[[Triplets], Tensor]
+
+
+def bpr(h: Tensor, ego: Tensor, batch: Triplets, n_users: int, l2: float) -> Tensor:
+    """Eq. 9 as a batch of triplets, one row of `h` and `ego` (N x d) gathered for each end of each triplet."""
+    k = batch.negatives.shape[1]
+    users = torch.as_tensor(np.repeat(batch.users, k))
+    positives = torch.as_tensor(np.repeat(batch.positives, k)) + n_users
+    negatives = torch.as_tensor(batch.negatives.ravel()) + n_users
+    margin = (h[users] * h[positives]).sum(1) - (h[users] * h[negatives]).sum(1)
+    squares = sum(ego[rows].square().sum(1) for rows in (users, positives, negatives))
+    return F.softplus(-margin).mean() + l2 * squares.mean()
+
+
+def dgl_table(split: Split, table: Tensor, l2: float) -> Step:
+    """LightGCN with a full table on a DGL heterograph."""
+    graph, n_users = _normalised_graph(split, None, 0), split.n_users
+    parameter = nn.Parameter(table.clone())
+
+    def loss(batch: Triplets) -> Tensor:
+        users, items = parameter[:n_users], parameter[n_users:]
+        h = _message_passing(graph, {"user": users, "item": items})
+        return bpr(torch.cat([h["user"], h["item"]]), parameter, batch, n_users, l2)
+
+    return Step([parameter], loss)
+
+
+def dgl_compositional(split: Split, codebook: Tensor, assignment: Assignment, l2: float) -> Step:
+    """Coarse meta-embeddings that compose the input, and are nodes, of a DGL heterograph."""
+    graph, n_users = _normalised_graph(split, assignment, len(codebook)), split.n_users
+    parameter = nn.Parameter(codebook.clone())
+
+    def loss(batch: Triplets) -> Tensor:
+        ego = assignment.compose(parameter)
+        h = _message_passing(graph, {"user": ego[:n_users], "item": ego[n_users:], "coarse": parameter})
+        return bpr(torch.cat([h["user"], h["item"]]), ego, batch, n_users, l2)
+
+    return Step([parameter], loss)
+
+
+def coo_compositional(split: Split, codebook: Tensor, assignment: Assignment, l2: float) -> Step:
+    """The same with ``torch.sparse.mm`` of COO matrices, as the published code has it."""
+    n_users, n = split.n_users, split.n_users + split.n_items
+    parameter = nn.Parameter(codebook.clone())
+    source, target, weight = _expanded_edges(split, assignment)
+    adjacency = _coo(target, source, weight, (n + len(codebook),) * 2)
+    rows = np.repeat(np.arange(n), assignment.indices.shape[1])
+    composition = _coo(rows, assignment.indices.numpy().ravel(), assignment.weights.numpy().ravel(), (n, len(codebook)))
+
+    def loss(batch: Triplets) -> Tensor:
+        ego = torch.sparse.mm(composition, parameter)
+        layer = torch.cat([ego, parameter])
+        layers = [layer]
+        for _ in range(LAYERS):
+            layer = torch.sparse.mm(adjacency, layer)
+            layers.append(layer)
+        return bpr(torch.stack(layers, dim=1).mean(dim=1), ego, batch, n_users, l2)
+
+    return Step([parameter], loss)
+
+
+def pyg_table(split: Split, table: Tensor, l2: float) -> Step:
+    """PyG's LightGCN with its `recommendation_loss`, edges as an index tensor as in its example."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of PyG's optional compiled parts
+        from torch_geometric.nn import LightGCN
+    coo, n_users = split.train.tocoo(), split.n_users
+    users, items = (torch.as_tensor(x, dtype=torch.int64) for x in (coo.row, coo.col))
+    edges = torch.stack([torch.cat([users, items + n_users]), torch.cat([items + n_users, users])])
+    model = LightGCN(n_users + split.n_items, table.shape[1], LAYERS)
+    model.embedding.weight.data.copy_(table)
+
+    def loss(batch: Triplets) -> Tensor:
+        k = batch.negatives.shape[1]
+        user = torch.as_tensor(np.repeat(batch.users, k))
+        positive = torch.as_tensor(np.repeat(batch.positives, k)) + n_users
+        negative = torch.as_tensor(batch.negatives.ravel()) + n_users
+        pairs = torch.stack([torch.cat([user, user]), torch.cat([positive, negative])])
+        ranks = model(edges, pairs).view(2, -1)
+        nodes = torch.cat([user, positive, negative])
+        return model.recommendation_loss(ranks[0], ranks[1], nodes, 2 * l2)
+
+    return Step([model.embedding.weight], loss)
+
+
+def _expanded_edges(split: Split, assignment: Assignment | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Both directions of every link between users, items and, after them, coarse nodes; normalised weights."""
+    coo, n_users = split.train.tocoo(), split.n_users
+    ends = [(coo.row.astype(np.int64), coo.col.astype(np.int64) + n_users)]
+    weights = [coo.data.astype(np.float64)]
+    n = n_users + split.n_items
+    if assignment is not None:
+        rows, slots = np.nonzero(assignment.weights.numpy())
+        ends.append((rows, assignment.indices.numpy()[rows, slots] + n))
+        weights.append(assignment.weights.numpy()[rows, slots].astype(np.float64))
+    first, second = (np.concatenate(side) for side in zip(*ends, strict=True))
+    source, target = np.concatenate([first, second]), np.concatenate([second, first])
+    weight = np.tile(np.concatenate(weights), 2)
+    degree = np.bincount(target, weights=weight)
+    return source, target, (weight / np.sqrt(degree[source] * degree[target])).astype(np.float32)
+
+
+def _normalised_graph(split: Split, assignment: Assignment | None, n_coarse: int) -> dgl.DGLGraph:
+    """A heterograph that carries the normalised weights, so that nothing is scaled at a step."""
+    source, target, weight = _expanded_edges(split, assignment)
+    sizes = {"user": split.n_users, "item": split.n_items, "coarse": n_coarse}
+    bounds = np.cumsum([0, *sizes.values()])
+    kinds = list(sizes)
+    of_source, of_target = (np.searchsorted(bounds, ends, side="right") - 1 for ends in (source, target))
+    relations, weights = {}, {}
+    for a, b in sorted(set(zip(of_source.tolist(), of_target.tolist(), strict=True))):
+        chosen = (of_source == a) & (of_target == b)
+        etype = kinds[a], f"{kinds[a]}_to_{kinds[b]}", kinds[b]
+        relations[etype] = tuple(torch.as_tensor(x[chosen] - bounds[i]) for x, i in ((source, a), (target, b)))
+        weights[etype] = torch.as_tensor(weight[chosen])
+    present = {kind: size for kind, size in sizes.items() if size}
+    graph = dgl.heterograph(relations, num_nodes_dict=present)
+    for etype, values in weights.items():
+        graph.edges[etype].data["w"] = values
+    return graph
+
+
+def _message_passing(graph: dgl.DGLGraph, features: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Mean over layers, one `multi_update_all` a layer."""
+    message, reduce = dgl.function.u_mul_e("x", "w", "m"), dgl.function.sum("m", "y")
+    functions = {etype: (message, reduce) for etype in graph.canonical_etypes}
+    total = features
+    with graph.local_scope():
+        for _ in range(LAYERS):
+            graph.ndata["x"] = features
+            graph.multi_update_all(functions, "sum")
+            features = dict(graph.ndata["y"])
+            total = {kind: total[kind] + x for kind, x in features.items()}
+    return {kind: x / (LAYERS + 1) for kind, x in total.items()}
+
+
+def _coo(rows: np.ndarray, columns: np.ndarray, values: np.ndarray, shape: tuple[int, int]) -> Tensor:
+    indices = torch.as_tensor(np.stack([rows, columns]))
+    return torch.sparse_coo_tensor(indices, torch.as_tensor(values), shape, check_invariants=False).coalesce()

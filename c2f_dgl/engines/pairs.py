@@ -1,0 +1,83 @@
+"""Scores of pairs from rows of a propagated basis, without the embeddings of the items.
+
+With H = B W (B: the basis, N x p, constant; W: what is learned, p x d) the score of a user and an item is a bilinear
+form of two rows of B,
+
+    h_u . h_i  =  b_u (W W^T) b_i^T  =  v_u . b_i,        v_u = b_u W W^T,
+
+so a batch needs one small product per *user*, whatever the number of items it is scored on, and one dot product of
+length p per pair. With g_ui the gradient of the loss at a score and q_u = sum_i g_ui b_i,
+
+    gradient of W  =  (A + A^T) W,        A = sum_u b_u^T q_u.
+
+Nothing of the size (pairs x p) is formed: the dot products are a sampled dense product on the batch's sparsity
+pattern, the q_u weighted bags of rows.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def pair_scores(basis: Tensor, learned: Tensor, users: Tensor, items: Tensor) -> Tensor:
+    """Scores of each user with its items, differentiable in `learned`.
+
+    Parameters
+    ----------
+    basis : Tensor, shape (N, p)
+        B.
+    learned : Tensor, shape (p, d)
+        W.
+    users : Tensor, shape (n,), int64
+        Rows of B.
+    items : Tensor, shape (n, c), int64
+        Rows of B.
+
+    Returns
+    -------
+    Tensor, shape (n, c), of the dtype of `learned`
+    """
+    return _PairScores.apply(learned, basis, users, items)  # type: ignore[no-any-return]
+
+
+class _PairScores(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, learned: Tensor, basis: Tensor, users: Tensor, items: Tensor) -> Tensor:
+        of_users = basis.index_select(0, users).to(learned)
+        ctx.save_for_backward(learned, basis, of_users, items)
+        p, d = learned.shape
+        # The cheaper of the two orders; the Gram matrix costs once what a user's row costs twice.
+        projected = of_users @ (learned @ learned.T) if p < 2 * d else (of_users @ learned) @ learned.T
+        return _dots(projected, basis, items)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+        learned, basis, of_users, items = ctx.saved_tensors
+        one_sided = of_users.T @ _bags(gradient, basis, items)
+        return (one_sided + one_sided.T) @ learned, None, None, None
+
+
+def _dots(projected: Tensor, basis: Tensor, items: Tensor) -> Tensor:
+    """``projected[u] . basis[i]`` for the items of each row (n x c)."""
+    n, c = items.shape
+    if basis.dtype != projected.dtype:
+        return torch.einsum("np,ncp->nc", projected, basis[items].to(projected))
+    starts = torch.arange(0, n * c + 1, c, device=items.device)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
+        pattern = torch.sparse_csr_tensor(
+            starts, items.flatten(), projected.new_zeros(n * c), (n, len(basis)), check_invariants=False
+        )
+    return torch.sparse.sampled_addmm(pattern, projected, basis.T, beta=0.0).values().view(n, c)
+
+
+def _bags(weights: Tensor, basis: Tensor, items: Tensor) -> Tensor:
+    """``sum_i weights[u, i] * basis[i]`` over the items of each row (n x p)."""
+    if basis.dtype != weights.dtype:
+        return torch.einsum("nc,ncp->np", weights, basis[items].to(weights))
+    return F.embedding_bag(items, basis, per_sample_weights=weights.contiguous(), mode="sum")
