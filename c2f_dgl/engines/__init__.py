@@ -6,17 +6,30 @@ assignment update. `make_engine` chooses.
 
 from __future__ import annotations
 
+import logging
 from typing import Literal, Protocol
 
 from torch import Tensor
 
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.engines.collapsed import Collapsed, propagated_basis
+from c2f_dgl.engines.importance import RelationImportance
 from c2f_dgl.engines.message_passing import MessagePassing
 from c2f_dgl.engines.propagation import Propagation
 from c2f_dgl.tiers.tiered import TieredEmbedding
 
-__all__ = ["Collapsed", "Engine", "EngineName", "MessagePassing", "Propagation", "make_engine", "propagated_basis"]
+__all__ = [
+    "Collapsed",
+    "Engine",
+    "EngineName",
+    "MessagePassing",
+    "Propagation",
+    "RelationImportance",
+    "make_engine",
+    "propagated_basis",
+]
+
+log = logging.getLogger("c2f_dgl")
 
 EngineName = Literal["auto", "collapsed", "message_passing"]
 
@@ -35,14 +48,20 @@ class Engine(Protocol):
 
 
 def make_engine(name: EngineName, embedding: TieredEmbedding, propagation: Propagation) -> Engine:
-    """The engine called `name`; ``auto`` is collapsed wherever the model is linear in its codebooks.
+    """The engine called `name`; ``auto`` is collapsed wherever the model is linear in what is learned.
 
     Raises
     ------
     ValueError
         ``collapsed`` is asked for and the model is not linear, or has a full table.
     """
-    linear = embedding.table is None and embedding.activation == "none"
-    if name == "collapsed" or (name == "auto" and linear):
+    reasons = {
+        "it has a full table": embedding.table is not None,
+        f"{embedding.activation} is not linear": embedding.activation != "none",
+        "importances of relations are learned": propagation.importance is not None,
+    }
+    against = [reason for reason, holds in reasons.items() if holds]
+    if name == "collapsed" or (name == "auto" and not against):
         return Collapsed(embedding, propagation)
+    log.info("engine: message passing at every step%s", f", as {' and '.join(against)}" if name == "auto" else "")
     return MessagePassing(embedding, propagation)

@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from c2f_dgl.dgl_import import dgl
-from c2f_dgl.graph.hetero import INTERACTS
+from c2f_dgl.roles import DEFAULT_ROLES, EdgeType
 
 # Rows of R~^T R~ formed at once: bounds the memory to these rows' entries beside what is kept.
 _ROW_BLOCK = 1_024
@@ -50,25 +50,27 @@ class ItemFilter:
 _CACHE = WeakTensorKeyDictionary()
 
 
-def item_filter(graph: dgl.DGLGraph, k: int) -> ItemFilter:
+def item_filter(graph: dgl.DGLGraph, k: int, target: EdgeType = DEFAULT_ROLES.target) -> ItemFilter:
     """The filter of an interaction graph; kept as long as the graph's interactions are.
 
     Parameters
     ----------
     graph : DGLGraph
-        With the relation ``user-interacts-item``; every interaction counts 1, whatever its weight.
+        Every interaction counts 1, whatever its weight; relations other than `target` are not looked at.
     k : int
         Entries kept of each row, >= 1; ties go to the lower item.
+    target : (source, name, destination)
+        The relation that holds the interactions.
     """
-    kept = _CACHE.setdefault(graph.edges[INTERACTS].data["weight"], {})
+    kept = _CACHE.setdefault(graph.edges[target].data["weight"], {})
     if k not in kept:
-        kept[k] = _item_filter(graph, k)
+        kept[k] = _item_filter(graph, k, target)
     return kept[k]
 
 
-def _item_filter(graph: dgl.DGLGraph, k: int) -> ItemFilter:
-    users, items = (side.cpu().numpy() for side in graph.edges(etype=INTERACTS))
-    shape = (graph.num_nodes("user"), graph.num_nodes("item"))
+def _item_filter(graph: dgl.DGLGraph, k: int, target: EdgeType) -> ItemFilter:
+    users, items = (side.cpu().numpy() for side in graph.edges(etype=target))
+    shape = (graph.num_nodes(target[0]), graph.num_nodes(target[2]))
     r = sp.csr_matrix((np.ones(len(users), np.float32), (users, items)), shape)
     by_user, by_item = (
         1 / np.sqrt(np.maximum(np.bincount(side, minlength=n), 1))

@@ -36,7 +36,7 @@ def batch_loss(model: Recommender, batch: Triplets, loss: str, l2: float) -> Ten
     # Columns of items that each user is scored on one by one; shared negatives are one matrix product instead.
     items = positives[:, None] if shared else torch.cat([positives[:, None], negatives], dim=1)
     every_item = torch.cat([items.flatten(), negatives.flatten()]) if shared else items.flatten()
-    rows = torch.cat([users, every_item + model.embedding.layout.offset("item")])
+    rows = torch.cat([users, every_item + model.embedding.layout.offset(model.roles.ranked)])
     h_users, h_items = model.engine.entities(rows).split([n, len(every_item)])
     h_items = model.readout.items(h_items, every_item)
     own = h_items[: items.numel()].view(*items.shape, -1)

@@ -1,27 +1,30 @@
 """The spectral start of a run: the codebook solved for, and the few scalars around it chosen on validation.
 
 What is solved and why is in `c2f_dgl.tiers.spectral`. Here one scalar after the other is chosen on validation: how many
-directions are kept (d), the filter's cutoff, the item scale, the weight of a filter term.
+directions are kept (d), the importances of further relations, the filter's cutoff, the item scale, the weight of a
+filter term.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from c2f_dgl.config.schema import CoarseConfig, RunConfig
-from c2f_dgl.config.sizes import embedding_size, size_of
+from c2f_dgl.config.sizes import embedding_size, n_atoms
 from c2f_dgl.data.splits import Split
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.engines import Propagation, propagated_basis
 from c2f_dgl.evaluation.ranking import evaluate
-from c2f_dgl.graph.hetero import entity_layout, in_float64
+from c2f_dgl.graph.entities import importance_factors
+from c2f_dgl.graph.hetero import entity_layout, in_float64, reweighted
 from c2f_dgl.model import Readout, graph_filter, item_degrees
 from c2f_dgl.tiers.assignment import Assignment
 from c2f_dgl.tiers.codebook import lower_triangular
@@ -34,6 +37,7 @@ log = logging.getLogger("c2f_dgl")
 
 # What is tried for scalars that are null, and where the search begins.
 _ITEM_SCALES, _FIRST_ITEM_SCALE = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7), 0.5
+_IMPORTANCES, _FIRST_IMPORTANCE = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0), 0.1
 _FILTER_WEIGHTS, _FIRST_FILTER_WEIGHT = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0), 0.4
 
 # Users whose scores set the scale of the codebook.
@@ -55,6 +59,8 @@ class SpectralStart:
         most the configured size.
     layer_weights : tuple of L + 1 floats
     item_scale, filter_weight : float
+    importances : dict of str to float
+        Of the relations that leave theirs to be chosen.
     """
 
     assignment: Assignment
@@ -63,6 +69,7 @@ class SpectralStart:
     layer_weights: tuple[float, ...]
     item_scale: float
     filter_weight: float
+    importances: dict[str, float]
 
 
 def spectral_start(
@@ -71,16 +78,18 @@ def spectral_start(
     assignment: Assignment,
     graph: dgl.DGLGraph,
     split: Split,
+    columns: Mapping[str, Tensor],
     device: torch.device,
 ) -> SpectralStart:
     """Solve for the codebook of a first tier (parameters as in a run; `graph` without tiers)."""
-    model, degree = config.model, item_degrees(graph).to(device)
+    model, roles = config.model, config.graph.roles
+    degree, sides = item_degrees(graph, target=roles.target).to(device), (roles.query, roles.ranked)
     item_scale = _FIRST_ITEM_SCALE if model.item_scale is None else model.item_scale
 
     def judge(solution: _Solution, rank: int, scale: float, weight: float) -> float:
-        term = graph_filter(graph, model.filter_neighbours, scale) if weight > 0 else None
+        term = graph_filter(graph, model.filter_neighbours, scale, roles.target) if weight > 0 else None
         readout = Readout(degree, split.n_users, item_scale=scale, filter=term, filter_weight=weight)
-        users, items = (solution.features[node_type][:, :rank].contiguous() for node_type in ("user", "item"))
+        users, items = (solution.features[node_type][:, :rank].contiguous() for node_type in sides)
         figure = evaluate(readout.scorer(users, items), split.train, split.valid)[config.select]
         log.info(
             "cutoff %g, d %d, item scale %g, filter weight %g: validation %s %.4f",
@@ -89,25 +98,44 @@ def spectral_start(
         return figure
 
     embedding = TieredEmbedding(
-        entity_layout(graph),
-        [Tier("coarse", torch.zeros(size_of(coarse), embedding_size(config)), assignment)],
+        entity_layout(graph, roles),
+        [Tier("coarse", torch.zeros(n_atoms(config), embedding_size(config)), assignment)],
         entity_input=model.entity_input,
         link_scale=model.link_scale,
+        columns=columns,
     ).to(device)
-    linked = in_float64(embedding.link(graph))
 
-    def solve(cutoff: float) -> _Solution:
+    def linked(importances: dict[str, float]) -> dgl.DGLGraph:
+        return in_float64(embedding.link(reweighted(graph, importance_factors(config.graph, importances))))
+
+    def solve(cutoff: float, on: dgl.DGLGraph) -> _Solution:
         weights = lowpass_weights(cutoff, model.layers)
-        return _solve(linked, embedding, Propagation(model.layers, weights, kernel=model.kernel), cutoff)
+        return _solve(on, embedding, Propagation(model.layers, weights, kernel=model.kernel), cutoff, sides)
 
     first_cutoff = coarse.cutoffs[len(coarse.cutoffs) // 2]
-    solution = solve(first_cutoff)
+    open_ = [name for name, relation in config.graph.extra.items() if relation.importance is None]
+    importances = dict.fromkeys(open_, _FIRST_IMPORTANCE)
+    whole = linked(importances)
+    solution = solve(first_cutoff, whole)
     rank = climb(_ranks(embedding_size(config)), embedding_size(config), lambda d: judge(solution, d, item_scale, 0.0))
+
+    def judge_importance(name: str, importance: float) -> float:
+        tried = {**importances, name: importance}
+        solved = solution if tried == importances else solve(first_cutoff, linked(tried))
+        log.info("importance of %s: %g", name, importance)
+        return judge(solved, rank, item_scale, 0.0)
+
+    for name in open_:
+        chosen = climb(_IMPORTANCES, importances[name], partial(judge_importance, name))
+        if chosen != importances[name]:
+            importances[name] = chosen
+            whole = linked(importances)
+            solution = solve(first_cutoff, whole)
     best, best_figure = solution, -math.inf
 
     def judge_cutoff(cutoff: float) -> float:
         nonlocal best, best_figure
-        solved = solution if cutoff == first_cutoff else solve(cutoff)
+        solved = solution if cutoff == first_cutoff else solve(cutoff, whole)
         figure = judge(solved, rank, item_scale, 0.0)
         if figure > best_figure:
             best, best_figure = solved, figure
@@ -125,11 +153,11 @@ def spectral_start(
         weight = climb(_FILTER_WEIGHTS, _FIRST_FILTER_WEIGHT, lambda w: judge(best, rank, item_scale, w))
         item_scale = best_item_scale(weight)  # another one may be best beside the filter
     some = torch.arange(min(split.n_users, _SCALE_USERS), device=device)
-    users, items = (best.features[node_type][:, :rank] for node_type in ("user", "item"))
+    users, items = (best.features[node_type][:, :rank] for node_type in sides)
     scorer = Readout(degree, split.n_users, item_scale=item_scale).scorer(users, items)
     spread = scorer.scores(some).std().clamp_min(torch.finfo(torch.float32).tiny)
     codebook = lower_triangular(best.codebook[:, :rank] / spread.sqrt()).float()
-    return SpectralStart(assignment, best.whitening, codebook, best.layer_weights, item_scale, weight)
+    return SpectralStart(assignment, best.whitening, codebook, best.layer_weights, item_scale, weight, importances)
 
 
 @dataclass(frozen=True)
@@ -141,14 +169,18 @@ class _Solution:
     features: dict[str, Tensor]
 
 
-def _solve(graph: dgl.DGLGraph, embedding: TieredEmbedding, propagation: Propagation, cutoff: float) -> _Solution:
-    """W, T with each direction weighted by the root of its singular value, and H of the entities (float32)."""
+def _solve(
+    graph: dgl.DGLGraph, embedding: TieredEmbedding, propagation: Propagation, cutoff: float, sides: tuple[str, str]
+) -> _Solution:
+    """W, T with each direction weighted by the root of its singular value, and H of the entities (float32).
+
+    `sides` are the node types recommended to and ranked.
+    """
     tier, layout = embedding.tiers[0], embedding.layout
     atoms = torch.eye(tier.size, dtype=torch.float64, device=tier.codebook.device)
     basis = propagated_basis(graph, embedding, propagation, 0, atoms)[: layout.total]
-    whitening, codebook, values = ritz_codebook(
-        basis[layout.rows("user")], basis[layout.rows("item")], tier.codebook.shape[1]
-    )
+    users, items = (basis[layout.rows(node_type)] for node_type in sides)
+    whitening, codebook, values = ritz_codebook(users, items, tier.codebook.shape[1])
     codebook = codebook * values.sqrt()
     assert propagation.layer_weights is not None  # a filter's
     features = layout.split((basis @ (whitening @ codebook)).float())
