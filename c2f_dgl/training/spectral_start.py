@@ -25,10 +25,11 @@ from c2f_dgl.engines import Propagation, propagated_basis
 from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.graph.entities import importance_factors
 from c2f_dgl.graph.hetero import entity_layout, in_float64, reweighted
+from c2f_dgl.graph.propagate import Kernel, propagate
 from c2f_dgl.model import Readout, graph_filter, item_degrees
 from c2f_dgl.tiers.assignment import Assignment
 from c2f_dgl.tiers.codebook import lower_triangular
-from c2f_dgl.tiers.spectral import lowpass_weights, ritz_codebook
+from c2f_dgl.tiers.spectral import graph_codebook, lowpass_weights, ritz_codebook
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
 
 _Number = TypeVar("_Number", int, float)
@@ -37,7 +38,8 @@ log = logging.getLogger("c2f_dgl")
 
 # What is tried for scalars that are null, and where the search begins.
 _ITEM_SCALES, _FIRST_ITEM_SCALE = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7), 0.5
-_IMPORTANCES, _FIRST_IMPORTANCE = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0), 0.1
+# 0 is tried beside these: a relation that does not help is left out.
+_IMPORTANCES, _FIRST_IMPORTANCE = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0), 0.1
 _FILTER_WEIGHTS, _FIRST_FILTER_WEIGHT = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0), 0.4
 
 # Users whose scores set the scale of the codebook.
@@ -110,7 +112,14 @@ def spectral_start(
 
     def solve(cutoff: float, on: dgl.DGLGraph) -> _Solution:
         weights = lowpass_weights(cutoff, model.layers)
-        return _solve(on, embedding, Propagation(model.layers, weights, kernel=model.kernel), cutoff, sides)
+        return _solve(
+            on,
+            embedding,
+            Propagation(model.layers, weights, kernel=model.kernel),
+            cutoff,
+            sides,
+            not config.graph.extra,
+        )
 
     first_cutoff = coarse.cutoffs[len(coarse.cutoffs) // 2]
     open_ = [name for name, relation in config.graph.extra.items() if relation.importance is None]
@@ -119,14 +128,18 @@ def spectral_start(
     solution = solve(first_cutoff, whole)
     rank = climb(_ranks(embedding_size(config)), embedding_size(config), lambda d: judge(solution, d, item_scale, 0.0))
 
-    def judge_importance(name: str, importance: float) -> float:
+    def judge_importance(name: str, figures: dict[float, float], importance: float) -> float:
         tried = {**importances, name: importance}
         solved = solution if tried == importances else solve(first_cutoff, linked(tried))
         log.info("importance of %s: %g", name, importance)
-        return judge(solved, rank, item_scale, 0.0)
+        figures[importance] = judge(solved, rank, item_scale, 0.0)
+        return figures[importance]
 
     for name in open_:
-        chosen = climb(_IMPORTANCES, importances[name], partial(judge_importance, name))
+        figures: dict[float, float] = {}
+        chosen = climb(_IMPORTANCES, importances[name], partial(judge_importance, name, figures))
+        if judge_importance(name, figures, 0.0) >= figures[chosen]:
+            chosen = 0.0
         if chosen != importances[name]:
             importances[name] = chosen
             whole = linked(importances)
@@ -170,21 +183,37 @@ class _Solution:
 
 
 def _solve(
-    graph: dgl.DGLGraph, embedding: TieredEmbedding, propagation: Propagation, cutoff: float, sides: tuple[str, str]
+    graph: dgl.DGLGraph,
+    embedding: TieredEmbedding,
+    propagation: Propagation,
+    cutoff: float,
+    sides: tuple[str, str],
+    bipartite: bool,
 ) -> _Solution:
     """W, T with each direction weighted by the root of its singular value, and H of the entities (float32).
 
-    `sides` are the node types recommended to and ranked.
+    `sides` are the node types recommended to and ranked, which are all there is where the graph is `bipartite`.
     """
     tier, layout = embedding.tiers[0], embedding.layout
     atoms = torch.eye(tier.size, dtype=torch.float64, device=tier.codebook.device)
     basis = propagated_basis(graph, embedding, propagation, 0, atoms)[: layout.total]
-    users, items = (basis[layout.rows(node_type)] for node_type in sides)
-    whitening, codebook, values = ritz_codebook(users, items, tier.codebook.shape[1])
-    codebook = codebook * values.sqrt()
+    d = tier.codebook.shape[1]
+    if bipartite:
+        users, items = (basis[layout.rows(node_type)] for node_type in sides)
+        whitening, codebook, values = ritz_codebook(users, items, d)
+        codebook = codebook * values.sqrt()
+    else:
+        whitening, codebook = graph_codebook(basis, partial(_passed, graph, embedding, propagation.kernel), d)
     assert propagation.layer_weights is not None  # a filter's
     features = layout.split((basis @ (whitening @ codebook)).float())
     return _Solution(cutoff, propagation.layer_weights, whitening, codebook, features)
+
+
+def _passed(graph: dgl.DGLGraph, embedding: TieredEmbedding, kernel: Kernel, x: Tensor) -> Tensor:
+    """P X of the entities (N x k); tiers, which weigh next to nothing, neither send nor receive."""
+    features = embedding.layout.split(x)
+    features.update({tier.name: x.new_zeros(tier.size, x.shape[1]) for tier in embedding.tiers})
+    return embedding.layout.stack(propagate(graph, features, 1, kernel=kernel, layer_weights=(0.0, 1.0)))
 
 
 def _ranks(most: int) -> list[int]:
