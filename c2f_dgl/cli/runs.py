@@ -15,6 +15,7 @@ from rich.table import Table
 from c2f_dgl import api
 from c2f_dgl.api import load_split
 from c2f_dgl.config import load as config_files
+from c2f_dgl.config.diagram import mermaid
 from c2f_dgl.data.catalogue import CARDS
 from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
@@ -121,8 +122,15 @@ def recommend(
         Console().print(table)
 
 
-def info(run: RunArgument, json_: JsonOption = False) -> None:
+def info(
+    run: Annotated[Path, typer.Argument(help="Folder of a run; with --schema also a preset.", show_default=False)],
+    schema: Annotated[bool, typer.Option("--schema", help="Draw node types, relations and tiers, in Mermaid.")] = False,
+    json_: JsonOption = False,
+) -> None:
     """Show what a run is and where it stands."""
+    if schema:
+        print(mermaid(RunFolder(run).config() if run.is_dir() else config_files.load_config(str(run))))
+        return
     folder = RunFolder(run)
     config, records, summary = folder.config(), folder.records(), folder.summary()
     epochs = sum(record["epoch"] > 0 for record in records)

@@ -83,14 +83,27 @@ def parse_config(tree: dict[str, Any], where: str) -> RunConfig:
     try:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        known = [option for option, _, _ in options()]
-        if first["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-            raise InputError(f"unknown option {key!r}", where=where, expected=f"e.g. {(near or known)[0]}") from error
-        message = first["msg"].removeprefix("Value error, ")
-        raise InputError(f"{key + ': ' if key else ''}{message}", where=where) from error
+        raise _refused(error, where) from error
+
+
+def parse_graph(tree: dict[str, Any], where: str = "graph") -> GraphConfig:
+    """A validated schema from nested dictionaries, with errors that name the field."""
+    try:
+        return GraphConfig.model_validate(tree)
+    except ValidationError as error:
+        raise _refused(error, where, "graph.") from error
+
+
+def _refused(error: ValidationError, where: str, prefix: str = "") -> InputError:
+    """The first thing that is wrong, in one line."""
+    first = error.errors()[0]
+    key = prefix + ".".join(str(part) for part in first["loc"])
+    known = [option for option, _, _ in options()]
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+        return InputError(f"unknown option {key!r}", where=where, expected=f"e.g. {(near or known)[0]}")
+    message = first["msg"].removeprefix("Value error, ")
+    return InputError(f"{key + ': ' if key else ''}{message}", where=where)
 
 
 def read_config(path: str | Path) -> RunConfig:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pymetis
 import scipy.sparse as sp
 
 from c2f_dgl.dgl_import import dgl
-from c2f_dgl.graph.hetero import entity_layout
 from c2f_dgl.graph.layout import NodeLayout
-from c2f_dgl.roles import DEFAULT_ROLES, Roles
+from c2f_dgl.roles import DEFAULT_ROLES
 
 
-def metis_parts(graph: dgl.DGLGraph, n_parts: int, seed: int, roles: Roles = DEFAULT_ROLES) -> np.ndarray:
+def metis_parts(
+    graph: dgl.DGLGraph, n_parts: int, seed: int, types: Sequence[str] = DEFAULT_ROLES.entities
+) -> np.ndarray:
     """Part of each entity (users, then items, then others), balanced and with few links cut.
 
     Parameters
@@ -23,15 +26,15 @@ def metis_parts(graph: dgl.DGLGraph, n_parts: int, seed: int, roles: Roles = DEF
         Parts; with at least as many parts as entities each entity is its own.
     seed : int
         METIS draws its tie-breaks from it.
-    roles : Roles
-        Says which node types are entities.
+    types : sequence of str
+        Node types that are entities, in stacking order.
 
     Returns
     -------
     ndarray, shape (N,), int64
         In [0, n_parts).
     """
-    layout = entity_layout(graph, roles)
+    layout = NodeLayout(tuple(types), tuple(graph.num_nodes(node_type) for node_type in types))
     n = layout.total
     if n_parts >= n:
         return np.arange(n)

@@ -189,7 +189,7 @@ def _metis_assignment(config: RunConfig, coarse: CoarseConfig, graph: dgl.DGLGra
     for node_type, block in atom_blocks(config).items():
         m = block.stop - block.start
         if block.t and m not in parts:
-            parts[m] = metis_parts(graph, m, config.seed, roles)
+            parts[m] = metis_parts(graph, m, config.seed, roles.entities)
         own = parts[m][layout.rows(node_type)] if block.t else np.zeros(graph.num_nodes(node_type), dtype=np.int64)
         blocks.append(in_block(anchored(own, m, block.t, coarse.anchor_weight, rng), block, n_atoms(config)))
     return stack(blocks)
@@ -226,7 +226,7 @@ def _finer_tier(config: FineConfig, model: Recommender, graph: dgl.DGLGraph, nam
         rows, atoms = parent.active_codebook().detach(), soft_threshold(codebook, threshold)
         assignment = pinv(rows, atoms, config.t, softmax=config.softmax)
         return Tier(name, codebook, assignment, threshold=threshold, gate=config.gate)
-    parts = metis_parts(graph, size_of(config), seed, model.roles)
+    parts = metis_parts(graph, size_of(config), seed, model.roles.entities)
     # Entities link to every deeper tier through the assignments between them.
     to_parent = model.embedding.tiers[0].assignment
     for tier in model.embedding.tiers[1:]:
