@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from c2f_dgl.api import load_run, train
+    from c2f_dgl.config.graph import GraphConfig
     from c2f_dgl.config.load import load_config
     from c2f_dgl.data import load_dataset
+    from c2f_dgl.data.relations import add_relations
+    from c2f_dgl.dataset import InteractionDataset
     from c2f_dgl.errors import InputError
     from c2f_dgl.evaluation.ranking import evaluate, top_items
     from c2f_dgl.graph.propagate import propagate
+    from c2f_dgl.heterograph import from_heterograph
     from c2f_dgl.recommender import C2FRecommender, ndcg_scorer
     from c2f_dgl.serving import ServingModel
 
@@ -22,9 +26,13 @@ __version__ = "0.2.0"
 
 _HOMES = {
     "C2FRecommender": "c2f_dgl.recommender",
+    "GraphConfig": "c2f_dgl.config.graph",
     "InputError": "c2f_dgl.errors",
+    "InteractionDataset": "c2f_dgl.dataset",
     "ServingModel": "c2f_dgl.serving",
+    "add_relations": "c2f_dgl.data.relations",
     "evaluate": "c2f_dgl.evaluation.ranking",
+    "from_heterograph": "c2f_dgl.heterograph",
     "load_config": "c2f_dgl.config.load",
     "load_dataset": "c2f_dgl.data",
     "load_run": "c2f_dgl.api",
@@ -36,9 +44,13 @@ _HOMES = {
 
 __all__ = [
     "C2FRecommender",
+    "GraphConfig",
     "InputError",
+    "InteractionDataset",
     "ServingModel",
+    "add_relations",
     "evaluate",
+    "from_heterograph",
     "load_config",
     "load_dataset",
     "load_run",

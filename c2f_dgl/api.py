@@ -9,7 +9,8 @@ import torch
 
 from c2f_dgl.config.schema import DataConfig, RunConfig
 from c2f_dgl.config.sizes import resolve_sizes
-from c2f_dgl.data.catalogue import load_dataset
+from c2f_dgl.data.catalogue import load_dataset, source_folder
+from c2f_dgl.data.relations import read_side, sized
 from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
 from c2f_dgl.model import Recommender
@@ -63,6 +64,7 @@ def train(
         if getattr(split, part).nnz == 0:
             raise InputError(f"no {part} interactions", where=split.name, expected="a split with all three parts")
     folder, names = RunFolder(out), stage_names(config)
+    config = config.model_copy(update={"graph": sized(config.graph, split)})
     config = resolve_sizes(config, split.n_users, split.n_items)
     if not folder.started:
         folder.begin(config)
@@ -83,15 +85,19 @@ def check_run(out: str | Path, config: RunConfig, *, stage: str, resume: bool, d
         raise InputError("holds a run already", where=out, expected="a new folder, or --resume")
 
 
-def load_run(run: str | Path, *, stage: str | None = None, device: str = "auto") -> tuple[Recommender, Split]:
+def load_run(
+    run: str | Path, *, stage: str | None = None, device: str = "auto", split: Split | None = None
+) -> tuple[Recommender, Split]:
     """The best model of a run and the data it was trained on, read again.
 
     Parameters
     ----------
     run : str or Path
-        Folder of a run that was trained from a data set's name or path.
+        Folder of a run.
     stage : str, optional
         By default the stage chosen on validation.
+    split : Split, optional
+        The data it was trained on, where that has no name or path to be read again from.
 
     Raises
     ------
@@ -99,7 +105,7 @@ def load_run(run: str | Path, *, stage: str | None = None, device: str = "auto")
         No run there, no such stage, or the data has changed.
     """
     folder = RunFolder(run)
-    split = load_split(folder.config())
+    split = load_split(folder.config()) if split is None else split
     return load_model(folder, split, stage, choose_device(device)), split
 
 
@@ -109,7 +115,8 @@ def load_split(config: RunConfig) -> Split:
     if data.source is None:
         raise InputError("the configuration names no data set", expected="data.source")
     columns = data.model_dump(exclude={"source", "split", "seed"}, exclude_none=True)
-    return load_dataset(data.source, split=data.split, seed=config.seed if data.seed is None else data.seed, **columns)
+    split = load_dataset(data.source, split=data.split, seed=config.seed if data.seed is None else data.seed, **columns)
+    return read_side(split, config.graph, source_folder(data.source))
 
 
 def choose_device(name: str) -> torch.device:

@@ -23,10 +23,10 @@ from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import Scorer
 from c2f_dgl.files import replacing_folder, write_text
-from c2f_dgl.graph.hetero import ENTITY_TYPES, INTERACTS
 from c2f_dgl.graph.item_filter import GraphFilter
 from c2f_dgl.model import Recommender
 from c2f_dgl.serving import Artifact, Csr, Embeddings, Learned, LearnedTier, ServingModel, write_artifact
+from c2f_dgl.serving.learned import ENTITY_TYPES
 from c2f_dgl.serving.precision import PRECISIONS, decode, encode
 from c2f_dgl.tiers.tiered import Tier
 
@@ -35,6 +35,9 @@ def artifact_of(
     model: Recommender, split: Split, *, embeddings: bool = False, metrics: dict[str, Any] | None = None
 ) -> Artifact:
     """What `c2f_dgl.serving` needs of a model.
+
+    Of one with further relations, node types or features, which the serving package does not propagate over, it is
+    the table of its propagated embeddings: larger, and new users cannot be folded in.
 
     Parameters
     ----------
@@ -46,14 +49,25 @@ def artifact_of(
     metrics : dict, optional
         JSON-able, for the manifest.
     """
-    embedding, readout = model.embedding, model.readout
-    term = readout.filter if readout.filter_weight else None
+    learned = _learned(model) if split.side is None else _propagated(model)
+    stored = None
+    if embeddings:
+        scorer = model.scorer()
+        stored = Embeddings(scorer.users.float().cpu().numpy(), scorer.items.float().cpu().numpy())
+    details = {"data": split.name, "fingerprint": split.fingerprint, "metrics": metrics or {}}
+    return Artifact(learned, csr_of(split.train), split.user_ids, split.item_ids, stored, details)
+
+
+def _learned(model: Recommender) -> Learned:
+    """A model of users, items and tiers as it is."""
+    embedding = model.embedding
     n_layers = model.propagation.n_layers
     betas = model.propagation.layer_weights or (1.0 / (n_layers + 1),) * (n_layers + 1)
     table = None
     if embedding.table is not None:
-        table = {role: x.detach().cpu().numpy() for role, x in embedding.layout.split(embedding.table).items()}
-    learned = Learned(
+        parts = embedding.layout.split(embedding.table)
+        table = {role: parts[name].detach().cpu().numpy() for role, name in _node_types(model).items()}
+    return Learned(
         tuple(_learned_tier(model, k) for k in range(len(embedding.tiers))),
         tuple(betas),
         table,
@@ -61,19 +75,34 @@ def artifact_of(
         activation=embedding.activation,
         link_scale=embedding.link_scale,
         # Interactions weigh 1 until they are normalised; where all degrees are 1 both are the same.
-        prenormalise=bool((model.graph.edges[INTERACTS].data["weight"] != 1).any()),
+        prenormalise=bool((model.graph.edges[model.roles.target].data["weight"] != 1).any()),
         gate_layers=model.propagation.gate_layers,
-        item_scale=readout.item_scale,
-        item_bias=None if readout.bias is None else readout.bias.detach().cpu().numpy()[split.n_users :],
-        filter_neighbours=0 if term is None else term.term.k,
-        filter_weight=0.0 if term is None else readout.filter_weight,
+        **_readout(model),
     )
-    stored = None
-    if embeddings:
-        scorer = model.scorer()
-        stored = Embeddings(scorer.users.float().cpu().numpy(), scorer.items.float().cpu().numpy())
-    details = {"data": split.name, "fingerprint": split.fingerprint, "metrics": metrics or {}}
-    return Artifact(learned, csr_of(split.train), split.user_ids, split.item_ids, stored, details)
+
+
+def _propagated(model: Recommender) -> Learned:
+    """A model as the embeddings it ends up with, which nothing is left to propagate to."""
+    features = model.engine.all_nodes()
+    table = {role: features[name].float().cpu().numpy() for role, name in _node_types(model).items()}
+    return Learned((), (1.0,), table, **_readout(model))
+
+
+def _readout(model: Recommender) -> dict[str, Any]:
+    """What ranking needs beside embeddings, as fields of `Learned`."""
+    readout = model.readout
+    term = readout.filter if readout.filter_weight else None
+    return {
+        "item_scale": readout.item_scale,
+        "item_bias": None if readout.bias is None else readout.bias.detach().cpu().numpy()[readout.n_users :],
+        "filter_neighbours": 0 if term is None else term.term.k,
+        "filter_weight": 0.0 if term is None else readout.filter_weight,
+    }
+
+
+def _node_types(model: Recommender) -> dict[str, str]:
+    """What serving calls users and items, in the model's graph."""
+    return dict(zip(ENTITY_TYPES, (model.roles.query, model.roles.ranked), strict=True))
 
 
 def export(
@@ -266,7 +295,7 @@ def _learned_tier(model: Recommender, k: int) -> LearnedTier:
     indices, weights = tier.indices.cpu().numpy(), tier.weights.cpu().numpy()
     parents = {model.embedding.tiers[k - 1].name: slice(None)}
     if k == 0:
-        parents = {role: model.embedding.layout.rows(role) for role in ENTITY_TYPES}
+        parents = {role: model.embedding.layout.rows(name) for role, name in _node_types(model).items()}
     return LearnedTier(
         tier.name,
         (tier.codebook if tier.whitening is None else tier.codebook.tril()).detach().cpu().numpy(),

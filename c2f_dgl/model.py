@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Generic
 
 import torch
@@ -12,9 +13,9 @@ from c2f_dgl.dgl_import import dgl
 from c2f_dgl.embedding import EmbeddingLayer
 from c2f_dgl.engines import Engine, EngineName, Propagation, make_engine
 from c2f_dgl.evaluation.ranking import Scorer
-from c2f_dgl.graph.hetero import INTERACTS
 from c2f_dgl.graph.item_filter import GraphFilter, graph_filter
 from c2f_dgl.graph.layout import take_rows
+from c2f_dgl.roles import DEFAULT_ROLES, EdgeType, Roles
 from c2f_dgl.tiers.tiered import TieredEmbedding
 
 Layer = TypeVar("Layer", bound=EmbeddingLayer, default=TieredEmbedding)
@@ -82,20 +83,24 @@ class Readout(nn.Module):
 
 
 class Recommender(nn.Module, Generic[Layer]):
-    """An embedding layer (tiers, if nothing else is said), propagation and readout on one interaction graph.
+    """An embedding layer (tiers, if nothing else is said), propagation and readout on one graph of entities.
 
     Parameters
     ----------
     graph : DGLGraph
-        The interaction graph; the embedding's relations are linked to it here and by `relink`.
+        The entities' graph; the embedding's relations are linked to it here and by `relink`.
     embedding : EmbeddingLayer
         A module.
     propagation : Propagation
     readout : Readout
     engine : {"auto", "collapsed", "message_passing"}
     chosen_scalars : int
-        How many of the layer weights, the item scale and the filter's weight were chosen from data, and so count as
-        learned.
+        How many of the layer weights, the item scale, the filter's weight and the importances were chosen from data,
+        and so count as learned.
+    roles : Roles
+        Node types of `graph` that are users and items here, and the relation between them.
+    importances : mapping of str to float, optional
+        Importances of relations that were chosen and are in the weights of `graph`, by name.
     """
 
     def __init__(
@@ -106,10 +111,14 @@ class Recommender(nn.Module, Generic[Layer]):
         readout: Readout,
         engine: EngineName = "auto",
         chosen_scalars: int = 0,
+        roles: Roles = DEFAULT_ROLES,
+        importances: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         self.embedding, self.propagation, self.readout = embedding, propagation, readout
-        self.chosen_scalars = chosen_scalars
+        self.chosen_scalars, self.roles = chosen_scalars, roles
+        self._chosen_importances = dict(importances or {})
+        self.importance = propagation.importance  # a module: its values are among the parameters
         self.engine: Engine = make_engine(engine, embedding, propagation)
         self.graph = graph
         self.relink()
@@ -122,7 +131,12 @@ class Recommender(nn.Module, Generic[Layer]):
     def scorer(self) -> Scorer:
         """The model as it is now, ready to rank."""
         features = self.engine.all_nodes()
-        return self.readout.scorer(features["user"], features["item"])
+        return self.readout.scorer(features[self.roles.query], features[self.roles.ranked])
+
+    def importances(self) -> dict[str, float]:
+        """Importances of relations that no option gives, chosen or learned, by name."""
+        learned = {} if self.importance is None else self.importance.values()
+        return {**self._chosen_importances, **learned}
 
     def count_values(self) -> dict[str, int]:
         """Everything learned, per part, and ``total``."""
@@ -131,17 +145,23 @@ class Recommender(nn.Module, Generic[Layer]):
             counts["biases"] = self.readout.bias.numel()
         if self.chosen_scalars:
             counts["chosen scalars"] = self.chosen_scalars
+        if self.importance is not None:
+            counts["importances"] = self.importance.log_factor.numel()
         return {**counts, "total": sum(counts.values())}
 
     def count_bytes(self) -> int:
         """Bytes that store everything learned."""
         counts = self.count_values()
-        return self.embedding.count_bytes() + 4 * (counts.get("biases", 0) + counts.get("chosen scalars", 0))
+        return self.embedding.count_bytes() + 4 * sum(
+            counts.get(part, 0) for part in ("biases", "chosen scalars", "importances")
+        )
 
 
-def item_degrees(graph: dgl.DGLGraph, dtype: torch.dtype = torch.float32) -> Tensor:
+def item_degrees(
+    graph: dgl.DGLGraph, dtype: torch.dtype = torch.float32, target: EdgeType = DEFAULT_ROLES.target
+) -> Tensor:
     """Number of training interactions of each item (n_items,)."""
-    return graph.in_degrees(etype=INTERACTS).to(dtype)
+    return graph.in_degrees(etype=target).to(dtype)
 
 
 def item_factors(degree: Tensor, item_scale: float) -> Tensor:
@@ -149,10 +169,11 @@ def item_factors(degree: Tensor, item_scale: float) -> Tensor:
     return (degree + 1) ** item_scale
 
 
-def scaled_filter(graph: dgl.DGLGraph, n_neighbours: int, item_scale: float) -> GraphFilter | None:
+def scaled_filter(
+    graph: dgl.DGLGraph, n_neighbours: int, item_scale: float, target: EdgeType = DEFAULT_ROLES.target
+) -> GraphFilter | None:
     """The filter term of a model, its scores scaled like those of the embeddings; None for 0 neighbours."""
     if n_neighbours == 0:
         return None
-    return graph_filter(graph, n_neighbours).scaled(
-        item_factors(item_degrees(graph, torch.float64), item_scale).numpy()
-    )
+    degree = item_degrees(graph, torch.float64, target)
+    return graph_filter(graph, n_neighbours, target).scaled(item_factors(degree, item_scale).numpy())

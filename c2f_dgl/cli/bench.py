@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from c2f_dgl.api import choose_device
-from c2f_dgl.baselines.registry import SYSTEMS, select_systems
-from c2f_dgl.bench import plot, table
-from c2f_dgl.bench.job import Job
-from c2f_dgl.bench.run import Bench, run_bench
 from c2f_dgl.cli.runs import DeviceOption, data_source
-from c2f_dgl.data.catalogue import load_dataset
 from c2f_dgl.files import write_text
 from c2f_dgl.progress import Reporter
+
+if TYPE_CHECKING:
+    from c2f_dgl.bench.job import Job
+    from c2f_dgl.bench.run import Bench
+    from c2f_dgl.bench.table import Row
 
 # Learned values per entity where no budget is given: those of the preset `fast`.
 _VALUES_PER_ENTITY = 128 / 48
@@ -28,7 +27,7 @@ def bench(
     out: Annotated[Path, typer.Option(help="Folder; that of a stopped bench is gone on with.", show_default=False)],
     systems: Annotated[
         str,
-        typer.Option(help=f"all, or a list with commas of names, families or module:attribute. {', '.join(SYSTEMS)}."),
+        typer.Option(help="all, or a list with commas of names and families (docs/baselines.md) or module:attribute."),
     ] = "all",
     parameters: Annotated[
         int | None, typer.Option(min=1, help="Learned values of each system. (default: 128/48 per user and item)")
@@ -41,6 +40,12 @@ def bench(
     device: DeviceOption = "auto",
 ) -> None:
     """Train systems side by side on DATASET: accuracy, learned values, bytes, seconds, memory, significance."""
+    from c2f_dgl.api import choose_device
+    from c2f_dgl.baselines.registry import select_systems
+    from c2f_dgl.bench import plot
+    from c2f_dgl.bench.run import Bench, run_bench
+    from c2f_dgl.data.catalogue import load_dataset
+
     plot.check_matplotlib()
     choose_device(device)
     control = select_systems(against)[0]
@@ -71,8 +76,10 @@ def bench(
     console.print(f"{out}: results.json, results.csv, results.md, accuracy.svg, accuracy.png", soft_wrap=True)
 
 
-def _write(common: Bench, out: Path, control: str, command: str) -> list[table.Row]:
+def _write(common: Bench, out: Path, control: str, command: str) -> list[Row]:
     """Renew the tables from the records there are."""
+    from c2f_dgl.bench import table
+
     rows = table.collect(common, out, control)
     write_text(out / "results.json", table.as_json(common, rows, command))
     write_text(out / "results.csv", table.as_csv(rows))

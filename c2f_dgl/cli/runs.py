@@ -130,10 +130,20 @@ def recommend(
         Console().print(table)
 
 
-def info(run: RunArgument, json_: JsonOption = False) -> None:
+def info(
+    run: Annotated[Path, typer.Argument(help="Folder of a run; with --schema also a preset.", show_default=False)],
+    schema: Annotated[bool, typer.Option("--schema", help="Draw node types, relations and tiers, in Mermaid.")] = False,
+    json_: JsonOption = False,
+) -> None:
     """Show what a run is and where it stands."""
     from c2f_dgl.training.folder import RunFolder
 
+    if schema:
+        from c2f_dgl.config.diagram import mermaid
+        from c2f_dgl.config.load import load_config
+
+        print(mermaid(RunFolder(run).config() if run.is_dir() else load_config(str(run))))
+        return
     folder = RunFolder(run)
     config, records, summary = folder.config(), folder.records(), folder.summary()
     epochs = sum(record["epoch"] > 0 for record in records)

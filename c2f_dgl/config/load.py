@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from c2f_dgl.config.graph import GraphConfig
 from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.errors import InputError
 
@@ -24,7 +25,7 @@ def preset_names() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in _PRESETS.iterdir() if entry.name.endswith(".yaml"))
 
 
-def load_config(preset: str = "fast", overrides: Sequence[str] = ()) -> RunConfig:
+def load_config(preset: str = "fast", overrides: Sequence[str] = (), graph: GraphConfig | None = None) -> RunConfig:
     """The configuration of a preset, or of a YAML file of the same form, with ``key=value`` overrides.
 
     Parameters
@@ -33,6 +34,8 @@ def load_config(preset: str = "fast", overrides: Sequence[str] = ()) -> RunConfi
         A name from `preset_names`, or the path of a YAML file. A key ``preset`` in either names the one it changes.
     overrides : sequence of str
         E.g. ``"coarse.m=600"``; the value is read as YAML.
+    graph : GraphConfig, optional
+        Node types and relations, in place of those of the preset.
 
     Raises
     ------
@@ -40,6 +43,8 @@ def load_config(preset: str = "fast", overrides: Sequence[str] = ()) -> RunConfi
         Unknown preset or option, a value of the wrong type, or an impossible combination.
     """
     tree, where = _preset_tree(preset)
+    if graph is not None:
+        tree["graph"] = graph.model_dump(mode="json")
     for override in overrides:
         _override(tree, override)
     return parse_config(tree, where if not overrides else f"{where} with {' '.join(overrides)}")
@@ -78,14 +83,27 @@ def parse_config(tree: dict[str, Any], where: str) -> RunConfig:
     try:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        known = [option for option, _, _ in options()]
-        if first["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-            raise InputError(f"unknown option {key!r}", where=where, expected=f"e.g. {(near or known)[0]}") from error
-        message = first["msg"].removeprefix("Value error, ")
-        raise InputError(f"{key + ': ' if key else ''}{message}", where=where) from error
+        raise _refused(error, where) from error
+
+
+def parse_graph(tree: dict[str, Any], where: str = "graph") -> GraphConfig:
+    """A validated schema from nested dictionaries, with errors that name the field."""
+    try:
+        return GraphConfig.model_validate(tree)
+    except ValidationError as error:
+        raise _refused(error, where, "graph.") from error
+
+
+def _refused(error: ValidationError, where: str, prefix: str = "") -> InputError:
+    """The first thing that is wrong, in one line."""
+    first = error.errors()[0]
+    key = prefix + ".".join(str(part) for part in first["loc"])
+    known = [option for option, _, _ in options()]
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+        return InputError(f"unknown option {key!r}", where=where, expected=f"e.g. {(near or known)[0]}")
+    message = first["msg"].removeprefix("Value error, ")
+    return InputError(f"{key + ': ' if key else ''}{message}", where=where)
 
 
 def read_config(path: str | Path) -> RunConfig:
@@ -103,10 +121,12 @@ def dump_config(config: RunConfig) -> str:
 
 
 def options(model: type[BaseModel] = RunConfig, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
-    """Every option as (key, default, description); tiers below the first stand under the key ``fine``."""
+    """Every option as (key, default, description); tiers below the first stand under ``fine``, other names as NAME."""
     for name, field in model.model_fields.items():
         nested = _nested_model(field.annotation)
         key = "fine" if name == "finer" else f"{prefix}{name}"
+        if typing.get_origin(field.annotation) is dict and name != "finer":
+            key = f"{key}.NAME"
         if nested is not None:
             yield from options(nested, f"{key}.")
         else:

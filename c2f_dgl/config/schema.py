@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from c2f_dgl.config.base import Options as _Options
+from c2f_dgl.config.graph import GraphConfig
 
 Metric = Literal["ndcg@5", "ndcg@10", "ndcg@20", "ndcg@50", "recall@5", "recall@10", "recall@20", "recall@50"]
-
-
-class _Options(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class TrainingConfig(_Options):
@@ -196,6 +195,7 @@ class RunConfig(_Options):
     seed: int = Field(2024, ge=0, description="seed of the split, of the start and of the training")
     select: Metric = Field("ndcg@20", description="validation metric that stops phases and chooses checkpoints")
     data: DataConfig = DataConfig()
+    graph: GraphConfig = GraphConfig()
     model: ModelConfig = ModelConfig()
     coarse: CoarseConfig | None = Field(CoarseConfig(), description="the first tier; null: a full table (LightGCN)")
     finer: dict[str, FineConfig] = Field(
@@ -208,7 +208,7 @@ class RunConfig(_Options):
         if self.coarse is None and self.finer:
             raise ValueError("finer tiers need a first one: coarse is null")
         for name, tier in self.finer.items():
-            if name in ("user", "item", "coarse", "table") or not name.isidentifier():
+            if name in (*self.graph.roles.entities, "coarse", "table") or not name.isidentifier():
                 raise ValueError(f"{name!r} cannot name a tier: expected a new identifier such as 'fine'")
             if self.model.layers == 0 and self.model.entity_input == "unrefined":
                 raise ValueError(f"{name} would have no effect: with layers = 0 only refined entities see a finer tier")
@@ -224,8 +224,25 @@ class RunConfig(_Options):
             )
         if self.coarse is not None and spectral and self.coarse.training.updating_epochs > 0:
             raise ValueError("coarse.start spectral needs coarse.training.updating_epochs 0: W holds for one S^c")
+        self._check_graph(spectral)
         if self.coarse is None and self.model.d is None:
             raise ValueError("model.d null needs coarse meta-embeddings to be as many as")
         if self.coarse is None and self.model.engine == "collapsed":
             raise ValueError("engine collapsed needs tiers: a full table's basis would be N x N")
         return self
+
+    def _check_graph(self, spectral: bool) -> None:
+        """What node types and relations ask of the model."""
+        taken = {"coarse", "table"}.intersection(self.graph.roles.entities)
+        if taken:
+            raise ValueError(f"graph.nodes: {min(taken)!r} names a tier: expected another name")
+        for name, relation in self.graph.relations.items():
+            if relation.importance is None and not spectral:
+                raise ValueError(f"graph.relations.{name}.importance null needs coarse.start spectral, or learned")
+            if relation.importance == "learned" and spectral:
+                raise ValueError(f"graph.relations.{name}.importance learned: coarse.start spectral chooses it: null")
+            if relation.importance == "learned" and self.model.engine == "collapsed":
+                raise ValueError(f"graph.relations.{name}.importance learned needs message passing, not collapsed")
+        for name, node in self.graph.nodes.items():
+            if self.coarse is None and (node.features is not None or node.width is not None or node.codebook == "own"):
+                raise ValueError(f"graph.nodes.{name}: features and own codebooks need tiers: coarse is null")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from c2f_dgl.config.schema import CoarseConfig, FineConfig, RunConfig
 from c2f_dgl.errors import InputError
+from c2f_dgl.tiers.assignment import AtomBlock
 
 # Most values a row of a fine codebook has by default: more of them cost the coarse tier atoms and have shown no use.
 _COMPONENTS = 64
@@ -14,7 +15,8 @@ def resolve_sizes(config: RunConfig, n_users: int, n_items: int) -> RunConfig:
 
     d is m^c, and d^r half of d (at most `_COMPONENTS`), where they are null. A finer tier gets a tenth of the tier
     above, at least its t. The first tier gets the most atoms with which all tiers together, no value of a finer
-    codebook being zero, stay within ``model.budget`` values per entity.
+    codebook being zero, stay within ``model.budget`` values per user and item: further node types and features are
+    paid for out of the same budget.
 
     Parameters
     ----------
@@ -31,7 +33,8 @@ def resolve_sizes(config: RunConfig, n_users: int, n_items: int) -> RunConfig:
     if config.coarse.m is not None:
         return _with_sizes(config, config.coarse, config.coarse.m)
     allowed = int(config.model.budget * (n_users + n_items))
-    needed = max(config.coarse.t, config.coarse.t_user or 0, 1)
+    shared = [node.t or 0 for node in config.graph.nodes.values() if node.codebook == "shared"]
+    needed = max(config.coarse.t, config.coarse.t_user or 0, 1, *shared)
     low, high = needed - 1, allowed + 1  # low fits or is too few; high does not fit
     while high - low > 1:
         middle = (low + high) // 2
@@ -51,12 +54,14 @@ def most_values(config: RunConfig, n_users: int, n_items: int) -> int:
     coarse = config.coarse
     if coarse is None or coarse.m is None:
         raise ValueError("sizes are not resolved")
-    t_user = coarse.t if coarse.t_user is None else coarse.t_user
-    d = embedding_size(config)
-    values, above = n_items * coarse.t + n_users * t_user + codebook_values(coarse, d), coarse.m
+    d, atoms, roles = embedding_size(config), n_atoms(config), config.graph.roles
+    sizes = {roles.query: n_users, roles.ranked: n_items} | {name: _size(config, name) for name in roles.others}
+    values = sum(sizes[node_type] * block.t for node_type, block in atom_blocks(config).items())
+    values, above = values + codebook_values(coarse, atoms, d), atoms
     if config.model.layer_weights == "lowpass":
         values += config.model.layers + 1
     values += (config.model.item_scale is None) + (config.model.filter_weight is None)
+    values += sum(not isinstance(relation.importance, float) for relation in config.graph.extra.values())
     for tier in config.finer.values():
         if tier.m is None or tier.components is None:
             raise ValueError("sizes are not resolved")
@@ -65,9 +70,46 @@ def most_values(config: RunConfig, n_users: int, n_items: int) -> int:
     return values
 
 
-def codebook_values(coarse: CoarseConfig, d: int) -> int:
+def atom_blocks(config: RunConfig) -> dict[str, AtomBlock]:
+    """Atoms of the first tier that each entity type is composed of, in stacking order.
+
+    The shared atoms come first, then those of own codebooks in stacking order, then those of feature columns.
+    """
+    if config.coarse is None:
+        raise ValueError("a full table has no atoms")
+    coarse, roles, blocks = config.coarse, config.graph.roles, {}
+    stop = size_of(coarse)
+    for node_type in roles.entities:
+        node, t = config.graph.node(node_type), coarse.t
+        if node.t is not None:
+            t = node.t
+        elif node_type != roles.ranked and coarse.t_user is not None:
+            t = coarse.t_user
+        if node.codebook == "shared":
+            blocks[node_type] = AtomBlock(t, 0, size_of(coarse))
+        elif node.m is None:
+            raise ValueError("sizes are not resolved")
+        else:
+            blocks[node_type] = AtomBlock(t, stop, stop + node.m)
+            stop += node.m
+        block = blocks[node_type]
+        if t > block.stop - block.start:
+            raise InputError(
+                f"t = {t} of {block.stop - block.start} meta-embeddings",
+                where=f"graph.nodes.{node_type}",
+                expected="fewer",
+            )
+    return blocks
+
+
+def n_atoms(config: RunConfig) -> int:
+    """Rows of the first codebook: shared atoms, own ones, and one a feature column."""
+    nodes = config.graph.nodes.values()
+    return max(block.stop for block in atom_blocks(config).values()) + sum(node.width or 0 for node in nodes)
+
+
+def codebook_values(coarse: CoarseConfig, m: int, d: int) -> int:
     """Learned values of E^c (m x d): all of them, or those of a lower triangular factor."""
-    m = size_of(coarse)
     if coarse.start != "spectral":
         return m * d
     square = min(m, d)
@@ -86,6 +128,13 @@ def size_of(tier: CoarseConfig | FineConfig) -> int:
     if tier.m is None:
         raise ValueError("the number of meta-embeddings is not resolved")
     return tier.m
+
+
+def _size(config: RunConfig, node_type: str) -> int:
+    size = config.graph.node(node_type).size
+    if size is None:
+        raise ValueError(f"the number of nodes of type {node_type} is not resolved")
+    return size
 
 
 def _with_sizes(config: RunConfig, coarse: CoarseConfig, m: int) -> RunConfig:

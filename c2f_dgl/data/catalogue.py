@@ -177,6 +177,14 @@ def dataset_folder(card: Card, data_dir: str | Path | None = None) -> Path:
     return (default_data_dir() if data_dir is None else Path(data_dir)) / card.name
 
 
+def source_folder(name_or_path: str | Path, data_dir: str | Path | None = None) -> Path:
+    """Say where files that belong to a data set stand: in its folder, or beside its one file."""
+    if isinstance(name_or_path, str) and name_or_path in CARDS:
+        return dataset_folder(CARDS[name_or_path], data_dir)
+    path = Path(name_or_path)
+    return path if path.is_dir() else path.parent
+
+
 def is_here(card: Card, data_dir: str | Path | None = None) -> bool:
     """Say whether every file of `card` is there; the built-in sample always counts as there."""
     folder = dataset_folder(card, data_dir)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -145,15 +146,42 @@ def read_log(
     path = Path(path)
     roles = {"user": user, "item": item, "rating": rating, "timestamp": timestamp}
     wanted = {role: column for role, column in roles.items() if column is not None}
+    table, place = _read_table(path, wanted, names, sep)
+    return interactions_from_table(table, place, user, item, rating, min_rating, timestamp)
+
+
+def read_leading(path: str | Path, roles: Sequence[str]) -> tuple[pd.DataFrame, Place]:
+    """Read the first columns of a table, Parquet or delimited text as `read_log` takes it, whatever they are called.
+
+    Parameters
+    ----------
+    path : str or Path
+    roles : sequence of str
+        What the columns are for; their names in the result.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, or has too few columns.
+    """
+    path = Path(path)
+    table, place = _read_table(path, {}, None, None)
+    if table.shape[1] < len(roles):
+        raise InputError(f"{table.shape[1]} columns", where=path, expected=f"at least {len(roles)}: {', '.join(roles)}")
+    return table.iloc[:, : len(roles)].set_axis(list(roles), axis=1), place
+
+
+def _read_table(
+    path: Path, wanted: dict[str, str], names: list[str] | None, sep: str | None
+) -> tuple[pd.DataFrame, Place]:
+    """A table with the wanted columns (by role; any others too), and where its rows stand."""
     if path.suffix.lower() in PARQUET_SUFFIXES:
-        table = _read_parquet(path, wanted)
-        return interactions_from_table(table, Place(path), user, item, rating, min_rating, timestamp)
+        return _read_parquet(path, wanted), Place(path)
     first = _first_line(path)
     sep = sep or next((mark for mark in SEPARATORS if mark in first), ",")
     fields = first.split(sep)
     if names is None and len(fields) >= 2 and all(_is_number(field) for field in fields[:2]):
         names = [*DEFAULT_NAMES[: len(fields)], *(f"column {n}" for n in range(5, len(fields) + 1))]
-    table = _read_text(path, sep, names, wanted)
 
     def line_of(row: int) -> int:
         # Only ever run for an error message. Blank lines count as lines but are no rows.
@@ -161,7 +189,7 @@ def read_log(
             filled = (n for n, line in enumerate(lines, start=1) if line.strip(b"\r\n "))
             return next(islice(filled, row + (names is None), None))
 
-    return interactions_from_table(table, Place(path, line_of), user, item, rating, min_rating, timestamp)
+    return _read_text(path, sep, names, wanted), Place(path, line_of)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -231,12 +259,12 @@ def _wrong_encoding(path: Path) -> InputError:
 
 
 def _read_parquet(path: Path, wanted: dict[str, str]) -> pd.DataFrame:
-    """Read the wanted columns (by role) of a Parquet file."""
+    """Read the wanted columns (by role) of a Parquet file, or all of them if none is wanted by name."""
     try:
         columns = pyarrow.parquet.read_schema(path).names
         for role, column in wanted.items():
             require(columns, column, role, path)
-        return pd.read_parquet(path, columns=list(dict.fromkeys(wanted.values())))
+        return pd.read_parquet(path, columns=list(dict.fromkeys(wanted.values())) or None)
     except pyarrow.ArrowInvalid as error:
         raise InputError("not a Parquet file, or a truncated one", where=path, expected="Parquet") from error
     except OSError as error:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
 from c2f_dgl.data.interactions import Interactions, binary_csr
+from c2f_dgl.data.side import SideData
 from c2f_dgl.errors import InputError
 
 
@@ -28,6 +29,8 @@ class Split:
         External ids, by internal index; int64, or object holding str.
     notes : tuple of str
         What was mended on the way in.
+    side : SideData, optional
+        Further relations, node types and features (see `c2f_dgl.data.relations`).
     """
 
     name: str
@@ -37,6 +40,7 @@ class Split:
     user_ids: np.ndarray
     item_ids: np.ndarray
     notes: tuple[str, ...] = ()
+    side: SideData | None = None
 
     @property
     def n_users(self) -> int:
@@ -50,12 +54,14 @@ class Split:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 (hex) of the shape and of the three matrices' indices: equal for equal splits, whatever the ids."""
+        """sha256 (hex) of the shape, of the three matrices' indices and of `side`; ids do not enter."""
         digest = hashlib.sha256(np.array(self.train.shape, dtype="<i8").tobytes())
         for part in (self.train, self.valid, self.test):
             # scipy picks 32 or 64 bit indices by size; the digest must not.
             digest.update(part.indptr.astype("<i8").tobytes())
             digest.update(part.indices.astype("<i8").tobytes())
+        if self.side is not None:
+            digest.update(self.side.digest())
         return digest.hexdigest()
 
     def summary(self) -> str:
@@ -114,8 +120,8 @@ def given_split(
     """
     parts = {"train": train, "valid": valid, "test": test}
     given = {role: part for role, part in parts.items() if part is not None}
-    user_ids, users = _align([part.user_ids for part in given.values()])
-    item_ids, items = _align([part.item_ids for part in given.values()])
+    user_ids, users = align_ids([part.user_ids for part in given.values()])
+    item_ids, items = align_ids([part.item_ids for part in given.values()])
     shape = (len(user_ids), len(item_ids))
     matrices = {
         role: binary_csr(users[at][part.users], items[at][part.items], shape)
@@ -252,7 +258,7 @@ def _partition(inter: Interactions, in_valid: np.ndarray, in_test: np.ndarray, n
     return Split(name, train, valid, test, inter.user_ids, inter.item_ids, inter.notes)
 
 
-def _align(ids: list[np.ndarray]) -> tuple[np.ndarray, list[npt.NDArray[np.int64]]]:
+def align_ids(ids: list[np.ndarray]) -> tuple[np.ndarray, list[npt.NDArray[np.int64]]]:
     """Merge sorted id arrays.
 
     Returns

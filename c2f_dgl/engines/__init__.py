@@ -6,6 +6,7 @@ assignment update. `make_engine` chooses.
 
 from __future__ import annotations
 
+import logging
 from typing import Literal, Protocol
 
 from torch import Tensor
@@ -13,11 +14,23 @@ from torch import Tensor
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.embedding import EmbeddingLayer
 from c2f_dgl.engines.collapsed import Collapsed, propagated_basis
+from c2f_dgl.engines.importance import RelationImportance
 from c2f_dgl.engines.message_passing import MessagePassing
 from c2f_dgl.engines.propagation import Propagation
 from c2f_dgl.tiers.tiered import TieredEmbedding
 
-__all__ = ["Collapsed", "Engine", "EngineName", "MessagePassing", "Propagation", "make_engine", "propagated_basis"]
+__all__ = [
+    "Collapsed",
+    "Engine",
+    "EngineName",
+    "MessagePassing",
+    "Propagation",
+    "RelationImportance",
+    "make_engine",
+    "propagated_basis",
+]
+
+log = logging.getLogger("c2f_dgl")
 
 EngineName = Literal["auto", "collapsed", "message_passing"]
 
@@ -39,22 +52,29 @@ class Engine(Protocol):
 
 
 def make_engine(name: EngineName, embedding: EmbeddingLayer, propagation: Propagation) -> Engine:
-    """The engine called `name`; ``auto`` is collapsed wherever the model is linear in its codebooks.
+    """The engine called `name`; ``auto`` is collapsed wherever the model is linear in what is learned.
 
     Raises
     ------
     ValueError
         ``collapsed`` is asked for and the model is not linear, or not one of tiers.
     """
-    if name == "message_passing":
+    against = _against_collapsing(embedding, propagation)
+    if name == "message_passing" or (name == "auto" and against):
+        log.info("engine: message passing at every step%s", f", as {' and '.join(against)}" if name == "auto" else "")
         return MessagePassing(embedding, propagation)
-    if isinstance(embedding, TieredEmbedding):
-        linear = embedding.table is None and embedding.activation == "none"
-        return (
-            Collapsed(embedding, propagation)
-            if linear or name == "collapsed"
-            else MessagePassing(embedding, propagation)
-        )
-    if name == "collapsed":
+    if not isinstance(embedding, TieredEmbedding):
         raise ValueError("the collapsed engine needs tiers: use message_passing")
-    return MessagePassing(embedding, propagation)
+    return Collapsed(embedding, propagation)
+
+
+def _against_collapsing(embedding: EmbeddingLayer, propagation: Propagation) -> list[str]:
+    """Why a basis that is propagated once would not do."""
+    if not isinstance(embedding, TieredEmbedding):
+        return ["it is not composed from tiers"]
+    reasons = {
+        "it has a full table": embedding.table is not None,
+        f"{embedding.activation} is not linear": embedding.activation != "none",
+        "importances of relations are learned": propagation.importance is not None,
+    }
+    return [reason for reason, holds in reasons.items() if holds]

@@ -49,12 +49,15 @@ class Collapsed:
     Raises
     ------
     ValueError
-        The embedding is a full table (its basis would be N x N) or has an activation (H is not linear).
+        The embedding is a full table (its basis would be N x N), or H is not linear in what is learned: there is an
+        activation, or relations have learned importances.
     """
 
     def __init__(self, embedding: TieredEmbedding, propagation: Propagation) -> None:
         if embedding.table is not None or embedding.activation != "none":
             raise ValueError("the collapsed engine needs tiers and no activation: use message_passing")
+        if propagation.importance is not None:
+            raise ValueError("the collapsed engine needs importances that are not learned: use message_passing")
         self.embedding, self.propagation = embedding, propagation
 
     @torch.no_grad()

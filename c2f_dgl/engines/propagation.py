@@ -9,6 +9,7 @@ from torch import Tensor
 
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.embedding import EmbeddingLayer
+from c2f_dgl.engines.importance import RelationImportance
 from c2f_dgl.graph.propagate import Features, Kernel, propagate
 from c2f_dgl.tiers.tiered import TieredEmbedding
 
@@ -26,12 +27,15 @@ class Propagation:
     gate_layers : bool
         Mix finer tiers in again after every layer (published code).
     kernel : {"auto", "dgl", "csr"}
+    importance : RelationImportance, optional
+        Learned factors on the weights of some relations.
     """
 
     n_layers: int
     layer_weights: tuple[float, ...] | None = None
     gate_layers: bool = False
     kernel: Kernel = "auto"
+    importance: RelationImportance | None = None
 
     def __call__(
         self, graph: dgl.DGLGraph, embedding: EmbeddingLayer, codebooks: Sequence[Tensor]
@@ -47,4 +51,5 @@ class Propagation:
             kernel=self.kernel,
             layer_weights=self.layer_weights,
             after_layer=gate,
+            factors=None if self.importance is None else self.importance.factors(),
         )

@@ -1,6 +1,6 @@
-"""The DGL heterograph: users, items and, below them, one node type per tier of meta-embeddings.
+"""The DGL heterograph: users, items, whatever other entities there are and, below them, one node type per tier.
 
-The interaction relations never change during training. The relations of a tier do, edges and weights, at every
+The relations between entities never change during training. The relations of a tier do, edges and weights, at every
 assignment update: `link_tier` builds a new graph object in which only they are new and every other relation is the
 very same structure in memory.
 
@@ -17,16 +17,17 @@ from torch import Tensor
 
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.graph.layout import NodeLayout
+from c2f_dgl.roles import DEFAULT_ROLES, EdgeType, Roles, reverse
 
-EdgeType = tuple[str, str, str]
-
-ENTITY_TYPES = ("user", "item")
-INTERACTS: EdgeType = ("user", "interacts", "item")
-INTERACTED_BY: EdgeType = ("item", "interacted_by", "user")
+Edges = tuple[Tensor, Tensor, Tensor]
 
 
 def interaction_graph(
-    interactions: sp.csr_matrix, *, prenormalised: bool = False, dtype: torch.dtype = torch.float32
+    interactions: sp.csr_matrix,
+    *,
+    prenormalised: bool = False,
+    dtype: torch.dtype = torch.float32,
+    roles: Roles = DEFAULT_ROLES,
 ) -> dgl.DGLGraph:
     """The user-item graph A (Eq. 2) with the relations ``user-interacts-item`` and ``item-interacted_by-user``.
 
@@ -39,7 +40,10 @@ def interaction_graph(
         then normalises the expanded graph once more.
     dtype : torch.dtype
         Type of the edge weights, and so of everything that is propagated.
+    roles : Roles
+        Names of the two node types and of the relation; other entity types are not looked at.
     """
+    target = roles.target
     coo = interactions.tocoo()
     users, items = torch.as_tensor(coo.row, dtype=torch.int64), torch.as_tensor(coo.col, dtype=torch.int64)
     weight = torch.as_tensor(coo.data).to(dtype)
@@ -48,30 +52,78 @@ def interaction_graph(
         item_degree = torch.zeros(coo.shape[1], dtype=dtype).index_add_(0, items, weight)
         weight = weight * (user_degree[users] * item_degree[items]).rsqrt()
     graph = dgl.heterograph(
-        {INTERACTS: (users, items), INTERACTED_BY: (items, users)},
-        num_nodes_dict={"user": coo.shape[0], "item": coo.shape[1]},
+        {target: (users, items), reverse(target): (items, users)},
+        num_nodes_dict={roles.query: coo.shape[0], roles.ranked: coo.shape[1]},
     )
-    graph.edges[INTERACTS].data["weight"] = weight
-    graph.edges[INTERACTED_BY].data["weight"] = weight
+    graph.edges[target].data["weight"] = weight
+    graph.edges[reverse(target)].data["weight"] = weight
     return with_norm(graph)
 
 
-def entity_layout(graph: dgl.DGLGraph) -> NodeLayout:
-    """Users, then items: the stacking order of the paper's N entities."""
-    return NodeLayout(ENTITY_TYPES, tuple(graph.num_nodes(node_type) for node_type in ENTITY_TYPES))
+def entity_layout(graph: dgl.DGLGraph, roles: Roles = DEFAULT_ROLES) -> NodeLayout:
+    """Users, then items, then other entities: the stacking order of the paper's N entities."""
+    return NodeLayout(roles.entities, tuple(graph.num_nodes(node_type) for node_type in roles.entities))
 
 
 def with_norm(graph: dgl.DGLGraph) -> dgl.DGLGraph:
-    """Set node data ``norm`` = D^(-1/2), D the weighted in-degree over all relations (0 for isolated nodes)."""
-    weights = {etype: graph.edges[etype].data["weight"] for etype in graph.canonical_etypes}
+    """Set node data ``norm`` = D^(-1/2) (see `degrees`), 0 for isolated nodes."""
     for node_type in graph.ntypes:
-        dtype = next(iter(weights.values())).dtype
-        degree = torch.zeros(graph.num_nodes(node_type), dtype=dtype)
-        for etype, weight in weights.items():
-            if etype[2] == node_type:
-                degree.index_add_(0, graph.edges(etype=etype)[1], weight)
-        graph.nodes[node_type].data["norm"] = torch.where(degree > 0, degree, torch.inf).rsqrt()
+        graph.nodes[node_type].data["norm"] = inverse_root(degrees(graph, node_type))
     return graph
+
+
+def degrees(graph: dgl.DGLGraph, node_type: str, factors: Mapping[EdgeType, Tensor] | None = None) -> Tensor:
+    """D of a node type (n,): summed weights of the edges that arrive or, where none does, of those that leave.
+
+    The second counts only where messages go one way. Either way the rows of D^(-1/2) A' D^(-1/2) are similar to those
+    of a matrix of weighted means, so that propagation does not grow.
+
+    Parameters
+    ----------
+    graph : DGLGraph
+        Edge data ``weight``.
+    node_type : str
+    factors : mapping of relation to Tensor of one value, optional
+        Weights of a relation count times its factor; differentiable.
+    """
+    weights = {etype: graph.edges[etype].data["weight"] for etype in graph.canonical_etypes}
+
+    def summed(end: int) -> Tensor:
+        degree = torch.zeros(graph.num_nodes(node_type), dtype=next(iter(weights.values())).dtype)
+        for etype, weight in weights.items():
+            if etype[2 * end] == node_type:
+                factor = None if factors is None else factors.get(etype)
+                counted = weight if factor is None else weight * factor.to(weight)
+                degree = degree.index_add(0, graph.edges(etype=etype)[end], counted)
+        return degree
+
+    received = summed(1)
+    if (received > 0).all():
+        return received
+    return torch.where(received > 0, received, summed(0))
+
+
+def inverse_root(degree: Tensor) -> Tensor:
+    """degree^(-1/2), 0 where the degree is 0."""
+    return torch.where(degree > 0, degree, torch.inf).rsqrt()
+
+
+def reweighted(graph: dgl.DGLGraph, factors: Mapping[EdgeType, float]) -> dgl.DGLGraph:
+    """`graph` with the weights of some relations multiplied; structure and other weights are shared."""
+    if not factors:
+        return graph
+    changed = graph.local_var()
+    for etype, factor in factors.items():
+        changed.edges[etype].data["weight"] = changed.edges[etype].data["weight"] * factor
+    return with_norm(changed)
+
+
+def both_ways(etype: EdgeType, edges: Edges) -> dict[EdgeType, Edges]:
+    """A relation and its reverse; between nodes of one type `edges` must hold both directions already."""
+    source, target, weight = edges
+    if etype[0] == etype[2]:
+        return {etype: edges}
+    return {etype: edges, reverse(etype): (target, source, weight)}
 
 
 def in_float64(graph: dgl.DGLGraph) -> dgl.DGLGraph:
@@ -83,7 +135,7 @@ def in_float64(graph: dgl.DGLGraph) -> dgl.DGLGraph:
 
 
 def with_relations(
-    graph: dgl.DGLGraph, relations: Mapping[EdgeType, tuple[Tensor, Tensor, Tensor]], num_nodes: Mapping[str, int]
+    graph: dgl.DGLGraph, relations: Mapping[EdgeType, Edges], num_nodes: Mapping[str, int]
 ) -> dgl.DGLGraph:
     """A graph with `relations` added or replaced; all others share their structure and weights with `graph`.
 
@@ -143,7 +195,7 @@ def link_tier(
     scale : float
         Weight of meta nodes against neighbours: the edges carry ``scale * S``; 1 is the paper's.
     """
-    relations: dict[EdgeType, tuple[Tensor, Tensor, Tensor]] = {}
+    relations: dict[EdgeType, Edges] = {}
     for node_type in parents.types:
         rows = parents.rows(node_type)
         source, slot = weights[rows].nonzero(as_tuple=True)
@@ -156,5 +208,5 @@ def link_tier(
 
 def relation_names(parent: str, parents: NodeLayout) -> tuple[str, str]:
     """Names of the relation from `parent` down to the tier below and back up."""
-    first = parents.types == ENTITY_TYPES
+    first = len(parents.types) > 1  # entities, which are of two types at least; a tier above is one
     return ("composed_of", f"composes_{parent}") if first else ("refined_by", f"refines_{parent}")

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from c2f_dgl.dgl_import import dgl
-from c2f_dgl.graph.hetero import INTERACTS
+from c2f_dgl.roles import DEFAULT_ROLES, EdgeType
 from c2f_dgl.serving.csr import Csr
 from c2f_dgl.serving.item_filter import ItemFilter, item_filter
 
@@ -54,19 +54,21 @@ class GraphFilter:
 _CACHE = WeakTensorKeyDictionary()
 
 
-def graph_filter(graph: dgl.DGLGraph, k: int) -> GraphFilter:
+def graph_filter(graph: dgl.DGLGraph, k: int, target: EdgeType = DEFAULT_ROLES.target) -> GraphFilter:
     """The filter of an interaction graph; kept as long as the graph's interactions are.
 
     Parameters
     ----------
     graph : DGLGraph
-        With the relation ``user-interacts-item``; every interaction counts 1, whatever its weight.
+        Every interaction counts 1, whatever its weight; relations other than `target` are not looked at.
     k : int
         Entries kept of each row of G, >= 1.
+    target : (source, name, destination)
+        The relation that holds the interactions.
     """
-    kept = _CACHE.setdefault(graph.edges[INTERACTS].data["weight"], {})
+    kept = _CACHE.setdefault(graph.edges[target].data["weight"], {})
     if k not in kept:
-        users, items = (side.cpu().numpy() for side in graph.edges(etype=INTERACTS))
-        histories = Csr.from_pairs(users, items, (graph.num_nodes("user"), graph.num_nodes("item")))
+        users, items = (side.cpu().numpy() for side in graph.edges(etype=target))
+        histories = Csr.from_pairs(users, items, (graph.num_nodes(target[0]), graph.num_nodes(target[2])))
         kept[k] = GraphFilter(histories, item_filter(histories, k))
     return kept[k]

@@ -6,17 +6,20 @@ nine layers of a lowpass filter turn even random groups into the leading directi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
 import pymetis
 import scipy.sparse as sp
+from scipy.sparse.linalg import eigsh
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.preprocessing import normalize
 from sklearn.utils.extmath import randomized_svd
 
 from c2f_dgl.dgl_import import dgl
-from c2f_dgl.graph.hetero import INTERACTS, entity_layout
+from c2f_dgl.graph.layout import NodeLayout
+from c2f_dgl.roles import DEFAULT_ROLES
 
 Grouping = Literal["metis", "kmeans", "random"]
 
@@ -24,18 +27,26 @@ Grouping = Literal["metis", "kmeans", "random"]
 _DIRECTIONS, _BATCH = 128, 4_096
 
 
-def entity_groups(graph: dgl.DGLGraph, grouping: Grouping, n_groups: int, seed: int) -> np.ndarray:
-    """Group of each entity (users, then items).
+def entity_groups(
+    graph: dgl.DGLGraph,
+    grouping: Grouping,
+    n_groups: int,
+    seed: int,
+    types: Sequence[str] = DEFAULT_ROLES.entities,
+) -> np.ndarray:
+    """Group of each entity (users, then items, then others).
 
     Parameters
     ----------
     graph : DGLGraph
-        Only the interactions are looked at, unweighted.
+        Links between entities are looked at, unweighted and whatever their relation; tiers are not.
     grouping : {"metis", "kmeans", "random"}
-        Balanced parts with few interactions cut; spherical k-means on the leading singular vectors of
-        D_u^(-1/2) R D_i^(-1/2); uniform draws.
+        Balanced parts with few links cut; spherical k-means on the leading eigenvectors of D^(-1/2) A D^(-1/2);
+        uniform draws.
     n_groups : int
     seed : int
+    types : sequence of str
+        Node types that are entities, in stacking order.
 
     Returns
     -------
@@ -48,63 +59,95 @@ def entity_groups(graph: dgl.DGLGraph, grouping: Grouping, n_groups: int, seed: 
         No such grouping.
     """
     if grouping == "metis":
-        return metis_parts(graph, n_groups, seed)
+        return metis_parts(graph, n_groups, seed, types)
     if grouping == "kmeans":
-        return kmeans_groups(graph, n_groups, seed)
+        return kmeans_groups(graph, n_groups, seed, types)
     if grouping == "random":
-        return np.random.default_rng(seed).integers(n_groups, size=entity_layout(graph).total)
+        return np.random.default_rng(seed).integers(n_groups, size=_layout(graph, types).total)
     raise ValueError(f"no grouping {grouping!r}: expected one of {', '.join(get_args(Grouping))}")
 
 
-def kmeans_groups(graph: dgl.DGLGraph, n_groups: int, seed: int) -> np.ndarray:
-    """Spherical k-means on the leading singular vectors (parameters and result as of `entity_groups`).
+def kmeans_groups(
+    graph: dgl.DGLGraph, n_groups: int, seed: int, types: Sequence[str] = DEFAULT_ROLES.entities
+) -> np.ndarray:
+    """Spherical k-means on the leading eigenvectors (parameters and result as of `entity_groups`).
 
-    Vectors are weighted by their singular values, rows then scaled to length 1.
+    Vectors are weighted by their eigenvalues, rows then scaled to length 1.
     """
-    users, items = (ends.cpu().numpy() for ends in graph.edges(etype=INTERACTS))
-    shape = (graph.num_nodes("user"), graph.num_nodes("item"))
-    if n_groups >= sum(shape):
-        return np.arange(sum(shape))
-    by_user, by_item = (
-        1 / np.sqrt(np.maximum(np.bincount(side, minlength=n), 1))
-        for side, n in zip((users, items), shape, strict=True)
-    )
-    normalised = sp.csr_matrix((by_user[users] * by_item[items], (users, items)), shape)
-    left, values, right = randomized_svd(normalised, min(_DIRECTIONS, *shape), random_state=seed)
-    rows = normalize(np.concatenate([left * values, right.T * values]))
+    layout = _layout(graph, types)
+    if n_groups >= layout.total:
+        return np.arange(layout.total)
+    links = _links(graph, layout)
+    roots = sp.diags(1 / np.sqrt(np.maximum(np.diff(links.indptr), 1)))
+    rows = normalize(_directions((roots @ links @ roots).tocsr(), layout, seed))
     found = MiniBatchKMeans(n_groups, batch_size=_BATCH, n_init=1, random_state=seed).fit_predict(rows)
     return found.astype(np.int64)
 
 
-def metis_parts(graph: dgl.DGLGraph, n_parts: int, seed: int) -> np.ndarray:
-    """Part of each entity (users, then items), balanced and with few interactions cut.
+def _directions(normalised: sp.csr_matrix, layout: NodeLayout, seed: int) -> np.ndarray:
+    """Eigenvectors of the largest eigenvalues, times these (N x at most `_DIRECTIONS`).
+
+    Between two node types they are pairs of singular vectors, which are found sooner.
+    """
+    first, total = layout.sizes[0], layout.total
+    between = normalised[:first, first:]
+    if 2 * between.nnz == normalised.nnz and len(layout.types) == 2:
+        left, values, right = randomized_svd(between, min(_DIRECTIONS, *between.shape), random_state=seed)
+        return np.concatenate([left * values, right.T * values])
+    start = np.random.default_rng(seed).normal(size=total)
+    values, vectors = eigsh(normalised, min(_DIRECTIONS, total - 1), which="LA", v0=start)
+    return vectors * np.maximum(values, 0)
+
+
+def metis_parts(
+    graph: dgl.DGLGraph, n_parts: int, seed: int, types: Sequence[str] = DEFAULT_ROLES.entities
+) -> np.ndarray:
+    """Part of each entity (users, then items, then others), balanced and with few links cut.
 
     Parameters
     ----------
     graph : DGLGraph
-        Only the interactions are looked at, unweighted.
+        Links between entities are looked at, unweighted and whatever their relation; tiers are not.
     n_parts : int
         Parts; with at least as many parts as entities each entity is its own.
     seed : int
         METIS draws its tie-breaks from it.
+    types : sequence of str
+        Node types that are entities, in stacking order.
 
     Returns
     -------
     ndarray, shape (N,), int64
         In [0, n_parts).
     """
-    layout = entity_layout(graph)
+    layout = _layout(graph, types)
     n = layout.total
     if n_parts >= n:
         return np.arange(n)
     if n_parts == 1:
         return np.zeros(n, dtype=np.int64)
-    users, items = (ends.cpu().numpy() for ends in graph.edges(etype=INTERACTS))
-    items = items + layout.offset("item")
-    source, target = np.concatenate([users, items]), np.concatenate([items, users])
-    order = np.argsort(source, kind="stable")
-    starts = np.concatenate([[0], np.cumsum(np.bincount(source, minlength=n))])
+    links = _links(graph, layout)
     options = pymetis.Options(seed=seed)
-    adjacency = pymetis.CSRAdjacency(starts, target[order])
+    adjacency = pymetis.CSRAdjacency(links.indptr.astype(np.int64), links.indices.astype(np.int64))
     _, parts = pymetis.part_graph(n_parts, adjacency=adjacency, options=options)
     return np.asarray(parts, dtype=np.int64)
+
+
+def _layout(graph: dgl.DGLGraph, types: Sequence[str]) -> NodeLayout:
+    return NodeLayout(tuple(types), tuple(graph.num_nodes(node_type) for node_type in types))
+
+
+def _links(graph: dgl.DGLGraph, layout: NodeLayout) -> sp.csr_matrix:
+    """Which entities are linked (ones), both ways, without loops; METIS takes no other graph."""
+    ends = [np.zeros((2, 0), dtype=np.int64)]
+    for etype in graph.canonical_etypes:
+        if etype[0] in layout.types and etype[2] in layout.types:
+            source, target = (side.cpu().numpy() for side in graph.edges(etype=etype))
+            ends.append(np.stack([source + layout.offset(etype[0]), target + layout.offset(etype[2])]))
+    source, target = np.concatenate(ends, axis=1)
+    apart = source != target
+    source, target = source[apart], target[apart]
+    both = (np.concatenate([source, target]), np.concatenate([target, source]))
+    links = sp.csr_matrix((np.ones(2 * len(source), dtype=bool), both), shape=(layout.total, layout.total))
+    links.sum_duplicates()
+    return links.astype(np.float64)

@@ -24,7 +24,8 @@ from torch.nn import functional as F
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from c2f_dgl.dgl_import import dgl
-from c2f_dgl.graph.hetero import EdgeType
+from c2f_dgl.graph.hetero import degrees, inverse_root
+from c2f_dgl.roles import EdgeType
 
 Kernel = Literal["auto", "dgl", "csr"]
 Features = dict[str, Tensor]
@@ -39,6 +40,7 @@ def propagate(
     kernel: Kernel = "auto",
     layer_weights: Sequence[float] | None = None,
     after_layer: Callable[[Features], Features] | None = None,
+    factors: Mapping[EdgeType, Tensor] | None = None,
 ) -> Features:
     """Propagate node features for `n_layers` layers and combine the layers (Eq. 4-6, 19-21).
 
@@ -56,6 +58,8 @@ def propagate(
         beta; the mean over layers by default.
     after_layer : callable, optional
         Applied to the features after each layer, before they are combined and propagated on.
+    factors : mapping of relation to Tensor of one value, optional
+        Factors on all weights of a relation, > 0, in A' as in D. Differentiable.
 
     Returns
     -------
@@ -75,8 +79,15 @@ def propagate(
         raise ValueError(f"{len(betas)} layer weights for {n_layers} layers: expected {n_layers + 1}")
 
     device = next(iter(features.values())).device
-    norm = {node_type: _on_device(graph.nodes[node_type].data["norm"], device)[:, None] for node_type in graph.ntypes}
-    product = _product(graph, kernel, device)
+    norm = {
+        node_type: (
+            _on_device(graph.nodes[node_type].data["norm"], device)
+            if factors is None
+            else node_norm(graph, node_type, factors).to(device)
+        )[:, None]
+        for node_type in graph.ntypes
+    }
+    product = _product(graph, kernel, device, factors)
     layer = {node_type: features[node_type] for node_type in graph.ntypes}
     combined = {node_type: betas[0] * x for node_type, x in layer.items()}
     for beta in betas[1:]:
@@ -96,16 +107,28 @@ def chosen_kernel(kernel: Kernel, device: torch.device) -> Literal["dgl", "csr"]
     return "dgl" if device.type == "cuda" and _dgl_has_cuda() else "csr"
 
 
-def _product(graph: dgl.DGLGraph, kernel: Kernel, device: torch.device) -> Product:
+def node_norm(graph: dgl.DGLGraph, node_type: str, factors: Mapping[EdgeType, Tensor] | None = None) -> Tensor:
+    """D^(-1/2) of a node type (n,), with factors on the weights of relations as `propagate` takes them."""
+    if factors is None:
+        return graph.nodes[node_type].data["norm"]
+    return inverse_root(degrees(graph, node_type, factors))
+
+
+def _product(
+    graph: dgl.DGLGraph, kernel: Kernel, device: torch.device, factors: Mapping[EdgeType, Tensor] | None
+) -> Product:
+    scales = {} if factors is None else {etype: factor.to(device) for etype, factor in factors.items()}
     if chosen_kernel(kernel, device) == "dgl":
         on_device = graph if graph.device == device else graph.to(device)
-        return lambda features: _message_passing(on_device, features)
-    return lambda features: _csr_product(graph, features)
+        return lambda features: _message_passing(on_device, features, scales)
+    return lambda features: _csr_product(graph, features, scales)
 
 
-def _message_passing(graph: dgl.DGLGraph, features: Features) -> Features:
+def _message_passing(graph: dgl.DGLGraph, features: Features, scales: Mapping[EdgeType, Tensor]) -> Features:
     """A' x with DGL: every node type's messages over all its relations, summed."""
     with graph.local_scope():
+        for etype, scale in scales.items():
+            graph.edges[etype].data["weight"] = graph.edges[etype].data["weight"] * scale
         for node_type, x in features.items():
             graph.nodes[node_type].data["x"] = x
         multiply, add = dgl.function.u_mul_e("x", "weight", "m"), dgl.function.sum("m", "y")
@@ -116,13 +139,15 @@ def _message_passing(graph: dgl.DGLGraph, features: Features) -> Features:
         }
 
 
-def _csr_product(graph: dgl.DGLGraph, features: Features) -> Features:
+def _csr_product(graph: dgl.DGLGraph, features: Features, scales: Mapping[EdgeType, Tensor]) -> Features:
     """A' x with torch: one sparse product a relation, summed into the destination's node type."""
     summed: Features = {}
     for etype in graph.canonical_etypes:
         source, _, destination = etype
         if graph.num_edges(etype):
             message = _SparseProduct.apply(graph, etype, features[source])
+            if etype in scales:
+                message = scales[etype] * message
             summed[destination] = message if destination not in summed else summed[destination] + message
     return {
         node_type: summed[node_type] if node_type in summed else torch.zeros_like(x)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from c2f_dgl.evaluation.ranking import Scorer
-from c2f_dgl.graph.hetero import INTERACTS
+from c2f_dgl.graph.propagate import node_norm
 from c2f_dgl.model import Recommender
 from c2f_dgl.serving.csr import Csr
 from c2f_dgl.serving.explain import Mixture, said_by_history, sent_by_history
@@ -67,23 +67,29 @@ def explanations(
 
 def _sent_by_items(model: Recommender) -> Tensor:
     """D^(-1/2) G of the items (n_items x d): one propagation with a layer less and the weights of the others."""
-    layers, betas = model.propagation.n_layers, model.propagation.layer_weights
+    layers, betas, ranked = model.propagation.n_layers, model.propagation.layer_weights, model.roles.ranked
     if layers == 0:
-        return torch.zeros_like(model.engine.all_nodes()["item"])
+        return torch.zeros_like(model.engine.all_nodes()[ranked])
     rest = tuple(betas[1:]) if betas is not None else (1.0 / (layers + 1),) * layers
     shorter = replace(model.propagation, n_layers=layers - 1, layer_weights=rest)
-    sent = shorter(model.graph, model.embedding, model.embedding.codebooks())["item"]
-    return sent * model.graph.nodes["item"].data["norm"].to(sent)[:, None]
+    sent = shorter(model.graph, model.embedding, model.embedding.codebooks())[ranked]
+    return sent * _norm(model, ranked).to(sent)[:, None]
 
 
 def _history(model: Recommender, train: sp.csr_matrix, users: np.ndarray) -> tuple[Csr, np.ndarray]:
     """The histories of `users`, and d_u^(-1/2) A_uj of each entry."""
-    source, target = (ends.cpu().numpy() for ends in model.graph.edges(etype=INTERACTS))
-    weight = model.graph.edges[INTERACTS].data["weight"].cpu().numpy()
+    source, target = (ends.cpu().numpy() for ends in model.graph.edges(etype=model.roles.target))
+    weight = model.graph.edges[model.roles.target].data["weight"].cpu().numpy()
     edges = sp.csr_matrix((weight, (source, target)), shape=train.shape)[users]
     histories = Csr(edges.indptr.astype(np.int64), edges.indices.astype(np.int64), edges.shape[1])
-    norm = model.graph.nodes["user"].data["norm"].cpu().numpy()[users]
+    norm = _norm(model, model.roles.query).cpu().numpy()[users]
     return histories, norm[histories.rows] * edges.data
+
+
+def _norm(model: Recommender, node_type: str) -> Tensor:
+    """D^(-1/2) as the model propagates with it."""
+    importance = model.propagation.importance
+    return node_norm(model.graph, node_type, None if importance is None else importance.factors())
 
 
 def _largest(contributions: np.ndarray, rows: np.ndarray, history: np.ndarray, n_users: int, n: int) -> Explanations:

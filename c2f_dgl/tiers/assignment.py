@@ -52,6 +52,33 @@ class Assignment:
         return full.scatter_add_(1, self.indices, self.weights)
 
 
+@dataclass(frozen=True)
+class AtomBlock:
+    """The atoms that a node type is composed of: consecutive rows of the first codebook.
+
+    Parameters
+    ----------
+    t : int
+        Atoms that one node is composed of.
+    start, stop : int
+        The rows.
+    """
+
+    t: int
+    start: int
+    stop: int
+
+    @property
+    def rows(self) -> slice:
+        """The rows."""
+        return slice(self.start, self.stop)
+
+
+def in_block(assignment: Assignment, block: AtomBlock, n_atoms: int) -> Assignment:
+    """An assignment to the atoms of `block`, numbered from 0, as one to all `n_atoms`."""
+    return Assignment(assignment.indices + block.start, assignment.weights, n_atoms)
+
+
 def compose(indices: Tensor, weights: Tensor, atoms: Tensor) -> Tensor:
     """Weighted sums of `atoms` (m x width) at `indices` (rows x t): the product with some rows of S."""
     return F.embedding_bag(indices, atoms, per_sample_weights=weights.to(atoms), mode="sum")

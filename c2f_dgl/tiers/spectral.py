@@ -16,9 +16,16 @@ learned is T, which survives rounding to 8 bits as E does not.
 their energy when passed to the users, ``|M_u E| = |B M_i E|``, is the solution of a generalised eigenproblem of size
 m (Rayleigh and Ritz): its columns come as close to singular vectors of B as the span of M_i allows. With the filter it
 is a Chebyshev-filtered subspace iteration that starts from the assignment.
+
+*With further relations* the graph is no longer bipartite and its matrix P has eigenvectors that live on users, or on
+other nodes, almost alone: short on items, they would win any comparison by |M_u E| / |M_i E|. So all entities count:
+the columns of M E are orthonormal over all of them and keep most of ``(M E)^T P (M E)``, which makes them Ritz vectors
+of P. On the bipartite graph both are the same (`graph_codebook` says why).
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -27,6 +34,9 @@ from torch import Tensor
 
 # Rows of M handled at once.
 _ROW_BLOCK = 8_192
+
+# Columns passed on at once.
+_COLUMN_BLOCK = 128
 
 # On the diagonal of a Gram matrix with unit diagonal: well above the error of an element of it in float64.
 _RIDGE = 1e-12
@@ -121,6 +131,45 @@ def ritz_codebook(users: Tensor, items: Tensor, d: int) -> tuple[Tensor, Tensor,
     codebook[:, :rank] = (unit @ rotation).flip(1)[:, :rank]
     values[:rank] = squares.flip(0)[:rank].clamp_min(0).sqrt()
     return whitened, codebook, values
+
+
+def graph_codebook(rows: Tensor, passed: Callable[[Tensor], Tensor], d: int) -> tuple[Tensor, Tensor]:
+    """W and T such that the columns of E = W T propagate to approximate eigenvectors of P, largest values first.
+
+    On a bipartite graph with users composed from items alone, a column is (B y, y) / sqrt(1 + s^2) with y of length
+    1 and s = |B y|, and its Rayleigh quotient is q = 2 s^2 / (1 + s^2). The columns of T are scaled as they come out
+    of `ritz_codebook` and are then weighted by sqrt(s): scores agree. Elsewhere q stands for the same s.
+
+    Parameters
+    ----------
+    rows : Tensor, shape (N, m), float64
+        M of all entities.
+    passed : callable
+        P X of a matrix X (N x k).
+    d : int
+        Columns wanted; the last ones are zero where fewer have q > 0.
+
+    Returns
+    -------
+    whitening : Tensor, shape (m, m), float64
+        W (see `whitening`), of all entities.
+    codebook : Tensor, shape (m, d), float64
+        T.
+    """
+    whitened = whitening(rows)
+    x = rows @ whitened
+    energy, directions = torch.linalg.eigh(_gram(x))
+    kept = energy > _WHOLE
+    unit = directions[:, kept] / energy[kept].sqrt()
+    quotients = torch.cat([x.T @ passed(block) for block in x.split(_COLUMN_BLOCK, dim=1)], dim=1)
+    reduced = unit.T @ quotients @ unit
+    q, rotation = torch.linalg.eigh((reduced + reduced.T) / 2)
+    rank = min(d, int((q > 0).sum()))
+    q = q.flip(0)[:rank].clamp_max(1)
+    squares = q / (2 - q)
+    codebook = rows.new_zeros(len(whitened), d)
+    codebook[:, :rank] = (unit @ rotation).flip(1)[:, :rank] * (squares.sqrt() * (1 + squares)).sqrt()
+    return whitened, codebook
 
 
 def _gram(rows: Tensor, right: Tensor | None = None) -> Tensor:

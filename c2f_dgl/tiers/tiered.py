@@ -7,7 +7,7 @@ model is LightGCN; one tier is the coarse stage; two are the paper's model; more
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, cast
 
 import torch
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.embedding import stored_bytes
-from c2f_dgl.graph.hetero import entity_layout, link_tier
+from c2f_dgl.graph.hetero import link_tier
 from c2f_dgl.graph.layout import NodeLayout, take_rows
-from c2f_dgl.tiers.assignment import Assignment, compose
+from c2f_dgl.tiers.assignment import Assignment, AtomBlock, compose
 from c2f_dgl.tiers.codebook import soft_threshold
 
 EntityInput = Literal["unrefined", "refined"]
@@ -127,6 +127,11 @@ class TieredEmbedding(nn.Module):
         Applied to the entities' input, and to that of every tier but the first: the published code's unprinted tanh.
     link_scale : float
         Factor on the weights of S where they enter the graph (not where they compose); 1 is the paper's.
+    blocks : mapping of node type to AtomBlock, optional
+        Which atoms of the first tier assignment updates may give a node type, and how many; any of them by default.
+    columns : mapping of node type to Tensor, shape (n_nodes of the type, width), optional
+        Side features X. They are dense columns of S: H(0) = S E + X P, where the rows of P are the last atoms of the
+        first tier, type after type in stacking order. No node of the graph is linked to those atoms.
     """
 
     def __init__(
@@ -138,11 +143,25 @@ class TieredEmbedding(nn.Module):
         entity_input: EntityInput = "unrefined",
         activation: Activation = "none",
         link_scale: float = 1.0,
+        blocks: Mapping[str, AtomBlock] | None = None,
+        columns: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
         if (table is None) == (len(tiers) == 0):
             raise ValueError("give either tiers or a full table")
+        if columns and table is not None:
+            raise ValueError("feature columns need tiers, not a full table")
         self.layout = layout
+        if blocks is None and tiers:
+            blocks = dict.fromkeys(layout.types, AtomBlock(tiers[0].indices.shape[1], 0, tiers[0].size))
+        self.blocks = dict(blocks or {})
+        self._columns: list[tuple[str, slice]] = []
+        stop = tiers[0].size if tiers else 0
+        for node_type in [name for name in reversed(layout.types) if name in (columns or {})]:
+            features = (columns or {})[node_type].to(tiers[0].codebook)
+            self.register_buffer(f"columns_{node_type}", features, persistent=False)
+            self._columns.append((node_type, slice(stop - features.shape[1], stop)))
+            stop -= features.shape[1]
         self.tiers = cast("list[Tier]", nn.ModuleList(tiers))
         self.table = None if table is None else nn.Parameter(table.clone())
         self.entity_input, self.activation, self.link_scale = entity_input, activation, link_scale
@@ -163,7 +182,7 @@ class TieredEmbedding(nn.Module):
             return self.layout.split(codebooks[0])
         refined = self._refine(codebooks)
         first = codebooks[0] if self.entity_input == "unrefined" else refined[0]
-        entities = self.tiers[0].assignment.compose(first)
+        entities = self._entities(first)
         if self.activation == "tanh":
             entities = entities.tanh()
             refined[1:] = [x.tanh() for x in refined[1:]]
@@ -187,14 +206,41 @@ class TieredEmbedding(nn.Module):
             return weights @ take_rows(self.table, rows).square().sum(dim=1)
         codebooks = self.codebooks()
         codebook = codebooks[0] if self.entity_input == "unrefined" else self._refine(codebooks)[0]
+        if self.activation == "tanh" or self._columns:  # the first is not linear, the second makes rows of S dense
+            return weights @ self._entity_rows(rows, codebook).square().sum(dim=1)
         indices, values = (x.index_select(0, rows) for x in (self.tiers[0].indices, self.tiers[0].weights))
-        if self.activation == "tanh":
-            return weights @ compose(indices, values, codebook).tanh().square().sum(dim=1)
         m = len(codebook)
         cells = indices[:, :, None] * m + indices[:, None, :]
         products = weights[:, None, None] * values[:, :, None] * values[:, None, :]
         within = codebook.new_zeros(m * m).index_add_(0, cells.flatten(), products.flatten().to(codebook))
         return ((within.view(m, m) @ codebook) * codebook).sum()
+
+    def _entity_rows(self, rows: Tensor, codebook: Tensor) -> Tensor:
+        """Input embeddings (n x d) of some entities (rows: int64, stacked numbering)."""
+        x = compose(self.tiers[0].indices[rows], self.tiers[0].weights[rows], codebook)
+        for node_type, atoms in self._columns:
+            own = self.layout.rows(node_type)
+            (place,) = torch.where((rows >= own.start) & (rows < own.stop))
+            features = self._features(node_type)[rows[place] - own.start]
+            x = x.index_add(0, place, features.to(codebook) @ codebook[atoms])
+        return x.tanh() if self.activation == "tanh" else x
+
+    def _entities(self, atoms: Tensor) -> Tensor:
+        """S E + X P (N x width) from all atoms of the first tier (m x width)."""
+        entities = self.tiers[0].assignment.compose(atoms)
+        if not self._columns:
+            return entities
+        parts = self.layout.split(entities)
+        for node_type, own in self._columns:
+            parts[node_type] = parts[node_type] + self._features(node_type).to(atoms) @ atoms[own]
+        return self.layout.stack(parts)
+
+    def columns(self) -> dict[str, Tensor]:
+        """X by node type."""
+        return {node_type: self._features(node_type) for node_type, _ in self._columns}
+
+    def _features(self, node_type: str) -> Tensor:
+        return self.get_buffer(f"columns_{node_type}")
 
     def _refine(self, codebooks: Sequence[Tensor]) -> list[Tensor]:
         """Each codebook mixed with those of the tiers below it (Eq. 17); the finest stays as it is."""
@@ -208,9 +254,7 @@ class TieredEmbedding(nn.Module):
         """`graph` with the relations of the tiers from number `first` on rebuilt from their assignments."""
         for k in range(first, len(self.tiers)):
             tier = self.tiers[k]
-            parents = (
-                entity_layout(graph) if k == 0 else NodeLayout((self.tiers[k - 1].name,), (self.tiers[k - 1].size,))
-            )
+            parents = self.layout if k == 0 else NodeLayout((self.tiers[k - 1].name,), (self.tiers[k - 1].size,))
             graph = link_tier(
                 graph,
                 tier.name,
@@ -235,7 +279,7 @@ class TieredEmbedding(nn.Module):
             below = finer.assignment.compose(gated[finer.name])
             gated[name] = (1 - finer.gate) * (features[name] - below) + finer.gate * below
         change = gated[self.tiers[0].name] - features[self.tiers[0].name]
-        for node_type, delta in self.layout.split(self.tiers[0].assignment.compose(change)).items():
+        for node_type, delta in self.layout.split(self._entities(change)).items():
             gated[node_type] = features[node_type] + delta
         return gated
 

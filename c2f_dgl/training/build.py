@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import logging
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 import torch
 
+from c2f_dgl.config.graph import GraphConfig
 from c2f_dgl.config.schema import CoarseConfig, FineConfig, ModelConfig, RunConfig
-from c2f_dgl.config.sizes import embedding_size, size_of
+from c2f_dgl.config.sizes import atom_blocks, embedding_size, n_atoms, size_of
 from c2f_dgl.data.splits import Split
 from c2f_dgl.dgl_import import dgl
-from c2f_dgl.engines import Propagation
+from c2f_dgl.engines import Propagation, RelationImportance
 from c2f_dgl.errors import InputError
-from c2f_dgl.graph.hetero import entity_layout, interaction_graph
+from c2f_dgl.graph.entities import entity_graph, etypes_of, importance_factors
+from c2f_dgl.graph.hetero import entity_layout, reweighted
 from c2f_dgl.graph.partition import entity_groups, metis_parts
 from c2f_dgl.model import Readout, Recommender, item_degrees, scaled_filter
-from c2f_dgl.tiers.assignment import Assignment, anchored, bridge_from_partition, pinv, stack, through
+from c2f_dgl.tiers.assignment import Assignment, anchored, bridge_from_partition, in_block, pinv, stack, through
 from c2f_dgl.tiers.codebook import random_codebook, soft_threshold, sparse_pca_codebook
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
 from c2f_dgl.training.spectral_start import spectral_start
@@ -38,11 +41,14 @@ class Scalars:
     layer_weights : tuple of L + 1 floats, optional
         None for the mean over layers.
     item_scale, filter_weight : float
+    importances : mapping of str to float
+        By relation; of those alone that no option gives.
     """
 
     layer_weights: tuple[float, ...] | None = None
     item_scale: float = 0.0
     filter_weight: float = 0.0
+    importances: Mapping[str, float] = field(default_factory=dict)
 
 
 def _given_scalars(config: ModelConfig) -> Scalars:
@@ -62,65 +68,84 @@ def stage_rng(seed: int, stage: str, epoch: int | None = None) -> np.random.Gene
     return np.random.default_rng(key if epoch is None else [*key, epoch])
 
 
-def start_graph(split: Split, config: ModelConfig) -> dgl.DGLGraph:
-    """The interaction graph of the training part."""
+def start_graph(split: Split, config: ModelConfig, schema: GraphConfig | None = None) -> dgl.DGLGraph:
+    """The graph of the training part and of the relations that `schema` names."""
     if split.train.nnz == 0:
         raise InputError("no training interactions", where=split.name)
-    return interaction_graph(split.train, prenormalised=config.prenormalise)
+    return entity_graph(split.train, split.side, schema or GraphConfig(), prenormalised=config.prenormalise)
 
 
 def start_model(config: RunConfig, graph: dgl.DGLGraph, split: Split, device: torch.device) -> Recommender:
     """The model at the start of a run: the first tier, or the full table."""
     if config.coarse is None:
-        n, d = entity_layout(graph).total, embedding_size(config)
+        n, d = entity_layout(graph, config.graph.roles).total, embedding_size(config)
         table = random_codebook(n, d, "xavier", _generator(config.seed, TABLE))
-        return assemble(config.model, graph, [], table, config.seed, device, _given_scalars(config.model))
+        return assemble(config, graph, [], table, device, _given_scalars(config.model))
     if config.coarse.start == "spectral":
         return _spectral_model(config, config.coarse, graph, split, device)
     how: Literal["normal", "xavier"] = "normal" if config.coarse.start == "normal" else "xavier"
-    codebook = random_codebook(size_of(config.coarse), embedding_size(config), how, _generator(config.seed, COARSE))
-    tier = Tier(COARSE, codebook, _anchored_assignment(config.coarse, graph, config.seed))
-    return assemble(config.model, graph, [tier], None, config.seed, device, _given_scalars(config.model))
+    codebook = random_codebook(n_atoms(config), embedding_size(config), how, _generator(config.seed, COARSE))
+    tier = Tier(COARSE, codebook, _anchored_assignment(config, config.coarse, graph))
+    columns = feature_columns(split)
+    return assemble(config, graph, [tier], None, device, _given_scalars(config.model), columns=columns)
 
 
 def assemble(
-    config: ModelConfig,
+    config: RunConfig,
     graph: dgl.DGLGraph,
     tiers: list[Tier],
     table: torch.Tensor | None,
-    seed: int,
     device: torch.device,
     scalars: Scalars,
     *,
+    columns: Mapping[str, torch.Tensor] | None = None,
     train_all: bool = False,
 ) -> Recommender:
     """Tiers or a table, with the propagation and readout of `config`.
 
-    The last tier is the one that is trained; with `train_all` the codebooks above it are trained along with it.
+    `columns` are the feature matrices by node type. The last tier is the one that is trained; with `train_all` the
+    codebooks above it are trained along with it.
+    Importances of relations are learned with the first tier, or the table; from then on they are as they are.
     """
+    model, schema = config.model, config.graph
+    roles = schema.roles
+    learned = {name: relation for name, relation in schema.extra.items() if relation.importance == "learned"}
+    fixed, importance = dict(scalars.importances), None
+    if learned and (train_all or len(tiers) <= 1):
+        start = {etypes_of(schema, name)[0]: fixed.pop(name, 1.0) for name in learned}
+        importance = RelationImportance(start).to(device)
+    graph = reweighted(graph, importance_factors(schema, fixed))
     for tier in tiers:
         tier.codebook.requires_grad_(train_all or tier is tiers[-1])
     embedding = TieredEmbedding(
-        entity_layout(graph),
+        entity_layout(graph, roles),
         tiers,
         table=table,
-        entity_input=config.entity_input,
-        activation=config.activation,
-        link_scale=config.link_scale,
+        entity_input=model.entity_input,
+        activation=model.activation,
+        link_scale=model.link_scale,
+        blocks=None if config.coarse is None else atom_blocks(config),
+        columns=columns,
     ).to(device)
-    propagation = Propagation(config.layers, scalars.layer_weights, config.gate_layers, config.kernel)
+    propagation = Propagation(model.layers, scalars.layer_weights, model.gate_layers, model.kernel, importance)
     readout = Readout(
-        item_degrees(graph),
-        graph.num_nodes("user"),
+        item_degrees(graph, target=roles.target),
+        graph.num_nodes(roles.query),
         item_scale=scalars.item_scale,
-        biases=config.biases,
-        seed=seed,
-        filter=scaled_filter(graph, config.filter_neighbours, scalars.item_scale),
+        biases=model.biases,
+        seed=config.seed,
+        filter=scaled_filter(graph, model.filter_neighbours, scalars.item_scale, roles.target),
         filter_weight=scalars.filter_weight,
     ).to(device)
-    chosen = (config.layers + 1) * (config.layer_weights == "lowpass")
-    chosen += (config.item_scale is None) + (config.filter_weight is None)
-    return Recommender(graph, embedding, propagation, readout, config.engine, chosen)
+    chosen = (model.layers + 1) * (model.layer_weights == "lowpass")
+    chosen += (model.item_scale is None) + (model.filter_weight is None)
+    chosen += 0 if importance is not None else len(scalars.importances)
+    return Recommender(graph, embedding, propagation, readout, model.engine, chosen, roles, fixed)
+
+
+def feature_columns(split: Split) -> dict[str, torch.Tensor]:
+    """Feature matrices by node type."""
+    return {} if split.side is None else {name: torch.as_tensor(x) for name, x in split.side.features.items()}
 
 
 def add_tier(config: RunConfig, model: Recommender, graph: dgl.DGLGraph, name: str) -> Recommender:
@@ -131,16 +156,17 @@ def add_tier(config: RunConfig, model: Recommender, graph: dgl.DGLGraph, name: s
     model : Recommender
         Trained up to the tier above.
     graph : DGLGraph
-        The interaction graph without tiers.
+        The entities' graph without tiers.
     name : str
         Key of the tier in ``config.finer``.
     """
     parent = model.embedding.tiers[-1].codebook
     tiers = [*model.embedding.tiers, _finer_tier(config.finer[name], model, graph, name, config.seed)]
     readout = model.readout
-    scalars = Scalars(model.propagation.layer_weights, readout.item_scale, readout.filter_weight)
+    scalars = Scalars(model.propagation.layer_weights, readout.item_scale, readout.filter_weight, model.importances())
     train_all = trains_all(config, tiers)
-    refined = assemble(config.model, graph, tiers, None, config.seed, parent.device, scalars, train_all=train_all)
+    columns = model.embedding.columns()
+    refined = assemble(config, graph, tiers, None, parent.device, scalars, columns=columns, train_all=train_all)
     if model.readout.bias is not None:
         refined.readout.load_state_dict(model.readout.state_dict())
     return refined
@@ -152,35 +178,33 @@ def trains_all(config: RunConfig, tiers: list[Tier]) -> bool:
     return last is not None and not last.freeze_coarser
 
 
-def entries_per_type(coarse: CoarseConfig) -> dict[str, int]:
-    """t^c of each entity type, in stacking order."""
-    return {"user": coarse.t if coarse.t_user is None else coarse.t_user, "item": coarse.t}
-
-
 def _generator(seed: int, stage: str) -> torch.Generator:
     return torch.Generator().manual_seed(int(stage_rng(seed, stage).integers(2**62)))
 
 
-def _anchored_assignment(coarse: CoarseConfig, graph: dgl.DGLGraph, seed: int) -> Assignment:
-    """S^c anchored in groups of entities (Sec. 3.3)."""
-    m, layout, rng = size_of(coarse), entity_layout(graph), stage_rng(seed, COARSE)
-    groups = entity_groups(graph, coarse.grouping, m, seed)
-    return stack(
-        [
-            anchored(groups[layout.rows(node_type)], m, t, coarse.anchor_weight, rng)
-            for node_type, t in entries_per_type(coarse).items()
-        ]
-    )
+def _anchored_assignment(config: RunConfig, coarse: CoarseConfig, graph: dgl.DGLGraph) -> Assignment:
+    """S^c anchored in groups of entities (Sec. 3.3): one grouping for the shared atoms, one for each own codebook."""
+    roles, rng = config.graph.roles, stage_rng(config.seed, COARSE)
+    layout, groups, blocks = entity_layout(graph, roles), {}, []
+    for node_type, block in atom_blocks(config).items():
+        m = block.stop - block.start
+        if block.t and m not in groups:
+            groups[m] = entity_groups(graph, coarse.grouping, m, config.seed, roles.entities)
+        own = groups[m][layout.rows(node_type)] if block.t else np.zeros(graph.num_nodes(node_type), dtype=np.int64)
+        blocks.append(in_block(anchored(own, m, block.t, coarse.anchor_weight, rng), block, n_atoms(config)))
+    return stack(blocks)
 
 
 def _spectral_model(
     config: RunConfig, coarse: CoarseConfig, graph: dgl.DGLGraph, split: Split, device: torch.device
 ) -> Recommender:
     """S^c anchored in groups of entities, E^c solved for."""
-    start = spectral_start(config, coarse, _anchored_assignment(coarse, graph, config.seed), graph, split, device)
+    assignment = _anchored_assignment(config, coarse, graph)
+    columns = feature_columns(split)
+    start = spectral_start(config, coarse, assignment, graph, split, columns, device)
     tier = Tier(COARSE, start.codebook, start.assignment, whitening=start.whitening)
-    scalars = Scalars(start.layer_weights, start.item_scale, start.filter_weight)
-    return assemble(config.model, graph, [tier], None, config.seed, device, scalars)
+    scalars = Scalars(start.layer_weights, start.item_scale, start.filter_weight, start.importances)
+    return assemble(config, graph, [tier], None, device, scalars, columns=columns)
 
 
 def _finer_tier(config: FineConfig, model: Recommender, graph: dgl.DGLGraph, name: str, seed: int) -> Tier:
@@ -202,7 +226,7 @@ def _finer_tier(config: FineConfig, model: Recommender, graph: dgl.DGLGraph, nam
         rows, atoms = parent.active_codebook().detach(), soft_threshold(codebook, threshold)
         assignment = pinv(rows, atoms, config.t, softmax=config.softmax)
         return Tier(name, codebook, assignment, threshold=threshold, gate=config.gate)
-    parts = metis_parts(graph, size_of(config), seed)
+    parts = metis_parts(graph, size_of(config), seed, model.roles.entities)
     # Entities link to every deeper tier through the assignments between them.
     to_parent = model.embedding.tiers[0].assignment
     for tier in model.embedding.tiers[1:]:

@@ -36,6 +36,8 @@ def model_tensors(model: Recommender) -> dict[str, Tensor]:
         tensors["table"] = model.embedding.table
     if model.readout.bias is not None:
         tensors["bias"] = model.readout.bias
+    if model.importance is not None:
+        tensors["importance"] = model.importance.log_factor
     return tensors
 
 
@@ -46,6 +48,7 @@ def model_description(model: Recommender) -> dict[str, Any]:
         "layer_weights": model.propagation.layer_weights,
         "item_scale": model.readout.item_scale,
         "filter_weight": model.readout.filter_weight,
+        "importances": model.importances(),
         "parameters": model.count_values(),
     }
 

@@ -34,7 +34,7 @@ def batch_loss(model: Recommender[Any], batch: Triplets, loss: str, l2: float) -
     users, positives, negatives = (
         torch.as_tensor(x, device=device).long() for x in (batch.users, batch.positives, batch.negatives)
     )
-    items_from = model.embedding.layout.offset("item")
+    items_from = model.embedding.layout.offset(model.roles.ranked)
     if batch.shared:
         value = LOSSES[loss](*_shared_scores(model, users, positives, negatives[0], items_from))
     else:

@@ -26,6 +26,7 @@ from c2f_dgl.training.build import (
     Scalars,
     add_tier,
     assemble,
+    feature_columns,
     stage_names,
     start_graph,
     start_model,
@@ -69,7 +70,7 @@ def train_run(
         What ``summary.json`` holds: per stage its best validation and its test figures, and the chosen stage.
     """
     folder.sweep()
-    graph = start_graph(split, config.model)
+    graph = start_graph(split, config.model, config.graph)
     names = stage_names(config)
     for stage in stages:
         if _finished(folder, stage, names):
@@ -93,7 +94,7 @@ def load_model(folder: RunFolder, split: Split, stage: str | None, device: torch
         stage = summary["chosen"] if summary else _furthest(folder, stage_names(config))
     if stage not in stage_names(config):
         raise InputError(f"no stage {stage!r}", where=folder.path, expected=f"one of {', '.join(stage_names(config))}")
-    return _restore(folder.checkpoint(stage), config, split, start_graph(split, config.model), device)[0]
+    return _restore(folder.checkpoint(stage), config, split, start_graph(split, config.model, config.graph), device)[0]
 
 
 def _train_one(
@@ -194,21 +195,31 @@ def _restore(
         raise InputError("was trained on other data", where=path, expected="the data set and split of the run")
     tiers = restore_tiers(tensors, meta, path)
     weights = meta["layer_weights"]
-    scalars = Scalars(None if weights is None else tuple(weights), meta["item_scale"], meta.get("filter_weight", 0.0))
+    scalars = Scalars(
+        None if weights is None else tuple(weights),
+        meta["item_scale"],
+        meta.get("filter_weight", 0.0),
+        meta.get("importances", {}),
+    )
     model = assemble(
-        config.model,
+        config,
         graph,
         tiers,
         tensors.get("table"),
-        config.seed,
         device,
         scalars,
+        columns=feature_columns(split),
         train_all=trains_all(config, tiers),
     )
     if model.readout.bias is not None:
         if "bias" not in tensors or tensors["bias"].shape != model.readout.bias.shape:
             raise InputError("the biases are missing or of another size", where=path)
         model.readout.bias.data.copy_(tensors["bias"])
+    if model.importance is not None:
+        if "importance" not in tensors or tensors["importance"].shape != model.importance.log_factor.shape:
+            raise InputError("the importances are missing or of another number", where=path)
+        model.importance.log_factor.data.copy_(tensors["importance"])
+        model.relink()
     return model, meta
 
 

@@ -1,8 +1,9 @@
 """The spectral start of a run: the codebook solved for, and the few scalars around it chosen on validation.
 
 What is solved and why is in `c2f_dgl.tiers.spectral`. Chosen on validation: how many directions are kept (d), the
-filter's cutoff, the item scale, the weight of a filter term. Scores of a user block are computed once for all the
-values that are compared on one solution: d first directions are the first d terms of a sum, the others only rescale.
+filter's cutoff, the importances of further relations, the item scale, the weight of a filter term. Scores of a user
+block are computed once for all the values that are compared on one solution: d first directions are the first d terms
+of a sum, the others only rescale. A cutoff or an importance asks for a solution of its own.
 """
 
 from __future__ import annotations
@@ -12,24 +13,28 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from c2f_dgl.config.schema import CoarseConfig, RunConfig
-from c2f_dgl.config.sizes import embedding_size, size_of
+from c2f_dgl.config.sizes import embedding_size, n_atoms
 from c2f_dgl.data.splits import Split
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.engines import Propagation, propagated_basis
 from c2f_dgl.evaluation.products import add_product
 from c2f_dgl.evaluation.ranking import compare, mixed, standardised
-from c2f_dgl.graph.hetero import entity_layout, in_float64
+from c2f_dgl.graph.entities import importance_factors
+from c2f_dgl.graph.hetero import entity_layout, in_float64, reweighted
 from c2f_dgl.graph.item_filter import graph_filter
+from c2f_dgl.graph.propagate import Kernel, propagate
 from c2f_dgl.model import Readout, item_degrees, item_factors
+from c2f_dgl.roles import Roles
 from c2f_dgl.tiers.assignment import Assignment
 from c2f_dgl.tiers.codebook import lower_triangular
-from c2f_dgl.tiers.spectral import lowpass_weights, ritz_codebook
+from c2f_dgl.tiers.spectral import graph_codebook, lowpass_weights, ritz_codebook
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
 
 _Number = TypeVar("_Number", int, float)
@@ -39,6 +44,8 @@ log = logging.getLogger("c2f_dgl")
 # What is tried for scalars that are null, and where the search begins.
 _ITEM_SCALES, _FIRST_ITEM_SCALE = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7), 0.5
 _FILTER_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+# 0 is tried beside these: a relation that does not help is left out.
+_IMPORTANCES, _FIRST_IMPORTANCE = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0), 0.1
 
 # Users whose scores set the scale of the codebook.
 _SCALE_USERS = 256
@@ -59,6 +66,8 @@ class SpectralStart:
         most the configured size.
     layer_weights : tuple of L + 1 floats
     item_scale, filter_weight : float
+    importances : dict of str to float
+        Of the relations that leave theirs to be chosen.
     """
 
     assignment: Assignment
@@ -67,6 +76,7 @@ class SpectralStart:
     layer_weights: tuple[float, ...]
     item_scale: float
     filter_weight: float
+    importances: dict[str, float]
 
 
 def spectral_start(
@@ -75,25 +85,31 @@ def spectral_start(
     assignment: Assignment,
     graph: dgl.DGLGraph,
     split: Split,
+    columns: Mapping[str, Tensor],
     device: torch.device,
 ) -> SpectralStart:
     """Solve for the codebook of a first tier (parameters as in a run; `graph` without tiers)."""
-    model, most = config.model, embedding_size(config)
+    model, roles, most = config.model, config.graph.roles, embedding_size(config)
     embedding = TieredEmbedding(
-        entity_layout(graph),
-        [Tier("coarse", torch.zeros(size_of(coarse), most), assignment)],
+        entity_layout(graph, roles),
+        [Tier("coarse", torch.zeros(n_atoms(config), most), assignment)],
         entity_input=model.entity_input,
         link_scale=model.link_scale,
+        columns=columns,
     ).to(device)
-    linked = in_float64(embedding.link(graph))
 
-    def solve(cutoff: float) -> _Solution:
-        weights = lowpass_weights(cutoff, model.layers)
-        return _solve(linked, embedding, Propagation(model.layers, weights, kernel=model.kernel), cutoff)
+    def linked(importances: dict[str, float]) -> _Linked:
+        changed = reweighted(graph, importance_factors(config.graph, importances))
+        return _Linked(in_float64(embedding.link(changed)), importances)
+
+    def solve(cutoff: float, on: _Linked) -> _Solution:
+        propagation = Propagation(model.layers, lowpass_weights(cutoff, model.layers), kernel=model.kernel)
+        sides = None if config.graph.extra else (roles.query, roles.ranked)
+        return _solve(on, embedding, propagation, cutoff, sides)
 
     def judge(solution: _Solution, variants: Sequence[_Variant]) -> dict[_Variant, float]:
         variants = sorted(set(variants))
-        scores = _scores(solution, variants, graph, model.filter_neighbours)
+        scores = _scores(solution, variants, graph, model.filter_neighbours, roles)
         figures = compare(scores, split.train, split.valid, config.select, device)
         return dict(zip(variants, figures, strict=True))
 
@@ -101,18 +117,32 @@ def spectral_start(
     scales = _ITEM_SCALES if model.item_scale is None else (model.item_scale,)
     first_scale = _FIRST_ITEM_SCALE if model.item_scale is None else model.item_scale
     first_cutoff = coarse.cutoffs[len(coarse.cutoffs) // 2]
-    solution = solve(first_cutoff)
+
+    def near(solution: _Solution, *, ties: bool = False) -> float:
+        """Offer a solution with what is best so far and its neighbours; the best figure."""
+        variant = best.variant
+        variants = [replace(variant, rank=rank) for rank in _around(ranks, variant.rank)]
+        variants += [replace(variant, item_scale=scale) for scale in _around(scales, variant.item_scale)]
+        return best.offer(solution, judge(solution, variants), ties=ties)
+
+    open_ = [name for name, relation in config.graph.extra.items() if relation.importance is None]
+    solution = solve(first_cutoff, linked(dict.fromkeys(open_, _FIRST_IMPORTANCE)))
     best = _Best(solution, _Variant(most, first_scale))
     best.offer(solution, judge(solution, [_Variant(rank, first_scale) for rank in ranks]))
     best.offer(solution, judge(solution, [replace(best.variant, item_scale=scale) for scale in scales]))
 
-    def judge_cutoff(cutoff: float) -> float:
-        if cutoff == first_cutoff:
+    def judge_importance(name: str, importance: float) -> float:
+        importances = best.solution.linked.importances
+        if importances[name] == importance:
             return best.figure
-        solution, variant = solve(cutoff), best.variant
-        near = [replace(variant, rank=rank) for rank in _around(ranks, variant.rank)]
-        near += [replace(variant, item_scale=scale) for scale in _around(scales, variant.item_scale)]
-        return best.offer(solution, judge(solution, near))
+        return near(solve(first_cutoff, linked({**importances, name: importance})), ties=importance == 0)
+
+    for name in open_:
+        climb(_IMPORTANCES, _FIRST_IMPORTANCE, partial(judge_importance, name))
+        judge_importance(name, 0.0)
+
+    def judge_cutoff(cutoff: float) -> float:
+        return best.figure if cutoff == first_cutoff else near(solve(cutoff, best.solution.linked))
 
     climb(coarse.cutoffs, first_cutoff, judge_cutoff)
     if model.filter_weight is None:
@@ -122,12 +152,14 @@ def spectral_start(
 
     rank, item_scale = best.variant.rank, best.variant.item_scale
     some = torch.arange(min(split.n_users, _SCALE_USERS), device=device)
-    users, items = (best.solution.features[node_type][:, :rank] for node_type in ("user", "item"))
-    readout = Readout(item_degrees(graph).to(device), split.n_users, item_scale=item_scale)
+    users, items = (best.solution.features[side][:, :rank] for side in (roles.query, roles.ranked))
+    readout = Readout(item_degrees(graph, target=roles.target).to(device), split.n_users, item_scale=item_scale)
     spread = readout.scorer(users, items).scores(some).std().clamp_min(torch.finfo(torch.float32).tiny)
-    codebook = lower_triangular(best.solution.codebook[:, :rank] / spread.sqrt()).float()
+    found = best.solution
+    codebook = lower_triangular(found.codebook[:, :rank] / spread.sqrt()).float()
     weight = best.variant.filter_weight if model.filter_weight is None else model.filter_weight
-    return SpectralStart(assignment, best.solution.whitening, codebook, best.solution.layer_weights, item_scale, weight)
+    importances = found.linked.importances
+    return SpectralStart(assignment, found.whitening, codebook, found.layer_weights, item_scale, weight, importances)
 
 
 @dataclass(frozen=True, order=True)
@@ -150,25 +182,28 @@ class _Best:
     variant: _Variant
     figure: float = -math.inf
 
-    def offer(self, solution: _Solution, figures: Mapping[_Variant, float]) -> float:
-        """Take the best of `figures` where it is better; returns it."""
+    def offer(self, solution: _Solution, figures: Mapping[_Variant, float], *, ties: bool = False) -> float:
+        """Take the best of `figures` where it is better, with `ties` also where it is as good; returns it."""
         variant = max(figures, key=lambda variant: figures[variant])
-        log.info("cutoff %g, %s: %.4f is the best of %d", solution.cutoff, variant, figures[variant], len(figures))
-        if figures[variant] > self.figure:
-            self.solution, self.variant, self.figure = solution, variant, figures[variant]
-        return figures[variant]
+        figure = figures[variant]
+        log.info("%s, %s: %.4f is the best of %d", solution, variant, figure, len(figures))
+        if figure > self.figure or (ties and figure == self.figure):
+            self.solution, self.variant, self.figure = solution, variant, figure
+        return figure
 
 
 def _scores(
-    solution: _Solution, variants: Sequence[_Variant], graph: dgl.DGLGraph, filter_neighbours: int
+    solution: _Solution, variants: Sequence[_Variant], graph: dgl.DGLGraph, filter_neighbours: int, roles: Roles
 ) -> Callable[[Tensor], Iterator[Tensor]]:
     """What `compare` asks for: scores of some users, one matrix per variant; `variants` sorted."""
-    degree = item_degrees(graph).to(solution.features["item"])
+    sides = (roles.query, roles.ranked)
+    degree = item_degrees(graph, target=roles.target).to(solution.features[roles.ranked])
     factors = {scale: item_factors(degree, scale) for scale in {variant.item_scale for variant in variants}}
-    term = graph_filter(graph, filter_neighbours) if any(variant.filter_weight > 0 for variant in variants) else None
+    filters = any(variant.filter_weight > 0 for variant in variants)
+    term = graph_filter(graph, filter_neighbours, roles.target) if filters else None
     steps = [0, *sorted({variant.rank for variant in variants})]
     terms = {
-        stop: tuple(solution.features[side][:, start:stop].contiguous() for side in ("user", "item"))
+        stop: tuple(solution.features[side][:, start:stop].contiguous() for side in sides)
         for start, stop in itertools.pairwise(steps)
     }
 
@@ -200,26 +235,58 @@ def _around(values: Sequence[_Number], value: _Number) -> Sequence[_Number]:
 
 
 @dataclass(frozen=True)
+class _Linked:
+    """The entities' graph with the tier, in float64, and the importances of relations that are in its weights."""
+
+    graph: dgl.DGLGraph
+    importances: dict[str, float]
+
+
+@dataclass(frozen=True)
 class _Solution:
+    linked: _Linked
     cutoff: float
     layer_weights: tuple[float, ...]
     whitening: Tensor
     codebook: Tensor
     features: dict[str, Tensor]
 
+    def __str__(self) -> str:
+        chosen = "".join(f", importance of {name} {value:g}" for name, value in self.linked.importances.items())
+        return f"cutoff {self.cutoff:g}{chosen}"
 
-def _solve(graph: dgl.DGLGraph, embedding: TieredEmbedding, propagation: Propagation, cutoff: float) -> _Solution:
-    """W, T with each direction weighted by the root of its singular value, and H of the entities (float32)."""
+
+def _solve(
+    linked: _Linked,
+    embedding: TieredEmbedding,
+    propagation: Propagation,
+    cutoff: float,
+    sides: tuple[str, str] | None,
+) -> _Solution:
+    """W, T with each direction weighted by the root of its singular value, and H of the entities (float32).
+
+    `sides` are the node types recommended to and ranked where these are all there is and the graph is bipartite.
+    """
     tier, layout = embedding.tiers[0], embedding.layout
     atoms = torch.eye(tier.size, dtype=torch.float64, device=tier.codebook.device)
-    basis = propagated_basis(graph, embedding, propagation, 0, atoms)[: layout.total]
-    whitening, codebook, values = ritz_codebook(
-        basis[layout.rows("user")], basis[layout.rows("item")], tier.codebook.shape[1]
-    )
-    codebook = codebook * values.sqrt()
+    basis = propagated_basis(linked.graph, embedding, propagation, 0, atoms)[: layout.total]
+    d = tier.codebook.shape[1]
+    if sides is not None:
+        users, items = (basis[layout.rows(node_type)] for node_type in sides)
+        whitening, codebook, values = ritz_codebook(users, items, d)
+        codebook = codebook * values.sqrt()
+    else:
+        whitening, codebook = graph_codebook(basis, partial(_passed, linked.graph, embedding, propagation.kernel), d)
     assert propagation.layer_weights is not None  # a filter's
     features = layout.split((basis @ (whitening @ codebook)).float())
-    return _Solution(cutoff, propagation.layer_weights, whitening, codebook, features)
+    return _Solution(linked, cutoff, propagation.layer_weights, whitening, codebook, features)
+
+
+def _passed(graph: dgl.DGLGraph, embedding: TieredEmbedding, kernel: Kernel, x: Tensor) -> Tensor:
+    """P X of the entities (N x k); tiers, which weigh next to nothing, neither send nor receive."""
+    features = embedding.layout.split(x)
+    features.update({tier.name: x.new_zeros(tier.size, x.shape[1]) for tier in embedding.tiers})
+    return embedding.layout.stack(propagate(graph, features, 1, kernel=kernel, layer_weights=(0.0, 1.0)))
 
 
 def _ranks(most: int) -> list[int]:

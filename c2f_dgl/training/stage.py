@@ -19,9 +19,9 @@ from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import Ranker, evaluate
 from c2f_dgl.model import Recommender
-from c2f_dgl.tiers.assignment import Assignment, bridge, pinv, pursuit, stack
+from c2f_dgl.tiers.assignment import Assignment, bridge, in_block, pinv, pursuit, stack
 from c2f_dgl.tiers.tiered import TieredEmbedding
-from c2f_dgl.training.build import entries_per_type, stage_rng
+from c2f_dgl.training.build import stage_rng
 from c2f_dgl.training.loss import batch_loss
 from c2f_dgl.training.sampler import Triplets, TripletSampler
 
@@ -258,9 +258,12 @@ def update_assignment(model: Recommender, tier: CoarseConfig | FineConfig) -> fl
     features = model.engine.all_nodes()
     own = tiers[-1]
     if isinstance(tier, CoarseConfig):
-        strategy = pinv if tier.update == "pinv" else pursuit
+        strategy, atoms = pinv if tier.update == "pinv" else pursuit, features[own.name]
         updated = stack(
-            [strategy(features[node_type], features[own.name], t) for node_type, t in entries_per_type(tier).items()]
+            [
+                in_block(strategy(features[node_type], atoms[block.rows], block.t), block, own.size)
+                for node_type, block in model.embedding.blocks.items()
+            ]
         )
     elif tier.bridge:
         entities = model.embedding.layout.stack(features)

@@ -1,0 +1,125 @@
+"""What the examples' additions do on a data set, and what further relations cost.
+
+    python -m benchmarks.relations effect [--data lastfm] [--seeds 2024 2025 2026] [--examples social counts ...]
+    python -m benchmarks.relations cost [--data lastfm]
+
+`effect` trains each example with and without its addition (the model without is the same for all, so it is trained
+once a seed) and keeps one record an example, data set and seed in benchmarks/results/relations. `cost` times a
+collapse, and a training step of either engine, with none to five copies of one further relation of as many edges as
+there are interactions. `python -m benchmarks.tables` then renews the tables of the docs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from c2f_dgl import load_dataset
+from c2f_dgl.config.graph import GraphConfig
+from c2f_dgl.config.load import load_config
+from c2f_dgl.data.relations import add_relations, sized
+from c2f_dgl.data.splits import Split
+from c2f_dgl.examples.compare import measure
+from c2f_dgl.files import write_text
+from c2f_dgl.training.build import start_graph, start_model
+from c2f_dgl.training.loss import batch_loss
+from c2f_dgl.training.sampler import Triplets, TripletSampler
+
+RESULTS = Path(__file__).parent / "results" / "relations"
+EXAMPLES = ("social", "tiers", "counts", "communities")
+WITHOUT = "without"
+
+_MOST_RELATIONS = 5
+_REPEATS = 5
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("effect", "cost"))
+    parser.add_argument("--data", default="lastfm")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[2024, 2025, 2026])
+    parser.add_argument("--examples", nargs="+", default=list(EXAMPLES), choices=EXAMPLES)
+    arguments = parser.parse_args()
+    if arguments.what == "cost":
+        keep(f"cost-{arguments.data}", cost(arguments.data))
+        return
+    for seed in arguments.seeds:
+        for example in (WITHOUT, *arguments.examples):
+            name = f"{example}-{arguments.data}-{seed}"
+            if not (RESULTS / f"{name}.json").exists():
+                keep(name, effect(example, arguments.data, seed))
+
+
+def keep(name: str, record: dict[str, Any]) -> None:
+    """Write a record."""
+    write_text(RESULTS / f"{name}.json", json.dumps(record, indent=2) + "\n")
+
+
+def effect(example: str, data: str, seed: int) -> dict[str, Any]:
+    """Figures of an example with its addition, or of the model without any."""
+    module = importlib.import_module(f"c2f_dgl.examples.{EXAMPLES[0] if example == WITHOUT else example}.train")
+    started = time.process_time()
+    split, config = module.prepare(data, seed, example != WITHOUT)
+    with tempfile.TemporaryDirectory(prefix="c2f_dgl-") as folder:
+        found = measure(split, config, Path(folder) / "run")
+    seconds = round(time.process_time() - started, 1)
+    return {"example": example, "data": data, "seed": seed, "processor_seconds": seconds, **found}
+
+
+def cost(data: str) -> dict[str, Any]:
+    """Median seconds of a rebuild and of a step, by number of further relations."""
+    split, rng = load_dataset(data), np.random.default_rng(0)
+    ends = rng.integers(0, split.n_users, (2, split.train.nnz))
+    rows = []
+    for n in range(_MOST_RELATIONS + 1):
+        added, schema = with_relations(split, n, ends)
+        row: dict[str, Any] = {"relations": n}
+        for engine in ("collapsed", "message_passing"):
+            config = load_config("paper", [f"model.engine={engine}"], graph=schema)
+            config = config.model_copy(update={"graph": sized(schema, added)})
+            graph = start_graph(added, config.model, config.graph)
+            model = start_model(config, graph, added, torch.device("cpu"))
+            row["edges"] = sum(graph.num_edges(etype) for etype in graph.canonical_etypes)
+            batch = next(TripletSampler(added.train, 5).epoch(1638, 1638, rng).batches(1638))
+
+            def step(model: Any = model, batch: Triplets = batch) -> None:
+                model.zero_grad()
+                batch_loss(model, batch, "bpr", 5e-4).backward()
+
+            row[engine] = median_seconds(step)
+            if engine == "collapsed":
+                row["rebuild"] = median_seconds(model.relink)
+        rows.append(row)
+    return {"data": data, "threads": torch.get_num_threads(), "rows": rows}
+
+
+def with_relations(split: Split, n: int, ends: np.ndarray) -> tuple[Split, GraphConfig]:
+    """A split with n relations between users that hold the same edges."""
+    one = {"source": "user", "destination": "user", "symmetric": False}
+    schema = GraphConfig.model_validate({"relations": {f"relation_{k}": one for k in range(n)}})
+    return add_relations(split, schema, {name: tuple(ends) for name in schema.relations}), schema
+
+
+def median_seconds(call: Callable[[], object]) -> float:
+    """Median over some calls after one that warms up."""
+    call()
+    seconds = []
+    for _ in range(_REPEATS):
+        started = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""The graph of a run's entities: the interactions, and every further relation of its schema."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from c2f_dgl.config.graph import GraphConfig, RelationConfig
+from c2f_dgl.data.side import SideData
+from c2f_dgl.dgl_import import dgl
+from c2f_dgl.graph.hetero import Edges, both_ways, interaction_graph, with_relations
+from c2f_dgl.roles import EdgeType
+
+
+def entity_graph(
+    train: sp.csr_matrix, side: SideData | None, schema: GraphConfig, *, prenormalised: bool = False
+) -> dgl.DGLGraph:
+    """The graph without tiers.
+
+    A relation's weights are 1 or, where it is weighted, its data's, transformed and divided by their mean: an edge
+    weighs 1 on average. Then they are normalised by the relation's own degrees, if it says so, and multiplied by its
+    importance, if that is a number; else they are left at 1 times (see `importance_factors`).
+
+    Parameters
+    ----------
+    train : csr_matrix, shape (n_query, n_ranked)
+        Training interactions, ones.
+    side : SideData, optional
+        With the relations that `schema` names.
+    schema : GraphConfig
+    prenormalised : bool
+        Normalise the interactions by their own degrees, whatever the schema says.
+    """
+    roles, target = schema.roles, schema.relations.get(schema.target)
+    own = prenormalised or (target is not None and target.normalisation == "own")
+    weighted = train
+    if target is not None and target.weighted and side is not None and side.weights is not None:
+        weighted = _transformed(side.weights, target)
+    graph = interaction_graph(weighted, prenormalised=own, roles=roles)
+    if side is None or not schema.extra:
+        return graph
+    relations: dict[EdgeType, Edges] = {}
+    for name, relation in schema.extra.items():
+        etype, edges = _edges(name, relation, side.relations[name])
+        relations |= both_ways(etype, edges) if relation.symmetric else {etype: edges}
+    return with_relations(graph, relations, {name: len(ids) for name, ids in side.ids.items()})
+
+
+def importance_factors(schema: GraphConfig, values: dict[str, float]) -> dict[EdgeType, float]:
+    """Factors by relation, both ways, from importances by name that are no options but were chosen."""
+    factors: dict[EdgeType, float] = {}
+    for name, value in values.items():
+        factors |= dict.fromkeys(etypes_of(schema, name), value)
+    return factors
+
+
+def etypes_of(schema: GraphConfig, name: str) -> list[EdgeType]:
+    """A further relation of a schema as the graph has it: itself and, where there is one, its reverse."""
+    relation = schema.relations[name]
+    etype = _etype(name, relation)
+    empty = torch.zeros(0)
+    return list(both_ways(etype, (empty, empty, empty))) if relation.symmetric else [etype]
+
+
+def _etype(name: str, relation: RelationConfig) -> EdgeType:
+    if relation.source is None or relation.destination is None:
+        raise ValueError(f"relation {name} is not validated")
+    return relation.source, name, relation.destination
+
+
+def _edges(name: str, relation: RelationConfig, matrix: sp.csr_matrix) -> tuple[EdgeType, Edges]:
+    etype = _etype(name, relation)
+    if relation.weighted:
+        matrix = _transformed(matrix, relation)
+    if relation.symmetric and etype[0] == etype[2]:
+        matrix = matrix.maximum(matrix.T).tocsr()
+    if relation.normalisation == "own":
+        matrix = _by_own_degrees(matrix)
+    coo = matrix.tocoo()
+    factor = relation.importance if isinstance(relation.importance, float) else 1.0
+    source, destination = (torch.as_tensor(ends, dtype=torch.int64) for ends in (coo.row, coo.col))
+    return etype, (source, destination, torch.as_tensor(coo.data * factor, dtype=torch.float32))
+
+
+def _transformed(matrix: sp.csr_matrix, relation: RelationConfig) -> sp.csr_matrix:
+    """Weights as they count: 1 on average."""
+    changed = matrix.astype(np.float64)
+    if relation.transform == "log":
+        changed.data = np.log1p(changed.data)
+    changed.data /= changed.data.mean()
+    return changed.astype(np.float32)
+
+
+def _by_own_degrees(matrix: sp.csr_matrix) -> sp.csr_matrix:
+    """D_s^(-1/2) W D_d^(-1/2) with the relation's own weighted degrees."""
+    roots = []
+    for axis in (1, 0):
+        degree = np.asarray(matrix.sum(axis=axis), dtype=np.float64).ravel()
+        roots.append(sp.diags(np.where(degree > 0, degree, np.inf) ** -0.5))
+    return (roots[0] @ matrix @ roots[1]).tocsr().astype(np.float32)

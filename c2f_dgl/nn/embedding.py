@@ -1,0 +1,115 @@
+"""Embeddings composed from a few meta-embeddings, as a module."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from c2f_dgl.dgl_import import dgl
+from c2f_dgl.graph.hetero import link_tier
+from c2f_dgl.graph.layout import NodeLayout
+from c2f_dgl.graph.partition import metis_parts
+from c2f_dgl.tiers.assignment import anchored, pursuit
+from c2f_dgl.tiers.codebook import random_codebook
+from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
+
+
+class MetaEmbedding(nn.Module):
+    r"""Input embeddings of all nodes of a heterograph, composed from a codebook that they share.
+
+    .. math::
+        H^{(0)} = S E, \qquad S \in R_{\ge 0}^{N \times m}, \quad E \in R^{m \times D}
+
+    S has `num_slots` entries a row and starts from METIS parts of the graph; E is learned: :math:`m D` values in place
+    of :math:`N D`. A drop-in for one `torch.nn.Embedding` a node type.
+
+    Parameters
+    ----------
+    graph : DGLGraph
+        Its links say which nodes start with the same meta-embedding.
+    num_meta : int
+        Number of meta-embeddings :math:`m`.
+    embedding_dim : int
+        Size :math:`D`.
+    num_slots : int
+        Meta-embeddings a node is composed of, t. Default: 2.
+    anchor_weight : float
+        Weight of the own METIS part at the start. Default: 0.5.
+    name : str
+        Node type of the meta-embeddings in `link`. Default: ``"meta"``.
+    seed : int
+        Default: 0.
+
+    Example
+    -------
+    >>> embedding, conv = MetaEmbedding(g, num_meta=8, embedding_dim=16), HeteroLightGCNConv(k=2)
+    >>> h = conv(embedding.link(g), embedding())
+    >>> h["user"].shape
+    torch.Size([3, 16])
+    """
+
+    def __init__(
+        self,
+        graph: dgl.DGLGraph,
+        num_meta: int,
+        embedding_dim: int,
+        num_slots: int = 2,
+        anchor_weight: float = 0.5,
+        name: str = "meta",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if not 1 <= num_slots <= num_meta:
+            raise ValueError(f"num_slots = {num_slots} of {num_meta} meta-embeddings")
+        layout = NodeLayout(tuple(graph.ntypes), tuple(graph.num_nodes(node_type) for node_type in graph.ntypes))
+        parts = metis_parts(graph, num_meta, seed, layout.types)
+        assignment = anchored(parts, num_meta, num_slots, anchor_weight, np.random.default_rng(seed))
+        codebook = random_codebook(num_meta, embedding_dim, "xavier", torch.Generator().manual_seed(seed))
+        self._num_slots = num_slots
+        self._tiers = TieredEmbedding(layout, [Tier(name, codebook, assignment)])
+
+    @property
+    def weight(self) -> nn.Parameter:
+        """E, :math:`(m, D)`."""
+        return self._tiers.tiers[0].codebook
+
+    def forward(self) -> dict[str, Tensor]:
+        r"""Compose.
+
+        Returns
+        -------
+        dict of str to torch.Tensor
+            Embeddings of every node type, :math:`(N_t, D)`, and E itself under the meta nodes' name, :math:`(m, D)`.
+        """
+        return self._tiers.inputs(self._tiers.codebooks())
+
+    def link(self, graph: dgl.DGLGraph) -> dgl.DGLGraph:
+        """`graph` with the meta nodes, linked both ways to the nodes they compose; edge data ``weight`` holds S.
+
+        Relations without edge data ``weight`` get ones.
+        """
+        weighted = graph.local_var()
+        for etype in graph.canonical_etypes:
+            if "weight" not in weighted.edges[etype].data:
+                weighted.edges[etype].data["weight"] = torch.ones(graph.num_edges(etype))
+        tier = self._tiers.tiers[0]
+        return link_tier(
+            weighted, tier.name, self._tiers.layout, tier.indices.cpu(), tier.weights.cpu(), n_nodes=tier.size
+        )
+
+    @torch.no_grad()
+    def update(self, feat: dict[str, Tensor]) -> None:
+        r"""Choose S anew: matching pursuit of propagated embeddings in those of the meta nodes.
+
+        Parameters
+        ----------
+        feat : dict of str to torch.Tensor
+            Propagated, :math:`(N_t, D)` and :math:`(m, D)`: what a convolution on `link`'s graph gives.
+        """
+        tier = self._tiers.tiers[0]
+        tier.assign(pursuit(self._tiers.layout.stack(feat), feat[tier.name], self._num_slots))
+
+    def extra_repr(self) -> str:
+        """Settings, for `print`."""
+        return f"num_meta={self.weight.shape[0]}, embedding_dim={self.weight.shape[1]}, num_slots={self._num_slots}"
