@@ -50,9 +50,7 @@ def main(prepare: Prepare, description: str) -> None:
     description : str
     """
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument(
-        "--dataset", default="lastfm", help="a name or a folder (default: lastfm)"
-    )
+    parser.add_argument("--dataset", default="lastfm", help="a name or a folder (default: lastfm)")
     parser.add_argument("--seed", type=int, default=2024)
     arguments = parser.parse_args()
     table = Table("", "valid N@20", "test N@20", "test R@20", "learned values", "importances")
