@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.relation_tables import EXAMPLES, RESULTS
 from c2f_dgl import load_dataset
 from c2f_dgl.config.graph import GraphConfig
 from c2f_dgl.config.load import load_config
@@ -34,10 +35,6 @@ from c2f_dgl.files import write_text
 from c2f_dgl.training.build import start_graph, start_model
 from c2f_dgl.training.loss import batch_loss
 from c2f_dgl.training.sampler import Triplets, TripletSampler
-
-RESULTS = Path(__file__).parent / "results" / "relations"
-EXAMPLES = ("social", "tiers", "counts", "communities")
-WITHOUT = "without"
 
 _MOST_RELATIONS = 5
 _REPEATS = 5
@@ -54,10 +51,11 @@ def main() -> None:
         keep(f"cost-{arguments.data}", cost(arguments.data))
         return
     for seed in arguments.seeds:
-        for example in (WITHOUT, *arguments.examples):
-            name = f"{example}-{arguments.data}-{seed}"
-            if not (RESULTS / f"{name}.json").exists():
-                keep(name, effect(example, arguments.data, seed))
+        for example in arguments.examples:
+            for name, added in ((EXAMPLES[example][0], False), (example, True)):
+                record = f"{name}-{arguments.data}-{seed}"
+                if not (RESULTS / f"{record}.json").exists():
+                    keep(record, effect(example, arguments.data, seed, added))
 
 
 def keep(name: str, record: dict[str, Any]) -> None:
@@ -65,19 +63,20 @@ def keep(name: str, record: dict[str, Any]) -> None:
     write_text(RESULTS / f"{name}.json", json.dumps(record, indent=2) + "\n")
 
 
-def effect(example: str, data: str, seed: int) -> dict[str, Any]:
-    """Figures of an example with its addition, or of the model without any."""
-    module = importlib.import_module(f"c2f_dgl.examples.{EXAMPLES[0] if example == WITHOUT else example}.train")
+def effect(example: str, data: str, seed: int, added: bool) -> dict[str, Any]:
+    """Figures of an example with its addition or without."""
+    module = importlib.import_module(f"c2f_dgl.examples.{example}.train")
     started = time.process_time()
-    split, config = module.prepare(data, seed, example != WITHOUT)
+    split, config = module.prepare(data, seed, added)
     with tempfile.TemporaryDirectory(prefix="c2f_dgl-") as folder:
         found = measure(split, config, Path(folder) / "run")
     seconds = round(time.process_time() - started, 1)
-    return {"example": example, "data": data, "seed": seed, "processor_seconds": seconds, **found}
+    return {"data": data, "seed": seed, "processor_seconds": seconds, **found}
 
 
 def cost(data: str) -> dict[str, Any]:
-    """Median seconds of a rebuild and of a step, by number of further relations."""
+    """Median processor seconds of a rebuild and of a step on one thread, by number of further relations."""
+    torch.set_num_threads(1)
     split, rng = load_dataset(data), np.random.default_rng(0)
     ends = rng.integers(0, split.n_users, (2, split.train.nnz))
     rows = []
@@ -100,7 +99,7 @@ def cost(data: str) -> dict[str, Any]:
             if engine == "collapsed":
                 row["rebuild"] = median_seconds(model.relink)
         rows.append(row)
-    return {"data": data, "threads": torch.get_num_threads(), "rows": rows}
+    return {"data": data, "rows": rows}
 
 
 def with_relations(split: Split, n: int, ends: np.ndarray) -> tuple[Split, GraphConfig]:
@@ -111,13 +110,13 @@ def with_relations(split: Split, n: int, ends: np.ndarray) -> tuple[Split, Graph
 
 
 def median_seconds(call: Callable[[], object]) -> float:
-    """Median over some calls after one that warms up."""
+    """Median of the processor's seconds over some calls after one that warms up: other work does not count."""
     call()
     seconds = []
     for _ in range(_REPEATS):
-        started = time.perf_counter()
+        started = time.process_time()
         call()
-        seconds.append(time.perf_counter() - started)
+        seconds.append(time.process_time() - started)
     return statistics.median(seconds)
 
 

@@ -10,8 +10,10 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from benchmarks import relation_tables
 from benchmarks.studies import figures, report
 from benchmarks.studies.catalogue import STUDIES
 from benchmarks.studies.report import spread
@@ -19,7 +21,8 @@ from benchmarks.studies.report import spread
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 FIGURES = ROOT / "docs" / "figures"
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXAMPLES = ROOT / "c2f_dgl" / "examples"
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(EXAMPLES.glob("*/README.md"))]
 
 METRICS = ("ndcg@20", "recall@20")
 
@@ -111,6 +114,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "kernels gowalla": lambda: kernels("gowalla"),
     "fast cost gowalla": lambda: cost("fast", "gowalla"),
     "fast cost lastfm": lambda: cost("fast", "lastfm"),
+    "relations lastfm": lambda: relation_tables.effect("lastfm"),
+    **{f"{name} lastfm": partial(relation_tables.effect, "lastfm", name) for name in relation_tables.EXAMPLES},
+    "relations cost lastfm": lambda: relation_tables.cost("lastfm"),
     "found": lambda: report.page(STUDIES.values()),
 }
 

@@ -92,11 +92,14 @@ def whitening(items: Tensor) -> Tensor:
     -------
     Tensor, shape (m, m), float64
         From the Cholesky factor of the Gram matrix of the columns scaled to length 1, with `_RIDGE` on its diagonal:
-        directions of M_i below it (linearly dependent columns) stay short.
+        directions of M_i below it (linearly dependent columns) stay short. A column of zeros, an atom that composes
+        nothing, is left as it is.
     """
     gram = _gram(items)
-    lengths = gram.diagonal().clamp_min(torch.finfo(torch.float64).tiny).sqrt()
-    ridge = _RIDGE * torch.eye(len(gram), dtype=torch.float64, device=gram.device)
+    squares = gram.diagonal()
+    empty = squares <= torch.finfo(torch.float64).tiny
+    lengths = torch.where(empty, 1.0, squares).sqrt()
+    ridge = torch.diag(_RIDGE + empty.to(gram))
     factor = torch.linalg.cholesky(gram / lengths[:, None] / lengths + ridge)
     return torch.linalg.solve_triangular(factor, torch.diag(1 / lengths), upper=False).T.contiguous()
 

@@ -124,3 +124,13 @@ def test_whitened_columns_are_orthonormal_however_nearly_parallel() -> None:
 def test_dependent_columns_do_not_stop_the_whitening() -> None:
     items = torch.as_tensor(np.random.default_rng(0).normal(size=(20, 3))) @ torch.ones(3, 5, dtype=torch.float64)
     assert torch.isfinite(whitening(items)).all()
+
+
+def test_an_atom_that_composes_nothing_is_left_alone() -> None:
+    items = torch.as_tensor(np.random.default_rng(0).normal(size=(20, 5)))
+    items[:, 2] = 0
+    w, codebook, _ = ritz_codebook(torch.as_tensor(np.random.default_rng(1).normal(size=(9, 5))), items, 5)
+    assert w.abs().max() < 1e3  # in float32 too
+    others = [0, 1, 3, 4]
+    torch.testing.assert_close(w[others][:, others], whitening(items[:, others]))
+    assert (w @ codebook)[2].abs().max() < 1e-10

@@ -10,8 +10,8 @@ from c2f_dgl.examples.compare import main, prepared
 
 
 def prepare(dataset: str, seed: int, added: bool) -> tuple[Split, RunConfig]:
-    """`fast`, with the tier ``finest`` below ``fine`` if it is to be added."""
-    return prepared(Path(__file__).with_name("tiers.yaml") if added else "fast", dataset, seed)
+    """Two tiers, with the tier ``finest`` below ``fine`` if it is to be added."""
+    return prepared(Path(__file__).with_name("three.yaml" if added else "two.yaml"), dataset, seed)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,65 @@
+"""The modules of `c2f_dgl.nn` inside a loop that is not this package's."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from c2f_dgl.nn import HeteroLightGCNConv, MetaEmbedding
+from tests.dense import normalised
+from tests.schema.library import library
+
+
+def test_the_convolution_is_lightgcn_over_all_relations() -> None:
+    graph = library(n_readers=7, n_books=6, n_authors=3)
+    order, sizes = graph.ntypes, [graph.num_nodes(node_type) for node_type in graph.ntypes]
+    offset = dict(zip(order, np.cumsum([0, *sizes[:-1]]), strict=True))
+    rng = np.random.default_rng(0)
+    # Symmetric: drop the relations that have no reverse.
+    for name in ("written_by", "follows"):
+        graph.remove_edges(torch.arange(graph.num_edges(name)), etype=name)
+    a = np.zeros((sum(sizes), sum(sizes)))
+    for source, name, target in graph.canonical_etypes:
+        s, t = (ends.numpy() for ends in graph.edges(etype=name))
+        a[t + offset[target], s + offset[source]] = 1
+    feat = {n: torch.as_tensor(rng.normal(size=(size, 4))) for n, size in zip(order, sizes, strict=True)}
+    h0 = np.vstack([feat[node_type].numpy() for node_type in order])
+    p = normalised(a)
+    expected = 0.5 * h0 + 0.2 * p @ h0 + 0.3 * p @ p @ h0
+    for kernel in ("csr", "dgl"):
+        found = HeteroLightGCNConv(k=2, layer_weights=(0.5, 0.2, 0.3), kernel=kernel)(graph, feat)
+        np.testing.assert_allclose(np.vstack([found[node_type] for node_type in order]), expected, atol=1e-10)
+    assert "weight" not in graph.edges["borrowed"].data  # the caller's graph is left as it was
+    # Twice the weight of every edge of a symmetric graph changes nothing; of one relation, it does.
+    twice = {etype: torch.full((graph.num_edges(etype),), 2.0) for etype in graph.canonical_etypes}
+    doubled = HeteroLightGCNConv(k=2, layer_weights=(0.5, 0.2, 0.3))(graph, feat, twice)
+    np.testing.assert_allclose(np.vstack([doubled[node_type] for node_type in order]), expected, atol=1e-6)
+
+
+def test_meta_embeddings_learn_inside_another_model() -> None:
+    graph = library()
+    torch.manual_seed(0)
+    embedding, conv = MetaEmbedding(graph, num_meta=8, embedding_dim=6), HeteroLightGCNConv(k=2)
+    head = torch.nn.Bilinear(6, 6, 1)
+    assert sum(parameter.numel() for parameter in embedding.parameters()) == 8 * 6
+    readers, books = graph.edges(etype="borrowed")
+    wrong = torch.randint(graph.num_nodes("book"), books.shape)
+    optimizer = torch.optim.Adam([*embedding.parameters(), *head.parameters()], lr=0.05)
+    losses = []
+    for epoch in range(30):
+        if epoch == 15:
+            before = embedding()["reader"].detach()
+            embedding.update(conv(embedding.link(graph), embedding()))
+            assert not torch.equal(before, embedding()["reader"])
+        h = conv(embedding.link(graph), embedding())
+        assert h["reader"].shape == (graph.num_nodes("reader"), 6) and h["meta"].shape == (8, 6)
+        margin = head(h["reader"][readers], h["book"][books]) - head(h["reader"][readers], h["book"][wrong])
+        loss = F.softplus(-margin).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert embedding.weight.grad is not None and embedding.weight.grad.abs().sum() > 0
+    assert losses[-1] < 0.9 * losses[0]
+    assert "num_meta=8, embedding_dim=6, num_slots=2" in str(embedding)
