@@ -15,7 +15,9 @@ import tempfile
 from pathlib import Path
 
 from c2f_dgl import api, exports
+from c2f_dgl.data.splits import Split
 from c2f_dgl.evaluation.ranking import evaluate
+from c2f_dgl.model import Recommender
 from c2f_dgl.serving.precision import PRECISIONS
 from c2f_dgl.training.folder import RunFolder, processor, versions
 
@@ -45,18 +47,25 @@ def measure(run: Path) -> None:
         "processor": processor(),
         "versions": versions(),
         "run": _figures(evaluate(model.scorer(), split.train, split.test)),
-        "precisions": {},
+        "precisions": by_precision(model, split),
     }
+    for precision, figures in record["precisions"].items():
+        size, accuracy = figures["learned_bytes"], figures["ndcg@20"]
+        print(f"{split.name} {seed}, {values:,} values, {precision}: {size:,} bytes, N@20 {accuracy:.4f}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def by_precision(model: Recommender, split: Split) -> dict[str, dict[str, float]]:
+    """Bytes of the learned part of a model's artifact and test figures of what is read from it, in each precision."""
+    found = {}
     for precision in PRECISIONS:
         with tempfile.TemporaryDirectory(prefix="c2f_dgl-") as folder:
             out = Path(folder) / "artifact"
             scorer = exports.export("artifact", model, split, out, precision=precision)
             size = (out / "learned.safetensors").stat().st_size
-        figures = _figures(evaluate(scorer, split.train, split.test))
-        record["precisions"][precision] = {"learned_bytes": size, **figures}
-        print(f"{split.name} {seed}, {values:,} values, {precision}: {size:,} bytes, N@20 {figures['ndcg@20']:.4f}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=2) + "\n")
+        found[precision] = {"learned_bytes": size, **_figures(evaluate(scorer, split.train, split.test))}
+    return found
 
 
 def _figures(metrics: dict[str, float]) -> dict[str, float]:
