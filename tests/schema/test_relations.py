@@ -157,7 +157,7 @@ def test_files_that_cannot_be_used_are_refused(tmp_path: Path, text: str, option
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="trust.tsv: no such file"):
+    with pytest.raises(InputError, match=r"trust\.tsv: no such file"):
         read_side(small(), trusting(file="trust.tsv"), tmp_path)
     with pytest.raises(InputError, match=r"graph.relations.trusts: names no file"):
         read_side(small(), trusting(), tmp_path)
@@ -194,7 +194,7 @@ def test_features_are_checked(tmp_path: Path) -> None:
     assert split.side is not None
     np.testing.assert_array_equal(split.side.features["user"], [[1, 2], [3, 4], [5, 6]])
     np.save(tmp_path / "x.npy", np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(InputError, match="not a .npy file of numbers"):
+    with pytest.raises(InputError, match=r"not a \.npy file of numbers"):
         read_side(small(), schema, tmp_path)
 
 

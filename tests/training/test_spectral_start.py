@@ -12,8 +12,9 @@ from c2f_dgl import load_config, load_dataset, load_run, train
 from c2f_dgl.engines import MessagePassing
 from c2f_dgl.evaluation.ranking import standardised
 from c2f_dgl.model import Readout, item_degrees, scaled_filter
+from c2f_dgl.roles import DEFAULT_ROLES
 from c2f_dgl.training.build import start_graph
-from c2f_dgl.training.spectral_start import _scores, _Solution, _Variant, climb
+from c2f_dgl.training.spectral_start import _Linked, _scores, _Solution, _Variant, climb
 
 
 @given(st.integers(1, 9), st.data())
@@ -37,10 +38,10 @@ def test_variants_are_scored_as_the_model_that_is_built_from_one() -> None:
         "user": torch.randn(split.n_users, 5, generator=generator),
         "item": torch.randn(split.n_items, 5, generator=generator),
     }
-    solution = _Solution(0.3, (1.0,), torch.eye(5), torch.eye(5), features)
+    solution = _Solution(_Linked(graph, {}), 0.3, (1.0,), torch.eye(5), torch.eye(5), features)
     variants = sorted(_Variant(*values) for values in itertools.product((2, 3, 5), (0.0, 0.5), (0.0, 0.3, 1.0)))
     users = torch.tensor([7, 0, 3])
-    for variant, scores in zip(variants, _scores(solution, variants, graph, 20)(users), strict=True):
+    for variant, scores in zip(variants, _scores(solution, variants, graph, 20, DEFAULT_ROLES)(users), strict=True):
         readout = Readout(
             item_degrees(graph),
             split.n_users,
