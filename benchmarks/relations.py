@@ -3,8 +3,9 @@
     python -m benchmarks.relations effect [--data lastfm] [--seeds 2024 2025 2026] [--examples social counts ...]
     python -m benchmarks.relations cost [--data lastfm]
 
-`effect` trains each example with and without its addition (the model without is the same for all, so it is trained
-once a seed) and keeps one record an example, data set and seed in benchmarks/results/relations. `cost` times a
+`effect` trains each example with and without its addition (the model without is the same for all of them, so it is
+trained once a seed; that of the third tier is the run's own, before it got one) and keeps one record an example, data
+set and seed in benchmarks/results/relations. `cost` times a
 collapse, and a training step of either engine, with none to five copies of one further relation of as many edges as
 there are interactions. `python -m benchmarks.tables` then renews the tables of the docs.
 """
@@ -53,6 +54,8 @@ def main() -> None:
     for seed in arguments.seeds:
         for example in arguments.examples:
             for name, added in ((EXAMPLES[example][0], False), (example, True)):
+                if name is None:
+                    continue
                 record = f"{name}-{arguments.data}-{seed}"
                 if not (RESULTS / f"{record}.json").exists():
                     keep(record, effect(example, arguments.data, seed, added))

@@ -284,6 +284,10 @@ def _table_of(name: str, edges: Edges) -> _Table:
         arrays = tuple(np.asarray(part) for part in edges)
     if len(arrays) not in (2, 3) or any(part.ndim != 1 for part in arrays):
         raise InputError("not edges", where=where.where, expected="a sparse matrix, or two or three arrays")
+    if len({len(part) for part in arrays}) > 1:
+        raise InputError(
+            "sources, destinations and weights differ in number", where=where.where, expected="one of each"
+        )
     for part in arrays[:2]:
         if part.dtype.kind not in "iu" and len(part):
             raise InputError(f"node indices are {part.dtype}", where=where.where, expected="whole numbers")

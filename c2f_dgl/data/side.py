@@ -93,8 +93,6 @@ def edge_matrix(
             return InputError(problem, where=where, line=line_of(at), expected=expected)
         return InputError(f"edge {at}: {problem}", where=where, expected=expected)
 
-    if len(source) != len(destination) or (weights is not None and len(weights) != len(source)):
-        raise InputError("sources, destinations and weights differ in number", where=where, expected="one of each")
     if len(source) == 0:
         raise InputError("no edges", where=where, expected="at least one, or the relation left out")
     for role, ends, n in (("source", source, shape[0]), ("destination", destination, shape[1])):

@@ -37,6 +37,10 @@ def measure(split: Split, config: RunConfig, out: str | Path) -> dict[str, Any]:
         "test": stage["test"],
         "learned_values": stage["parameters"]["total"],
         "importances": model.importances(),
+        "stages": {
+            name: {**{part: found[part] for part in ("valid", "test")}, "learned_values": found["parameters"]["total"]}
+            for name, found in summary["stages"].items()
+        },
     }
 
 

@@ -328,7 +328,8 @@ def _tier(tier: Tier, above: str) -> TierReport:
 def _coarse_nodes(model: Recommender, tiers: list[Tier], split: Split) -> list[CoarseNode]:
     coarse = tiers[0]
     owner = _owners(coarse)
-    user_owner, item_owner = owner[: split.n_users], owner[split.n_users :]
+    layout, roles = model.embedding.layout, model.roles
+    user_owner, item_owner = owner[layout.rows(roles.query)], owner[layout.rows(roles.ranked)]
     n_users = np.bincount(user_owner[user_owner >= 0], minlength=coarse.size)
     n_items = np.bincount(item_owner[item_owner >= 0], minlength=coarse.size)
     degree = split.train.getnnz(axis=0)

@@ -132,7 +132,7 @@ def test_files_are_matched_by_id(tmp_path: Path) -> None:
     assert sized(schema, split).nodes["kind"].size == 2
     with pytest.raises(InputError, match=r"nodes.kind: size = 5 \(expected 2"):
         sized(parse_graph({**schema.model_dump(), "nodes": {"kind": {"size": 5}}}), split)
-    with pytest.raises(InputError, match="no relation 'trusts' in the data"):
+    with pytest.raises(InputError, match="no relation 'is_a' in the data"):
         sized(schema, small())
 
 
@@ -164,7 +164,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_weights_of_interactions_are_those_of_the_training_pairs(tmp_path: Path) -> None:
-    rows = "10\ta\t8\n10\tb\t2\n20\tb\t1\n20\tc\t1\n30\tc\t4\n10\tc\t100\n"
+    rows = "user\titem\tcount\n10\ta\t8\n10\tb\t2\n20\tb\t1\n20\tc\t1\n30\tc\t4\n10\tc\t100\n"
     schema = parse_graph({"relations": {"interacts": {"file": "counts.tsv", "weighted": True, "transform": "log"}}})
     split = read_side(small(), schema, write(tmp_path, counts=rows))
     assert split.side is not None and split.side.weights is not None
