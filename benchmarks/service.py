@@ -100,7 +100,7 @@ def main() -> None:
         "cores": len(os.sched_getaffinity(0)),
         "load average at the end": os.getloadavg()[0],
         "processor": processor(),
-        "versions": versions_of("numpy", "fastapi", "uvicorn", "h11", "uvloop", "prometheus-client"),
+        "versions": versions_of("numpy", "fastapi", "uvicorn", "httptools", "uvloop", "prometheus-client"),
     }
     way = f"top-{health['precomputed']}" if health["precomputed"] else "computed"
     path = Path(__file__).parent / "results" / "service" / f"{health['data']}-{way}-{arguments.rate}.json"
