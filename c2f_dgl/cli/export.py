@@ -54,7 +54,7 @@ def export(
         model, split = api.load_run(run, stage=stage, device=device)
     with reporter.busy("ranking"):
         scorer = model.scorer()
-        part, relevant = ("test", split.test) if split.test.nnz else ("valid", split.valid)
+        held_out, relevant = ("test", split.test) if split.test.nnz else ("valid", split.valid)
         before = evaluate(scorer, split.train, relevant)
     with reporter.busy(f"writing {out}"):
         written = exports.export(
@@ -65,7 +65,7 @@ def export(
             precision=precision,
             embeddings=embeddings,
             without_filter=without_filter,
-            metrics={part: before},
+            metrics={held_out: before},
         )
     with reporter.busy("ranking with what was written"):
         after = evaluate(written, split.train, relevant)
@@ -86,7 +86,7 @@ def export(
         table.add_row(part, _bytes(in_run[part]) if part in in_run else "", _bytes(size))
     table.add_row("total", "", _bytes(sum(files.values())), end_section=True)
     for metric, title in _SHOWN.items():
-        table.add_row(f"{part} {title}", f"{before[metric]:.4f}", f"{after[metric]:.4f}")
+        table.add_row(f"{held_out} {title}", f"{before[metric]:.4f}", f"{after[metric]:.4f}")
     lost = 1 - after["ndcg@20"] / before["ndcg@20"] if before["ndcg@20"] else 0.0
     table.add_row("N@20 lost", "", f"{100 * lost:.2f} %")
     Console().print(table)
