@@ -87,7 +87,7 @@ def main() -> None:
         "requests a second answered": len(milliseconds) / (max(measured.finished) - min(measured.due)),
         "milliseconds": {f"p{q:g}": float(np.percentile(milliseconds, q)) for q in (50, 90, 99, 99.9, 100)},
         "statuses": {str(status): n for status, n in sorted(measured.statuses.items())},
-        "processor seconds of the service a second": busy,
+        "processor milliseconds of the service a request": 1000 * busy,
         "peak bytes of the service": memory,
         "seconds to start": seconds_to_start,
         "SIGTERM under load": {
@@ -142,7 +142,7 @@ async def load(
     measured, stopped = Load(), Load()
     before = processor_seconds(server)
     await drive(arguments.seconds, measured)
-    busy = (processor_seconds(server) - before) / arguments.seconds
+    busy = (processor_seconds(server) - before) / max(len(measured.finished), 1)
     memory = peak_bytes(server)
     await drive(4 * AFTER_SIGTERM, stopped, stop=True)
     return measured, stopped, busy, memory
