@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-HEAVY = ("torch", "dgl", "numpy", "scipy", "pandas", "sklearn", "pydantic", "fastapi")
+HEAVY = ("torch", "dgl", "numpy", "scipy", "pandas", "sklearn", "fastapi")
 
 
 def test_help_waits_for_no_library() -> None:
