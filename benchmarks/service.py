@@ -87,7 +87,7 @@ def main() -> None:
         "requests a second answered": len(milliseconds) / (max(measured.finished) - min(measured.due)),
         "milliseconds": {f"p{q:g}": float(np.percentile(milliseconds, q)) for q in (50, 90, 99, 99.9, 100)},
         "statuses": {str(status): n for status, n in sorted(measured.statuses.items())},
-        "processor seconds of the service a second": busy,
+        "processor milliseconds of the service a request": 1000 * busy,
         "peak bytes of the service": memory,
         "seconds to start": seconds_to_start,
         "SIGTERM under load": {
@@ -100,7 +100,7 @@ def main() -> None:
         "cores": len(os.sched_getaffinity(0)),
         "load average at the end": os.getloadavg()[0],
         "processor": processor(),
-        "versions": versions_of("numpy", "fastapi", "uvicorn", "h11", "uvloop", "prometheus-client"),
+        "versions": versions_of("numpy", "fastapi", "uvicorn", "httptools", "uvloop", "prometheus-client"),
     }
     way = f"top-{health['precomputed']}" if health["precomputed"] else "computed"
     path = Path(__file__).parent / "results" / "service" / f"{health['data']}-{way}-{arguments.rate}.json"
@@ -142,7 +142,7 @@ async def load(
     measured, stopped = Load(), Load()
     before = processor_seconds(server)
     await drive(arguments.seconds, measured)
-    busy = (processor_seconds(server) - before) / arguments.seconds
+    busy = (processor_seconds(server) - before) / max(len(measured.finished), 1)
     memory = peak_bytes(server)
     await drive(4 * AFTER_SIGTERM, stopped, stop=True)
     return measured, stopped, busy, memory

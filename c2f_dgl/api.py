@@ -35,7 +35,7 @@ def train(
     Parameters
     ----------
     split : Split
-        From `c2f_dgl.data`.
+        From `c2f_dgl.data`; without test interactions nothing is tested.
     out : str or Path
         Folder of the run; new, unless it is resumed or a later stage is added to it.
     config : RunConfig
@@ -51,7 +51,8 @@ def train(
     Returns
     -------
     dict
-        Per stage the best validation and the test figures, and the stage chosen on validation; also in
+        Per stage the best validation and the test figures ({} without a test part), and the stage chosen on
+        validation; also in
         ``summary.json``.
 
     Raises
@@ -60,9 +61,8 @@ def train(
         The folder is taken, the configuration does not fit the data, or the folder cannot be written.
     """
     check_run(out, config, stage=stage, resume=resume, device=device)
-    for part in ("valid", "test"):
-        if getattr(split, part).nnz == 0:
-            raise InputError(f"no {part} interactions", where=split.name, expected="a split with all three parts")
+    if split.valid.nnz == 0:
+        raise InputError("no valid interactions", where=split.name, expected="a split with a validation part")
     folder, names = RunFolder(out), stage_names(config)
     config = config.model_copy(update={"graph": sized(config.graph, split)})
     config = resolve_sizes(config, split.n_users, split.n_items)

@@ -13,6 +13,23 @@ from c2f_dgl.errors import InputError
 
 
 @contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Say in one line that `path` cannot be written, where the body fails to.
+
+    Raises
+    ------
+    InputError
+        For whatever `OSError` the body raises.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"cannot write: {error.strerror or error}", where=path, expected="a writable folder with free space"
+        ) from error
+
+
+@contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success move it over `path`, on failure remove it.
 
@@ -26,25 +43,22 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     aside: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        os.close(handle)
-        aside = Path(name)
-        yield aside
-        with aside.open("rb") as written:
-            os.fsync(written.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        aside.chmod(0o666 & ~umask)
-        aside.replace(path)
-    except OSError as error:
-        raise InputError(
-            f"cannot write: {error.strerror or error}", where=path, expected="a writable folder with free space"
-        ) from error
-    finally:
-        if aside is not None:
-            aside.unlink(missing_ok=True)
+    with writing(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+            os.close(handle)
+            aside = Path(name)
+            yield aside
+            with aside.open("rb") as written:
+                os.fsync(written.fileno())
+            umask = os.umask(0)
+            os.umask(umask)
+            aside.chmod(0o666 & ~umask)
+            aside.replace(path)
+        finally:
+            if aside is not None:
+                aside.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -65,22 +79,20 @@ def replacing_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[P
         Something is at `path` and is not to be replaced, or the folder cannot be written.
     """
     path = Path(path)
-    if path.exists() and not (overwrite and path.is_dir()) and not (path.is_dir() and not any(path.iterdir())):
-        raise InputError("is there already", where=path, expected="a new or empty folder")
     aside: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
-        new = aside / "new"
-        new.mkdir()
-        yield new
-        if path.exists():
-            path.replace(aside / "old")
-        new.replace(path)
-    except OSError as error:
-        raise InputError(
-            f"cannot write: {error.strerror or error}", where=path, expected="a writable folder with free space"
-        ) from error
-    finally:
-        if aside is not None:
-            shutil.rmtree(aside, ignore_errors=True)
+    with writing(path):
+        if path.exists() and not (path.is_dir() and (overwrite or not any(path.iterdir()))):
+            raise InputError("is there already", where=path, expected="a new or empty folder")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+            # mkdtemp makes it private; mkdir makes it as the user's umask says.
+            new = aside / "new"
+            new.mkdir()
+            yield new
+            if path.exists():
+                path.replace(aside / "old")
+            new.replace(path)
+        finally:
+            if aside is not None:
+                shutil.rmtree(aside, ignore_errors=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +128,6 @@ class C2FRecommender(BaseEstimator):
                 details=artifact.details,
             )
             return self
-        for stage in self.summary_["stages"].values():
-            del stage["test"]  # there was none: see _held_out
         artifact = artifact_of(model, split, metrics=self.summary_)
         learned = artifact.learned
         if any(tier.whitened for tier in learned.tiers):
@@ -228,7 +225,7 @@ class C2FRecommender(BaseEstimator):
         return self.serving_
 
     def _held_out(self, interactions: Any) -> Split:
-        """Interactions in any form, with a validation part, which stands in for the test part training asks for."""
+        """Interactions in any form, with a validation part."""
         if isinstance(interactions, Interactions):
             read = interactions
         elif issparse(interactions):
@@ -240,8 +237,7 @@ class C2FRecommender(BaseEstimator):
             read = Interactions.from_frame(pd.DataFrame({"user": users, "item": items}))
         if not 0 < self.validation < 1:
             raise InputError(f"validation = {self.validation!r}", expected="a fraction between 0 and 1")
-        split = random_split(read, seed=self.seed, valid=self.validation, test=0.0, name="interactions")
-        return replace(split, test=split.valid)
+        return random_split(read, seed=self.seed, valid=self.validation, test=0.0, name="interactions")
 
 
 def ndcg_scorer(estimator: C2FRecommender, X: Any, y: Any = None) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import re
 import subprocess
 import sys
@@ -22,13 +23,10 @@ def test_tables_are_generated_from_committed_results() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_python_example_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+def test_the_python_example_is_a_doctest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
-    exec(code, names)
-    assert names["items"].shape == (2, 5)  # type: ignore[attr-defined]
-    assert set(names["summary"]["stages"]) == {"coarse", "fine"}  # type: ignore[index]
+    failed, tried = doctest.testfile(str(ROOT / "README.md"), module_relative=False)
+    assert tried == 9 and failed == 0
 
 
 def test_every_option_of_the_symbol_table_exists() -> None:

@@ -57,6 +57,7 @@ def test_ids_go_in_and_come_out(fitted: C2FRecommender, frame: pd.DataFrame) -> 
     assert explained.score == pytest.approx(float(scores[0, 0]), rel=1e-5)
     assert fitted.similar_items(items[0, 0], 3)[0].shape == (3,)
     assert fitted.similar_users("user-3", 3)[0].dtype == object
+    assert [stage["test"] for stage in fitted.summary_["stages"].values()] == [{}], "nothing was held out to test"
 
 
 def test_it_learns(split: Split) -> None:

@@ -14,7 +14,7 @@ from c2f_dgl.cli.runs import DeviceOption, JsonOption, RunArgument, StageOption
 from c2f_dgl.errors import InputError
 from c2f_dgl.progress import Reporter
 
-_SHOWN = {"ndcg@20": "test N@20", "recall@20": "test R@20"}
+_SHOWN = {"ndcg@20": "N@20", "recall@20": "R@20"}
 
 # What the files of an artifact are called in the table.
 _PARTS = {
@@ -42,7 +42,7 @@ def export(
     device: DeviceOption = "auto",
     json_: JsonOption = False,
 ) -> None:
-    """Write a run's model to serve from, and compare it with the run on the test part."""
+    """Write a run's model to serve from, and compare it with the run on the test part, else the validation part."""
     from c2f_dgl import api, exports
     from c2f_dgl.evaluation.ranking import evaluate
     from c2f_dgl.training.checkpoint import model_tensors
@@ -54,7 +54,8 @@ def export(
         model, split = api.load_run(run, stage=stage, device=device)
     with reporter.busy("ranking"):
         scorer = model.scorer()
-        before = evaluate(scorer, split.train, split.test)
+        held_out, relevant = ("test", split.test) if split.test.nnz else ("valid", split.valid)
+        before = evaluate(scorer, split.train, relevant)
     with reporter.busy(f"writing {out}"):
         written = exports.export(
             format_,
@@ -64,10 +65,10 @@ def export(
             precision=precision,
             embeddings=embeddings,
             without_filter=without_filter,
-            metrics={"test": before},
+            metrics={held_out: before},
         )
     with reporter.busy("ranking with what was written"):
-        after = evaluate(written, split.train, split.test)
+        after = evaluate(written, split.train, relevant)
     files = {path.name: path.stat().st_size for path in sorted(out.iterdir())}
     in_run = {
         "learned part": sum(tensor.nbytes for tensor in model_tensors(model).values()),
@@ -85,7 +86,7 @@ def export(
         table.add_row(part, _bytes(in_run[part]) if part in in_run else "", _bytes(size))
     table.add_row("total", "", _bytes(sum(files.values())), end_section=True)
     for metric, title in _SHOWN.items():
-        table.add_row(title, f"{before[metric]:.4f}", f"{after[metric]:.4f}")
+        table.add_row(f"{held_out} {title}", f"{before[metric]:.4f}", f"{after[metric]:.4f}")
     lost = 1 - after["ndcg@20"] / before["ndcg@20"] if before["ndcg@20"] else 0.0
     table.add_row("N@20 lost", "", f"{100 * lost:.2f} %")
     Console().print(table)

@@ -222,7 +222,11 @@ def _print_stages(summary: dict[str, Any]) -> None:
     for name, stage in summary["stages"].items():
         table.add_row(
             name,
-            *(f"{stage[split][metric]:.4f}" for split in ("valid", "test") for metric in ("ndcg@20", "recall@20")),
+            *(
+                f"{stage[split][metric]:.4f}" if stage[split] else "–"
+                for split in ("valid", "test")
+                for metric in ("ndcg@20", "recall@20")
+            ),
             f"{stage['parameters']['total']:,}",
             str(stage["epoch"]),
             f"{stage['seconds']:.0f}",

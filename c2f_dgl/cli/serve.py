@@ -11,7 +11,7 @@ import typer
 from c2f_dgl.errors import InputError
 from c2f_dgl.progress import Reporter
 
-_NEEDED = ("fastapi", "uvicorn", "prometheus_client")
+_NEEDED = ("fastapi", "fastapi_offline", "httptools", "uvicorn", "prometheus_client")
 
 
 def serve(
@@ -28,6 +28,9 @@ def serve(
     max_body: Annotated[int, typer.Option(min=1, help="Most bytes of a request's body.")] = 2**20,
     max_waiting: Annotated[int, typer.Option(min=1, help="Most requests that wait; more get 503.")] = 1024,
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds a request may wait to be computed.")] = 10.0,
+    read_timeout: Annotated[
+        float, typer.Option(min=0.001, help="Seconds a request's head may take to arrive, and its body.")
+    ] = 10.0,
     keep_alive: Annotated[float, typer.Option(min=1, help="Seconds an idle connection stays open.")] = 5.0,
     drain: Annotated[float, typer.Option(min=0, help="Seconds to go on answering after SIGTERM.")] = 1.0,
     shutdown_timeout: Annotated[float, typer.Option(min=1, help="Seconds that requests in flight then have.")] = 10.0,
@@ -47,6 +50,7 @@ def serve(
         body=max_body,
         waiting=max_waiting,
         timeout=timeout,
+        read_timeout=read_timeout,
     )
     reporter = Reporter()
     with reporter.bar(f"loading {artifact}") as progress:
@@ -69,5 +73,6 @@ def serve(
         drain=drain,
         shutdown_timeout=shutdown_timeout,
         keep_alive=keep_alive,
+        read_timeout=read_timeout,
         ready=ready,
     )

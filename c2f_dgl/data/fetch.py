@@ -14,6 +14,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 
 from c2f_dgl.data.catalogue import Card, RemoteFile, dataset_folder, planted_folder
 from c2f_dgl.errors import InputError
+from c2f_dgl.files import writing
 
 BLOCK = 1 << 18
 TIMEOUT_S = 30.0
@@ -46,10 +47,8 @@ def fetch(card: Card, data_dir: str | Path | None = None, *, base_url: str | Non
     if not card.files:
         return planted_folder(data_dir)
     folder = dataset_folder(card, data_dir)
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write: {error.strerror}", where=folder, expected="a writable folder") from error
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:

@@ -14,8 +14,9 @@ import pandas as pd
 
 from c2f_dgl.data.interactions import Interactions, distinct
 from c2f_dgl.data.splits import random_split
-from c2f_dgl.data.writers import new_folder, write_lightgcn
+from c2f_dgl.data.writers import write_lightgcn
 from c2f_dgl.errors import InputError
+from c2f_dgl.files import replacing_folder
 
 Labels = dict[str, npt.NDArray[np.int64]]
 
@@ -202,7 +203,7 @@ def write_planted(inter: Interactions, labels: Labels, folder: str | Path, *, se
         `folder` is there and is not empty, or cannot be written.
     """
     split = random_split(inter, seed=seed, valid=0.0, test=0.2)
-    with new_folder(folder) as whole:
+    with replacing_folder(folder) as whole:
         write_lightgcn(split.train, whole / "train.txt")
         write_lightgcn(split.test, whole / "test.txt")
         pd.DataFrame(

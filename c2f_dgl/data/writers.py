@@ -1,11 +1,7 @@
-"""Writers of interaction files and of folders that are either whole or not there."""
+"""Writers of interaction files."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,40 +9,10 @@ import pandas as pd
 from scipy.sparse import csr_matrix
 
 from c2f_dgl.data.splits import Split
-from c2f_dgl.errors import InputError
+from c2f_dgl.files import replacing_folder
 
 # Users written at a time: bounds the memory that their text takes.
 USERS_AT_A_TIME = 1 << 16
-
-
-@contextmanager
-def new_folder(folder: str | Path) -> Iterator[Path]:
-    """Give a temporary folder beside `folder`; on success it becomes `folder`, on failure it is removed.
-
-    Raises
-    ------
-    InputError
-        `folder` is there and is not empty, or cannot be written.
-    """
-    folder = Path(folder)
-    aside: Path | None = None
-    try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise InputError("already there", where=folder, expected="a new or empty folder")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
-        # mkdtemp makes it private; mkdir makes it as the user's umask says.
-        whole = aside / folder.name
-        whole.mkdir()
-        yield whole
-        whole.replace(folder)
-    except OSError as error:
-        raise InputError(
-            f"cannot write: {error.strerror or error}", where=folder, expected="a writable folder with free space"
-        ) from error
-    finally:
-        if aside is not None:
-            shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_lightgcn(matrix: csr_matrix, path: Path) -> None:
@@ -72,7 +38,7 @@ def write_split(split: Split, folder: str | Path) -> None:
     InputError
         `folder` is there and is not empty, or cannot be written.
     """
-    with new_folder(folder) as whole:
+    with replacing_folder(folder) as whole:
         for part, matrix in (("train", split.train), ("valid", split.valid), ("test", split.test)):
             pairs = matrix.tocoo()
             table = pd.DataFrame({"user": split.user_ids[pairs.row], "item": split.item_ids[pairs.col]})

@@ -48,6 +48,7 @@ class StageReport:
     seconds : float
         Spent training the stage.
     valid, test : dict of str to float
+        Figures; no test figures where there is no test part.
     values : dict of str to int
         Learned values per part, and ``total``.
     bytes : int

@@ -101,6 +101,8 @@ def _size_chart(runs: list[tuple[int, RunReport]], references: list[Reference], 
     for number, run in runs:
         for stage in sorted(run.stages, key=lambda stage: stage.name != run.chosen):
             size = stage.values["total"] if key == "values" else stage.bytes
+            if not stage.test:
+                continue
             y = stage.test["ndcg@20"]
             title = f"{run.name}, {stage.name}: {_amount(size, key)}, NDCG@20 {y:.4f}"
             points.append(

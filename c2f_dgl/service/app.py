@@ -12,13 +12,16 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StringConstraints
 
 from c2f_dgl.service import queries
 from c2f_dgl.service.batching import Batcher, Gate, OverloadedError
 from c2f_dgl.service.limits import BodyLimit, Limits
+from c2f_dgl.service.lookup import LookUp
 from c2f_dgl.service.metrics import Measured, Metrics
 from c2f_dgl.service.queries import FoldIn, Neighbours, Precomputed, Ranked, Ranking, UnknownError, known_rows
 from c2f_dgl.service.replies import (
@@ -65,16 +68,22 @@ def create_app(model: ServingModel, limits: Limits | None = None, *, precomputed
         yield
         executor.shutdown()
 
-    problems: dict[int | str, dict[str, Any]] = {status: {"model": Problem} for status in (404, 413, 422, 503)}
-    app = FastAPI(title="c2f_dgl", description=_DESCRIPTION, lifespan=lifespan, responses=problems)
+    problems: dict[int | str, dict[str, Any]] = {status: {"model": Problem} for status in (404, 408, 413, 422, 503)}
+    app = FastAPI(
+        title="c2f_dgl", description=_DESCRIPTION, lifespan=lifespan, responses=problems, docs_url=None, redoc_url=None
+    )
     app.state.stopping = False
-    app.add_middleware(BodyLimit, most=limits.body)
-    app.add_middleware(Measured, metrics=metrics)
+    app.add_middleware(BodyLimit, most=limits.body, seconds=limits.read_timeout)
     app.add_exception_handler(RequestValidationError, _unusable)
     app.add_exception_handler(UnknownError, _unknown)
     app.add_exception_handler(OverloadedError, _overloaded)
     _add_ranking(app, model, limits, executor, metrics, precomputed)
     _add_state(app, model, metrics, precomputed)
+    _add_documentation(app)
+    if precomputed is not None:
+        route = next(one for one in app.routes if getattr(one, "name", None) == "recommend")
+        app.add_middleware(LookUp, model=model, precomputed=precomputed, limits=limits, route=route)
+    app.add_middleware(Measured, metrics=metrics)
     return app
 
 
@@ -186,6 +195,21 @@ def _add_state(app: FastAPI, model: ServingModel, metrics: Metrics, precomputed:
     async def figures() -> Response:
         """Counts and times in Prometheus form."""
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_documentation(app: FastAPI) -> None:
+    """The page at ``/docs``, with Swagger UI from here and not, as FastAPI's own, from a public host."""
+    app.mount("/docs/files", StaticFiles(packages=[("fastapi_offline", "static")]))
+
+    @app.get("/docs", include_in_schema=False)
+    async def documentation() -> HTMLResponse:
+        return get_swagger_ui_html(
+            openapi_url="openapi.json",
+            title=app.title,
+            swagger_js_url="docs/files/swagger-ui-bundle.js",
+            swagger_css_url="docs/files/swagger-ui.css",
+            swagger_favicon_url="data:,",
+        )
 
 
 def _explained(found: Explanation, k: int) -> ExplanationReply:

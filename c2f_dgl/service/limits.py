@@ -1,7 +1,8 @@
-"""What a request may ask for, and the middleware that refuses larger bodies."""
+"""What a request may ask for, and the middleware that refuses larger bodies and slower ones."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from fastapi import HTTPException
@@ -31,6 +32,8 @@ class Limits:
         Requests that wait for a computation or are in it; more are refused with 503.
     timeout : float
         Seconds a request may wait for its computation; 503 afterwards.
+    read_timeout : float
+        Seconds that a request's head may take to arrive, and as many its body; 408 afterwards.
     """
 
     k: int = 100
@@ -41,14 +44,16 @@ class Limits:
     body: int = 2**20
     waiting: int = 1024
     timeout: float = 10.0
+    read_timeout: float = 10.0
 
 
 class BodyLimit:
-    """ASGI middleware: 413 for a body of more than `most` bytes, announced or not."""
+    """ASGI middleware: 413 for a body of more than `most` bytes, announced or not; 408 for one that is late."""
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
-        self.app, self.most = app, most
+    def __init__(self, app: ASGIApp, most: int, seconds: float) -> None:
+        self.app, self.most, self.seconds = app, most, seconds
         self.problem = f"the body is too large (expected at most {most:,} bytes)"
+        self.late = f"the body was not read within {seconds:g} s"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -58,11 +63,19 @@ class BodyLimit:
         if int(announced) > self.most:  # the HTTP parser lets only digits through
             await JSONResponse({"detail": self.problem}, 413)(scope, receive, send)
             return
-        received = 0
+        received, reading = 0, True
+        end = asyncio.get_running_loop().time() + self.seconds
 
         async def counted() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, reading
+            if not reading:  # what comes now is a disconnect
+                return await receive()
+            left = end - asyncio.get_running_loop().time()
+            try:
+                message = await asyncio.wait_for(receive(), left)
+            except asyncio.TimeoutError as error:
+                raise HTTPException(408, self.late, {"Connection": "close"}) from error
+            reading = message.get("more_body", False)
             received += len(message.get("body", b""))
             if received > self.most:
                 raise HTTPException(413, self.problem)

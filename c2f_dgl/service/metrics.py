@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -30,10 +31,20 @@ class Metrics:
         )
         self.in_flight = Gauge("c2f_dgl_requests_in_flight", "Requests not answered yet.", registry=registry)
         self.batch = Histogram("c2f_dgl_batch_queries", "Queries computed together.", buckets=_SIZES, registry=registry)
+        self._kept: dict[tuple[str, int], tuple[Any, Any]] = {}
         details = {name: str(model.details.get(name, "")) for name in ("data", "fingerprint")}
         Info("c2f_dgl_model", "The model served.", registry=registry).info(details)
         Gauge("c2f_dgl_users", "Users of the model.", registry=registry).set(model.n_users)
         Gauge("c2f_dgl_items", "Items of the model.", registry=registry).set(model.n_items)
+
+    def answered(self, endpoint: str, status: int, seconds: float) -> None:
+        """Count a request."""
+        key = endpoint, status
+        if key not in self._kept:  # there are few routes and statuses, and `labels` takes longer than counting
+            self._kept[key] = self.requests.labels(endpoint, str(status)), self.seconds.labels(endpoint)
+        requests, times = self._kept[key]
+        requests.inc()
+        times.observe(seconds)
 
 
 class Measured:
@@ -61,5 +72,4 @@ class Measured:
         finally:
             metrics.in_flight.dec()
             endpoint = getattr(scope.get("route"), "path", "other")
-            metrics.requests.labels(endpoint, str(status)).inc()
-            metrics.seconds.labels(endpoint).observe(time.perf_counter() - started)
+            metrics.answered(endpoint, status, time.perf_counter() - started)

@@ -43,7 +43,7 @@ class SimilarUsers(BaseModel):
 
 
 class Part(BaseModel):
-    """A term of the score: a history item, a meta-embedding, the user's input, a bias, or rounding."""
+    """A term of the score: a history item, a meta-embedding, the user's input, a bias, rounding, filter or mean."""
 
     kind: str
     id: Id | None

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from c2f_dgl.errors import InputError
+from c2f_dgl.service.protocol import BoundedProtocol
 
 _TICK = 0.05
 
@@ -27,6 +28,7 @@ def serve(
     drain: float,
     shutdown_timeout: float,
     keep_alive: float,
+    read_timeout: float,
     ready: Callable[[str], None],
 ) -> None:
     """Serve until SIGTERM or SIGINT, then answer what is in flight and return.
@@ -44,6 +46,8 @@ def serve(
         Seconds that requests in flight then have.
     keep_alive : float
         Seconds an idle connection stays open.
+    read_timeout : float
+        Seconds that the head of a request may take to arrive.
     ready : callable
         Called with the address once requests are taken.
 
@@ -56,7 +60,7 @@ def serve(
     shown = f"[{host}]" if ":" in host else host
     config = uvicorn.Config(
         _Closing(app),
-        http="h11",  # bounds a request's head, which httptools does not
+        http=type("Protocol", (BoundedProtocol,), {"read_timeout": read_timeout}),
         timeout_keep_alive=max(1, round(keep_alive)),
         timeout_graceful_shutdown=max(1, round(shutdown_timeout)),
         access_log=False,

@@ -12,7 +12,7 @@ from typing import Any
 from c2f_dgl.config.load import dump_config, read_config
 from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.errors import InputError
-from c2f_dgl.files import write_text
+from c2f_dgl.files import write_text, writing
 
 _VERSIONS = ("c2f_dgl", "dgl", "torch", "numpy", "scipy", "pandas", "scikit-learn", "pymetis", "safetensors")
 
@@ -84,11 +84,8 @@ class RunFolder:
 
     def append(self, record: dict[str, Any]) -> None:
         """Add a line to ``metrics.jsonl``."""
-        try:
-            with self.metrics.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
-        except OSError as error:
-            raise InputError(f"cannot write: {error.strerror}", where=self.metrics) from error
+        with writing(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
 
     def records(self) -> list[dict[str, Any]]:
         """Lines of ``metrics.jsonl``; a last one cut short by a kill is left out."""

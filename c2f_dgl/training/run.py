@@ -67,7 +67,8 @@ def train_run(
     Returns
     -------
     dict
-        What ``summary.json`` holds: per stage its best validation and its test figures, and the chosen stage.
+        What ``summary.json`` holds: per stage its best validation and its test figures (none without a
+        test part), and the chosen stage.
     """
     folder.sweep()
     graph = start_graph(split, config.model, config.graph)
@@ -260,7 +261,7 @@ def _summarise(
             model, meta = _restore(folder.checkpoint(stage), config, split, graph, device)
             stages[stage] = {
                 "valid": meta["record"]["valid"],
-                "test": evaluate(model.scorer(), split.train, split.test),
+                "test": evaluate(model.scorer(), split.train, split.test) if split.test.nnz else {},
                 "parameters": meta["parameters"],
                 "epoch": meta["record"]["epoch"],
                 "phase": meta["record"]["phase"],

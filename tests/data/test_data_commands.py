@@ -16,8 +16,9 @@ from c2f_dgl.cli.data import app
 from c2f_dgl.data import writers
 from c2f_dgl.data.catalogue import CARDS, load_dataset
 from c2f_dgl.data.readers import read_lightgcn
-from c2f_dgl.data.writers import new_folder, write_lightgcn
+from c2f_dgl.data.writers import write_lightgcn
 from c2f_dgl.errors import InputError
+from c2f_dgl.files import replacing_folder
 
 SAMPLE = Path(__file__).parents[2] / "data" / "planted"
 
@@ -92,20 +93,20 @@ def test_refusals_write_nothing(tmp_path):
     with pytest.raises(InputError, match="cannot fill"):
         run("planted", "--out", tmp_path / "out", "--coarse", 5000)
     assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]
-    with pytest.raises(InputError, match="already there"):
+    with pytest.raises(InputError, match="is there already"):
         run("split", log, "--out", tmp_path)
 
 
-def test_new_folder_is_whole_or_not_there(tmp_path):
-    with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "out") as whole:
+def test_a_new_folder_is_whole_or_not_there(tmp_path):
+    with pytest.raises(KeyboardInterrupt), replacing_folder(tmp_path / "out") as whole:
         (whole / "half").touch()
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="cannot write"), new_folder(tmp_path / "file" / "out"):
+    with pytest.raises(InputError, match="cannot write"), replacing_folder(tmp_path / "file" / "out"):
         pass
     (tmp_path / "empty").mkdir()
-    with new_folder(tmp_path / "empty") as whole:
+    with replacing_folder(tmp_path / "empty") as whole:
         (whole / "all").touch()
     assert [path.name for path in (tmp_path / "empty").iterdir()] == ["all"]
 

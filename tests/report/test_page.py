@@ -147,6 +147,12 @@ def test_a_run_without_tiers_has_no_codebooks(table_run: Path) -> None:
     assert 'id="results"' in page and 'id="map"' not in page and 'id="codebooks"' not in page
 
 
+def test_a_run_without_a_test_part_shows_validation(tiny_run: Path) -> None:
+    (found,) = collect(tiny_run)
+    page = render_page([replace(found, stages=[replace(stage, test={}) for stage in found.stages])])
+    assert "<dt>Validation NDCG@20</dt>" in page and "<dt>Test NDCG@20</dt>" not in page
+
+
 def test_runs_of_the_same_name_are_told_apart(tiny_run: Path, tmp_path: Path) -> None:
     twin = tmp_path / "one"
     shutil.copytree(tiny_run, twin)

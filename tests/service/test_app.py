@@ -179,6 +179,59 @@ def test_openapi_describes_every_route(client: TestClient) -> None:
     assert "text/html" in client.get("/docs").headers["content-type"]
 
 
+def test_a_list_looked_up_is_what_the_route_answers() -> None:
+    """With `exclude_seen` said, the route answers."""
+    for text in (False, True):
+        model = made(text=text)
+        with TestClient(create_app(model, LIMITS, precomputed=Precomputed.of(model, 5))) as client:
+            for user in model.users.ids.tolist():
+                short, long = (
+                    client.get("/recommend", params={"user": user, "k": 4, **more})
+                    for more in ({}, {"exclude_seen": True})
+                )
+                assert short.json() == long.json()
+                assert short.content == long.content
+                assert dict(short.headers) == dict(long.headers)
+
+
+ODD_QUERIES = [
+    "",
+    "user=3&k=",
+    "user=3&user=4",
+    "user=3&k=2&k=3",
+    "user=3&k=%31",
+    "user=%33&k=+2",
+    "user=3;k=2",
+    "user=3&k=2&other=1",
+    "user=3&k=00000002",
+    "user=3&k=%C2%B2",
+    "user=%ff",
+    "user=3%00",
+    "user=&k=2",
+    "user=3&exclude_seen=false",
+    "k=2",
+    "user=3&k=1e1",
+    "user=3&k=2.0",
+    "user=3&k=1_0",
+    "user=03",
+    "user=+3",
+    "&user=3&&k=2&",
+    "user=3&=x",
+    "user=3&k",
+]
+
+
+@pytest.mark.parametrize("query", [*ODD_QUERIES, "x" * 3000])
+def test_an_odd_query_is_answered_alike_with_lists(query: str) -> None:
+    model = made()
+    answers = []
+    for lists in (None, Precomputed.of(model, 20)):
+        with TestClient(create_app(model, LIMITS, precomputed=lists)) as client:
+            response = client.get(f"/recommend?{query}")
+            answers.append((response.status_code, response.json().get("detail"), response.json().get("items")))
+    assert answers[0] == answers[1]
+
+
 BAD_QUERIES = [
     ("/recommend", {}, 422, "user"),
     ("/recommend", {"user": ""}, 422, "user"),

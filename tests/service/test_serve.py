@@ -85,7 +85,7 @@ main()
 """
     with serving("-c", code, "serve", str(artifact), "--port", "0", "--drain", "0") as (process, address):
         with contextlib.suppress(httpx.TransportError):  # the connection may be closed before the answer is read
-            assert httpx.get(f"{address}/health", headers={"x": "1" * 5_000_000}).status_code == 400
+            assert httpx.get(f"{address}/health", headers={"x": "1" * 5_000_000}).status_code == 431
         host, _, port = address.removeprefix("http://").partition(":")
         with socket.create_connection((host, int(port)), timeout=20) as connection:
             head = f"POST /fold-in HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
@@ -101,6 +101,49 @@ main()
                 answer += part
         assert answer.startswith(b"HTTP/1.1 200 ")
         assert b'"items":[' in answer
+        assert process.wait(20) == 0
+
+
+def received(connection: socket.socket) -> bytes:
+    """All that comes until the other side closes."""
+    answer = b""
+    while part := connection.recv(4096):
+        answer += part
+    return answer
+
+
+def test_slow_clients_are_answered_408_and_let_go(artifact: Path) -> None:
+    command = ["-m", "c2f_dgl.cli.main", "serve", str(artifact), "--port", "0", "--read-timeout", "0.5"]
+    with serving(*command) as (process, address):
+        host, _, port = address.removeprefix("http://").partition(":")
+        head = b"POST /fold-in HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+        slow = {
+            b"GET /health HTTP/1.1\r\nHost: ": "the head of the request was not read within 0.5 s",
+            head + b'{"items"': "the body was not read within 0.5 s",
+            b"GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /hea": "the head of the request was not read within 0.5 s",
+        }
+        for sent, problem in slow.items():
+            with socket.create_connection((host, int(port)), timeout=20) as connection:
+                connection.sendall(sent)
+                answer = received(connection)
+            assert b"HTTP/1.1 408 " in answer
+            assert json.loads(answer.rpartition(b"\r\n\r\n")[2]) == {"detail": problem}
+            assert b"connection: close" in answer.lower()
+        with socket.create_connection((host, int(port)), timeout=20) as connection:
+            assert received(connection) == b"", "a connection without a request is closed without a word"
+        # Bytes that come one by one, each in time, do not prolong it; nor is anybody else kept waiting.
+        with socket.create_connection((host, int(port)), timeout=20) as connection:
+            connection.settimeout(0.1)
+            answer = b""
+            for _ in range(100):
+                with contextlib.suppress(OSError):
+                    connection.sendall(b"G")
+                with contextlib.suppress(TimeoutError):
+                    answer = connection.recv(4096)
+                    break
+            assert answer.startswith((b"HTTP/1.1 408 ", b"HTTP/1.1 400 "))
+        assert httpx.get(f"{address}/health").status_code == 200
+        process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
 
 

@@ -1,0 +1,303 @@
+"""Leads of one coarse tier that is trained by gradient, each as a system of the bench beside the same control.
+
+    c2f-dgl bench lastfm --systems "$(python -m benchmarks.leads)" --against benchmarks.leads:base --out DIR
+
+The control: m = 300, d = 128, t = 2, users and items on the same atoms, S from METIS parts, five epochs with S fixed,
+then S by matching pursuit after every epoch, BPR with five negatives. Every lead changes one thing and takes as many
+epochs. What is no gain is here and not in the package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from c2f_dgl.baselines.fitting import build_model, fitted, layout_of, train_phase
+from c2f_dgl.baselines.system import Context, Fitted, GradientSettings, System
+from c2f_dgl.engines import Propagation, propagated_basis
+from c2f_dgl.graph.layout import NodeLayout
+from c2f_dgl.graph.partition import metis_parts
+from c2f_dgl.model import Recommender
+from c2f_dgl.tiers.assignment import Assignment, anchored, pursuit, stack
+from c2f_dgl.tiers.codebook import random_codebook
+from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
+from c2f_dgl.training.loss import batch_loss, bpr
+from c2f_dgl.training.sampler import Triplets
+
+Model = Recommender[TieredEmbedding]
+
+# Epochs with S fixed, epochs in all, and fine children of a coarse parent.
+_FIXED, _EPOCHS, _CHILDREN = 5, 40, 4
+
+
+class LeadSettings(GradientSettings):
+    """The control's."""
+
+    lr: float = 0.02
+    epochs: int = _EPOCHS
+    patience: int = 1000
+    m: int = 300
+    d: int = 128
+    t: int = 2
+
+
+_CONTROL = LeadSettings()
+
+
+@dataclass(frozen=True)
+class Lead:
+    """What a lead changes.
+
+    Parameters
+    ----------
+    asks : str
+        The question, answered by yes where it ranks better than the control.
+    settings : LeadSettings
+    start, match : callable
+        S before training, from the context; S after an epoch, from model and context.
+    updates : callable
+        Whether S is matched after so many epochs.
+    objective : callable, optional
+        Context to the loss of a step.
+    learned_layers : bool
+        Whether the weights of the layers are trained.
+    """
+
+    asks: str
+    settings: LeadSettings = _CONTROL
+    start: Callable[[Context[LeadSettings]], Assignment] | None = None
+    match: Callable[[Model, Context[LeadSettings]], Assignment] | None = None
+    updates: Callable[[int], bool] = lambda epoch: epoch >= _FIXED
+    objective: Callable[[Context[LeadSettings]], Callable[[Any, Triplets], Tensor]] | None = None
+    learned_layers: bool = False
+
+    def train(self, context: Context[LeadSettings]) -> Fitted:
+        """One phase of the package's trainer; S is matched between its epochs."""
+        settings = context.settings
+        assignment = (self.start or _anchored)(context)
+        codebook = random_codebook(assignment.n_atoms, settings.d, "xavier", context.generator("codebook"))
+        embedding = TieredEmbedding(layout_of(context), [Tier("coarse", codebook, assignment)])
+        model = build_model(context, embedding, settings.layers)
+        if self.learned_layers:
+            model.engine = LearnedLayers(embedding, settings.layers)  # a module: its parameters are the model's
+            model.relink()
+
+        def rematch(epoch: int) -> None:
+            if self.updates(epoch) and epoch < settings.epochs:
+                embedding.tiers[0].assign((self.match or _pursued)(model, context))
+                model.relink()
+
+        record = train_phase(
+            context,
+            model,
+            settings.training(),
+            objective=None if self.objective is None else self.objective(context),
+            after_epoch=rematch,
+        )
+        return fitted(model, [{**record, "asks": self.asks}])
+
+
+class LearnedLayers(nn.Module):
+    """An engine that learns the weight of every layer: a basis of each layer, H = sum_l beta_l M_l E."""
+
+    def __init__(self, embedding: TieredEmbedding, n_layers: int) -> None:
+        super().__init__()
+        self.embedding = [embedding]  # in a list: not a part of this module
+        self.betas = nn.Parameter(torch.full((n_layers + 1,), 1.0 / (n_layers + 1)))
+
+    @torch.no_grad()
+    def rebuild(self, graph: Any) -> None:
+        """Propagate to each layer."""
+        embedding, n = self.embedding[0], len(self.betas)
+        sizes = [graph.num_nodes(name) for name in (*embedding.layout.types, embedding.tiers[0].name)]
+        self.nodes = NodeLayout((*embedding.layout.types, embedding.tiers[0].name), tuple(sizes))
+        atoms = torch.eye(embedding.tiers[0].size)
+        self.bases = [
+            propagated_basis(graph, embedding, Propagation(n - 1, tuple(map(float, np.eye(n)[layer]))), 0, atoms)
+            for layer in range(n)
+        ]
+
+    def _combined(self, rows: Tensor | slice) -> Tensor:
+        basis = sum(beta * basis[rows] for beta, basis in zip(self.betas, self.bases, strict=True))
+        assert isinstance(basis, Tensor)
+        return basis @ self.embedding[0].tiers[0].coordinates()
+
+    def entities(self, rows: Tensor) -> Tensor:
+        """H of some entities."""
+        return self._combined(rows)
+
+    def scores(self, users: Tensor, items: Tensor) -> Tensor:
+        """h_u . h_i of users (n,) with items (n, c)."""
+        return torch.einsum("nd,ncd->nc", self._combined(users), self._combined(items.flatten()).view(*items.shape, -1))
+
+    @torch.no_grad()
+    def all_nodes(self) -> dict[str, Tensor]:
+        """H of every node type."""
+        return self.nodes.split(self._combined(slice(None)))
+
+
+def _anchored(context: Context[LeadSettings]) -> Assignment:
+    settings = context.settings
+    parts = metis_parts(context.graph, settings.m, context.seed)
+    return anchored(parts, settings.m, settings.t, 0.5, context.rng("assignment"))
+
+
+def _pursued(model: Model, context: Context[LeadSettings]) -> Assignment:
+    features = model.engine.all_nodes()
+    return pursuit(model.embedding.layout.stack(features), features["coarse"], context.settings.t)
+
+
+def _apart(context: Context[LeadSettings]) -> Assignment:
+    """Users on the first half of the atoms, items on the second."""
+    settings, layout = context.settings, layout_of(context)
+    half = settings.m // 2
+    parts = metis_parts(context.graph, half, context.seed)
+    sides = [
+        anchored(parts[layout.rows(side)], half, settings.t, 0.5, context.rng(f"assignment of {side}"))
+        for side in ("user", "item")
+    ]
+    return stack([_shifted(side, place * half, 2 * half) for place, side in enumerate(sides)])
+
+
+def _pursued_apart(model: Model, context: Context[LeadSettings]) -> Assignment:
+    features = model.engine.all_nodes()
+    halves = features["coarse"].chunk(2)
+    sides = [
+        pursuit(features[side], half, context.settings.t) for side, half in zip(("user", "item"), halves, strict=True)
+    ]
+    return stack([_shifted(side, place * side.n_atoms, 2 * side.n_atoms) for place, side in enumerate(sides)])
+
+
+def _shifted(assignment: Assignment, by: int, n_atoms: int) -> Assignment:
+    return Assignment(assignment.indices + by, assignment.weights, n_atoms)
+
+
+def _pursued_by_degree(model: Model, context: Context[LeadSettings]) -> Assignment:
+    """2 t - 1 entries for the half of the entities with most interactions, 1 for the others."""
+    train, features, layout = context.split.train, model.engine.all_nodes(), model.embedding.layout
+    degree = np.concatenate([train.getnnz(axis=1), train.getnnz(axis=0)])
+    rich = torch.as_tensor(degree.argsort(kind="stable").argsort() >= len(degree) // 2)
+    rows, most = layout.stack(features), 2 * context.settings.t - 1
+    indices = torch.zeros(len(rows), most, dtype=torch.int64)
+    weights = rows.new_zeros(len(rows), most)
+    for some, t in ((rich, most), (~rich, 1)):
+        found = pursuit(rows[some], features["coarse"], t)
+        indices[some, :t], weights[some, :t] = found.indices, found.weights
+    return Assignment(indices, weights, len(features["coarse"]))
+
+
+def _nested(context: Context[LeadSettings]) -> Assignment:
+    """A METIS part and one of its own children, drawn at random; both weigh 1 for good."""
+    n_parents = context.settings.m // (1 + _CHILDREN)
+    parents = metis_parts(context.graph, n_parents, context.seed)
+    child = context.rng("children").integers(_CHILDREN, size=len(parents))
+    indices = np.stack([parents, n_parents + parents * _CHILDREN + child], axis=1)
+    return Assignment(torch.as_tensor(indices), torch.ones(indices.shape), n_parents * (1 + _CHILDREN))
+
+
+def _best_child(model: Model, context: Context[LeadSettings]) -> Assignment:
+    """Parents matched by pursuit, then of each one's children that which leaves least."""
+    features, n_parents = model.engine.all_nodes(), context.settings.m // (1 + _CHILDREN)
+    rows, atoms = model.embedding.layout.stack(features), features["coarse"]
+    first = pursuit(rows, atoms[:n_parents], 1)
+    children = n_parents + first.indices * _CHILDREN + torch.arange(_CHILDREN)
+    left = rows - first.compose(atoms[:n_parents])
+    error = (left[:, None] - atoms[children]).square().sum(dim=2)
+    best = children.gather(1, error.argmin(dim=1, keepdim=True))
+    indices = torch.cat([first.indices, best], dim=1)
+    return Assignment(indices, torch.cat([first.weights, torch.ones_like(first.weights)], dim=1), len(atoms))
+
+
+def _hardest(context: Context[LeadSettings]) -> Callable[[Any, Triplets], Tensor]:
+    """BPR against the negative with the highest score alone."""
+
+    def objective(model: Model, batch: Triplets) -> Tensor:
+        users, positives, negatives = (
+            torch.as_tensor(x).long() for x in (batch.users, batch.positives, batch.negatives)
+        )
+        items = torch.cat([positives[:, None], negatives], dim=1)
+        scores = model.engine.scores(users, items + model.embedding.layout.offset("item"))
+        plain = batch_loss(model, batch, "bpr", 0.0)
+        penalty = batch_loss(model, batch, "bpr", context.settings.l2) - plain
+        return bpr(scores[:, 0], scores[:, 1:].max(dim=1, keepdim=True).values) + penalty
+
+    return objective
+
+
+def _popular(context: Context[LeadSettings]) -> Callable[[Any, Triplets], Tensor]:
+    """Negatives drawn in proportion to the root of their degree; where one was seen the uniform one stays."""
+    train, rng = context.split.train.sorted_indices(), context.rng("popular negatives")
+    n_items = train.shape[1]
+    seen = np.repeat(np.arange(train.shape[0]), np.diff(train.indptr)) * n_items + train.indices
+    mass = np.cumsum(np.sqrt(train.getnnz(axis=0)))
+
+    def objective(model: Model, batch: Triplets) -> Tensor:
+        drawn = np.searchsorted(mass, rng.random(batch.negatives.shape) * mass[-1], side="right").clip(max=n_items - 1)
+        pairs = batch.users[:, None].astype(np.int64) * n_items + drawn
+        known = seen[np.searchsorted(seen, pairs).clip(max=len(seen) - 1)] == pairs
+        return batch_loss(
+            model, replace(batch, negatives=np.where(known, batch.negatives, drawn)), "bpr", context.settings.l2
+        )
+
+    return objective
+
+
+def _margin(context: Context[LeadSettings]) -> Callable[[Any, Triplets], Tensor]:
+    """BPR that weights a negative by the root of its degree, mean 1."""
+    degree = torch.as_tensor(context.split.train.getnnz(axis=0), dtype=torch.float32)
+    weight = (degree + 1).sqrt()
+    weight /= weight.mean()
+
+    def objective(model: Model, batch: Triplets) -> Tensor:
+        users, positives, negatives = (
+            torch.as_tensor(x).long() for x in (batch.users, batch.positives, batch.negatives)
+        )
+        items = torch.cat([positives[:, None], negatives], dim=1)
+        scores = model.engine.scores(users, items + model.embedding.layout.offset("item"))
+        plain = batch_loss(model, batch, "bpr", 0.0)
+        penalty = batch_loss(model, batch, "bpr", context.settings.l2) - plain
+        return (F.softplus(scores[:, 1:] - scores[:, :1]) * weight[negatives]).mean() + penalty
+
+    return objective
+
+
+LEADS = {
+    "base": Lead(""),
+    "every-5": Lead("Is S better updated every fifth epoch?", updates=lambda n: n >= _FIXED and n % 5 == 0),
+    "once": Lead("Is S better updated once, after the fixed epochs?", updates=lambda n: n == _FIXED),
+    "frozen": Lead("Do updates better stop halfway?", updates=lambda n: _FIXED <= n < _EPOCHS // 2),
+    "apart": Lead("Are atoms of their own for users and items better?", start=_apart, match=_pursued_apart),
+    "by-degree": Lead("Is t by degree (3 or 1) better than t = 2 for all?", match=_pursued_by_degree),
+    "wider": Lead("Do as many values more in E, for 50 atoms more, pay?", LeadSettings(m=350)),
+    "residual": Lead("Does a third, residual atom an entity pay?", LeadSettings(t=3)),
+    "nested": Lead(
+        "Does a hierarchical code (a parent and one of its 4 children) pay?", start=_nested, match=_best_child
+    ),
+    "layers": Lead("Do learned layer weights (L + 1 numbers) pay?", learned_layers=True),
+    "hardest": Lead("Does the hardest of the 5 negatives alone pay?", objective=_hardest),
+    "popular": Lead("Do negatives drawn by the root of their popularity pay?", objective=_popular),
+    "weighted": Lead("Do negatives weighted by the root of their popularity pay?", objective=_margin),
+}
+
+_SYSTEMS = {
+    name: System(f"lead-{name}", lead.asks or "control", "this package", lead.settings, lead.train, {}, budgeted=False)
+    for name, lead in LEADS.items()
+}
+
+
+def __getattr__(name: str) -> System:
+    """``benchmarks.leads:every_5`` and so on, as `--systems` names them."""
+    try:
+        return _SYSTEMS[name.replace("_", "-")]
+    except KeyError:
+        raise AttributeError(f"no lead {name}") from None
+
+
+if __name__ == "__main__":
+    print(",".join(f"benchmarks.leads:{name.replace('-', '_')}" for name in LEADS))
