@@ -1,7 +1,8 @@
 """The spectral start of a run: the codebook solved for, and the few scalars around it chosen on validation.
 
 What is solved and why is in `c2f_dgl.tiers.spectral`. Chosen on validation: how many directions are kept (d), the
-filter's cutoff, the importances of further relations, the item scale, the weight of a filter term. Scores of a user
+filter's cutoff, the importances of further relations, the item scale, the weights of directions (a power of their singular
+values, which the codebook absorbs), the weight of a filter term. Scores of a user
 block are computed once for all the values that are compared on one solution: d first directions are the first d terms
 of a sum, the others only rescale. A cutoff or an importance asks for a solution of its own.
 """
@@ -43,6 +44,7 @@ log = logging.getLogger("c2f_dgl")
 
 # What is tried for scalars that are null, and where the search begins.
 _ITEM_SCALES, _FIRST_ITEM_SCALE = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7), 0.5
+_POWERS = (0.0, 0.5, 1.0)
 _FILTER_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 # 0 is tried beside these: a relation that does not help is left out.
 _IMPORTANCES, _FIRST_IMPORTANCE = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0), 0.1
@@ -145,6 +147,9 @@ def spectral_start(
         return best.figure if cutoff == first_cutoff else near(solve(cutoff, best.solution.linked))
 
     climb(coarse.cutoffs, first_cutoff, judge_cutoff)
+    plain = best.solution
+    if plain.values is not None:
+        climb(_POWERS, 1.0, lambda power: best.figure if power == 1 else near(plain.weighted(power)))
     if model.filter_weight is None:
         near_scales = _around(scales, best.variant.item_scale)  # another one may be best beside the filter
         grid = [replace(best.variant, item_scale=a, filter_weight=w) for a in near_scales for w in _FILTER_WEIGHTS]
@@ -250,10 +255,19 @@ class _Solution:
     whitening: Tensor
     codebook: Tensor
     features: dict[str, Tensor]
+    values: Tensor | None = None
+    power: float = 1.0
+
+    def weighted(self, power: float) -> _Solution:
+        """With directions weighted by another power of their singular values: the codebook absorbs it."""
+        assert self.values is not None
+        factors = torch.where(self.values > 0, self.values ** ((power - self.power) / 2), 0.0)
+        features = {node_type: x * factors.to(x) for node_type, x in self.features.items()}
+        return replace(self, codebook=self.codebook * factors, features=features, power=power)
 
     def __str__(self) -> str:
         chosen = "".join(f", importance of {name} {value:g}" for name, value in self.linked.importances.items())
-        return f"cutoff {self.cutoff:g}{chosen}"
+        return f"cutoff {self.cutoff:g}, power {self.power:g}{chosen}"
 
 
 def _solve(
@@ -276,10 +290,11 @@ def _solve(
         whitening, codebook, values = ritz_codebook(users, items, d)
         codebook = codebook * values.sqrt()
     else:
+        values = None
         whitening, codebook = graph_codebook(basis, partial(_passed, linked.graph, embedding, propagation.kernel), d)
     assert propagation.layer_weights is not None  # a filter's
     features = layout.split((basis @ (whitening @ codebook)).float())
-    return _Solution(linked, cutoff, propagation.layer_weights, whitening, codebook, features)
+    return _Solution(linked, cutoff, propagation.layer_weights, whitening, codebook, features, values)
 
 
 def _passed(graph: dgl.DGLGraph, embedding: TieredEmbedding, kernel: Kernel, x: Tensor) -> Tensor:

@@ -55,6 +55,19 @@ def test_variants_are_scored_as_the_model_that_is_built_from_one() -> None:
         torch.testing.assert_close(scores, expected, atol=1e-4, rtol=1e-4)
 
 
+def test_weighted_directions_are_those_of_the_codebook_that_absorbs_the_weights() -> None:
+    generator = torch.Generator().manual_seed(0)
+    basis, codebook = (torch.randn(*shape, generator=generator).double() for shape in ((7, 5), (5, 4)))
+    values = torch.tensor([3.0, 2.0, 0.5, 0.0], dtype=torch.float64)
+    features = {"user": (basis @ codebook * values.sqrt()).float()}
+    solution = _Solution(None, 0.3, (1.0,), torch.eye(5), codebook * values.sqrt(), features, values)  # type: ignore[arg-type]
+    other = solution.weighted(0.5)
+    torch.testing.assert_close(other.features["user"], (basis @ other.codebook).float())
+    torch.testing.assert_close(other.codebook[:, :3], (codebook * values**0.25)[:, :3])
+    assert (other.codebook[:, 3] == 0).all() and other.power == 0.5
+    torch.testing.assert_close(other.weighted(1.0).codebook, solution.codebook)
+
+
 @pytest.mark.parametrize("preset", ["fast", "best"])
 def test_a_model_read_again_ranks_as_it_was_judged(preset: str, tmp_path: Path) -> None:
     split = load_dataset("planted")
