@@ -1,10 +1,10 @@
 """The spectral start of a run: the codebook solved for, and the few scalars around it chosen on validation.
 
 What is solved and why is in `c2f_dgl.tiers.spectral`. Chosen on validation: how many directions are kept (d), the
-filter's cutoff, the importances of further relations, the item scale, the weights of directions (a power of their singular
-values, which the codebook absorbs), the weight of a filter term. Scores of a user
-block are computed once for all the values that are compared on one solution: d first directions are the first d terms
-of a sum, the others only rescale. A cutoff or an importance asks for a solution of its own.
+filter's cutoff, the importances of further relations, the item scale, the weights of directions (a power of their
+singular values, which the codebook absorbs), the weight of a filter term. Scores of a user block are computed once for
+all the values that are compared on one solution: d first directions are the first d terms of a sum, the others only
+rescale. A cutoff or an importance asks for a solution of its own.
 """
 
 from __future__ import annotations
