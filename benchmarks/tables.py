@@ -105,6 +105,62 @@ def weights() -> str:
     return "\n".join(lines)
 
 
+def leads(data: str) -> str:
+    """Every lead's answer: a system of the bench against the control, paired over users."""
+    result = json.loads((RESULTS / "leads" / data / "results.json").read_text())
+    rows = {row["title"]: row for row in result["rows"]}
+    control = rows.pop("control")
+    n_seeds = len(control["seeds"])
+    lines = [
+        f"| {data}, {n_seeds} seed{'s' * (n_seeds > 1)} | test N@20 | learned values | difference, 95 % interval "
+        "| p, adjusted | answer |",
+        "|---|---|---|---|---|---|",
+        f"| control | {_mean(control)} | {control['values']:,} | | | |",
+    ]
+    for title, row in rows.items():
+        if row["against"] is None:
+            lines.append(f"| {title} | {row['errors'] or 'not run'} | | | | |")
+            continue
+        percent, low, high, p = (row["against"][key] for key in ("percent", "low", "high", "p"))
+        span = f"{percent:+.1f} % ({low:+.1f} to {high:+.1f})"
+        least = "< 0.001" if p < 0.001 else f"{p:.3f}"
+        lines.append(f"| {title} | {_mean(row)} | {row['values']:,} | {span} | {least} | {_answer(percent, high, p)} |")
+    return "\n".join(lines)
+
+
+def _mean(row: dict) -> str:
+    figure, deviation = row["test"]["ndcg@20"], row["spread"].get("ndcg@20")
+    return f"{figure:.4f}" if deviation is None else f"{figure:.4f} ± {deviation:.4f}"
+
+
+def _answer(percent: float, high: float, p: float) -> str:
+    """The rule of the studies: a gain with p < 0.05; no gain, or one that surely ends short of 1 %."""
+    if p < 0.05:
+        return "**yes**" if percent > 0 else "no"
+    return "no" if percent <= 0 or high < 1 else "undecided"
+
+
+def budget(data: str) -> str:
+    """Accuracy and bytes at one budget of learned values after another."""
+    found = [json.loads(path.read_text()) for path in (RESULTS / "budget").glob(f"{data}-*.json")]
+    found.sort(key=lambda record: (record["system"], record["seed"], record["budget"]))
+    lines = [
+        "| system | learned values | test N@20 | test R@20 | fp32, bytes | int8, bytes | N@20 in int8 | R@20 in int8 |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    names = {"coarse": "coarse tier of `fast`", "svd": "truncated SVD", "legcf": "LEGCF", "gfcf": "GF-CF"}
+    for record in found:
+        test = f"{record['test']['ndcg@20']:.4f} | {record['test']['recall@20']:.4f}"
+        if "precisions" in record:
+            whole, small = (record["precisions"][precision] for precision in ("fp32", "int8"))
+            size = f"{whole['learned_bytes']:,} | {small['learned_bytes']:,}"
+            size += f" | {small['ndcg@20']:.4f} | {small['recall@20']:.4f}"
+        else:
+            size = f"{record['bytes']:,} | | | "
+        lines.append(f"| {names[record['system']]} | {record['values']:,} | {test} | {size} |")
+    return "\n".join(lines)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "fast gowalla": lambda: stages("fast", "gowalla"),
     "fast lastfm": lambda: stages("fast", "lastfm"),
@@ -117,6 +173,11 @@ TABLES: dict[str, Callable[[], str]] = {
     "relations lastfm": lambda: relation_tables.effect("lastfm"),
     **{f"{name} lastfm": partial(relation_tables.effect, "lastfm", name) for name in relation_tables.EXAMPLES},
     "relations cost lastfm": lambda: relation_tables.cost("lastfm"),
+    "leads lastfm": lambda: leads("lastfm"),
+    "leads planted": lambda: leads("planted"),
+    "budget gowalla": lambda: budget("gowalla"),
+    "budget lastfm": lambda: budget("lastfm"),
+    "budget planted": lambda: budget("planted"),
     "found": lambda: report.page(STUDIES.values()),
 }
 

@@ -299,7 +299,7 @@ SIGNIFICANCE = Study(
     LENGTHS,
 )
 
-_BUDGET = "values per entity"
+_PER_ENTITY = "values per entity"
 _ALONE = (COARSE, "coarse.training.fixed_epochs=0")  # a start and nothing else
 
 
@@ -404,7 +404,7 @@ SPECTRAL = Study(
                 f"Are {value:g} values per entity better than 2.67?",
                 ("start",),
                 preset="fast",
-                at=(_BUDGET, value),
+                at=(_PER_ENTITY, value),
             )
             for value in (1, 1.5, 2, 4, 8, 14)
         ),
