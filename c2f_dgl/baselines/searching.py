@@ -1,0 +1,42 @@
+"""Settings and steps that the systems with a search phase share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+from torch import Tensor
+
+from c2f_dgl.baselines.fitting import build_model, fitted, layout_of, train_phase
+from c2f_dgl.baselines.masked import MaskedTable
+from c2f_dgl.baselines.system import Context, Fitted, GradientSettings
+
+
+class SearchSettings(GradientSettings):
+    """A search, then retraining with what it found.
+
+    One negative a positive and larger batches than the systems of one phase have: the same triplets an epoch would
+    make a search and a retraining cost several of their trainings.
+    """
+
+    lr: float = Field(2e-2, gt=0, description="Adam's learning rate where what was found is retrained")
+    l2: float = Field(1e-4, ge=0, description="lambda of Eq. 9, on the input embeddings of the batch, a mean")
+    batch_size: int = Field(4096, ge=1, description="triplets a step")
+    negatives: int = Field(1, ge=1, description="unseen items drawn for each positive")
+    epochs: int = Field(60, ge=1, description="most epochs of the retraining")
+    search_epochs: int = Field(30, ge=1, description="epochs of the search")
+    search_lr: float = Field(1e-2, gt=0, description="Adam's learning rate in the search")
+    d: int = Field(64, ge=1, description="d, the width of what is searched")
+    std: float = Field(0.1, gt=0, description="standard deviation of the embeddings at the start")
+
+    def searching(self, **changes: Any) -> dict[str, Any]:
+        """Fields of `training` for a search: validated once, at its end, and never stopped early."""
+        given = {"fixed_epochs": self.search_epochs, "evaluate_every": self.search_epochs, "lr": self.search_lr}
+        return {**given, **changes}
+
+
+def retrain(context: Context[Any], mask: Tensor, start: Tensor, searched: list[dict[str, Any]]) -> Fitted:
+    """Train the entries of a mask (N x d, bool) alone from a start (N x d); the phases before it come first."""
+    model = build_model(context, MaskedTable(layout_of(context), mask, start), context.settings.layers)
+    record = train_phase(context, model, context.settings.training(), "retrain")
+    return fitted(model, [*searched, record])
