@@ -28,7 +28,7 @@ from torch import Tensor
 
 from c2f_dgl.baselines.fitting import build_model, fitted, layout_of, train_phase
 from c2f_dgl.baselines.masked import MaskedValues, keep_largest, random_table
-from c2f_dgl.baselines.searching import SearchSettings
+from c2f_dgl.baselines.searching import PruningSettings
 from c2f_dgl.baselines.system import GRADIENT_SPACE, Context, Fitted, System
 from c2f_dgl.baselines.thresholds import SoftThresholded
 from c2f_dgl.embedding import ComputedTable
@@ -37,13 +37,10 @@ from c2f_dgl.graph.layout import NodeLayout, take_rows
 from c2f_dgl.training.loss import batch_loss
 
 
-class CerpSettings(SearchSettings):
+class CerpSettings(PruningSettings):
     """Hyper-parameters of CERP."""
 
     slack: float = Field(4.0, gt=1, description="values of the codebooks before pruning, as a multiple of the budget")
-    start_logit: float = Field(-8.0, lt=0, description="S at the start: nothing is pruned")
-    rate: float = Field(6.0, gt=0, description="learning rate of S over that of P and Q")
-    decay: float = Field(1.0, ge=0, description="strength of the pull of S to 0, that is of thresholds to 1/2")
     gamma: float = Field(1e-2, ge=0, description="gamma: weight of the regulariser")
     eta: float = Field(100.0, gt=0, description="eta: steepness of tanh")
 
@@ -123,8 +120,9 @@ def train(context: Context[CerpSettings]) -> Fitted:
     layout, rows, generator = layout_of(context), codebook_rows(n, b), context.generator("codebooks")
     # The sum of two has the standard deviation asked for.
     starts = [random_table(b, settings.d, settings.std / math.sqrt(2), generator) for _ in range(2)]
+    rate = settings.rate(context.split.train.nnz)
     pruned = [
-        SoftThresholded(start, (b, settings.d), start_logit=settings.start_logit, rate=settings.rate)
+        SoftThresholded(start, (b, settings.d), start_logit=settings.start_logit, rate=rate)
         for start in starts
     ]
     layer = Codebooks(layout, rows, *pruned)
@@ -134,7 +132,7 @@ def train(context: Context[CerpSettings]) -> Fitted:
         settings.training(**settings.searching()),
         "prune",
         objective=lambda model, batch: (
-            batch_loss(model, batch, "bpr", settings.l2)
+            batch_loss(model, batch, "bpr", settings.search_l2)
             - settings.gamma * complement(layer.table(), settings.eta)
             + settings.decay * (pruned[0].decay() + pruned[1].decay())
         ),

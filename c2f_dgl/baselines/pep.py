@@ -28,7 +28,7 @@ from torch import Tensor
 
 from c2f_dgl.baselines.fitting import build_model, layout_of, train_phase
 from c2f_dgl.baselines.masked import keep_largest, random_table
-from c2f_dgl.baselines.searching import SearchSettings, retrain
+from c2f_dgl.baselines.searching import PruningSettings, retrain
 from c2f_dgl.baselines.system import GRADIENT_SPACE, Context, Fitted, System
 from c2f_dgl.baselines.thresholds import SoftThresholded
 from c2f_dgl.embedding import ComputedTable
@@ -38,14 +38,10 @@ from c2f_dgl.training.loss import batch_loss
 Granularity = Literal["global", "dimension", "entity", "entry"]
 
 
-class PepSettings(SearchSettings):
+class PepSettings(PruningSettings):
     """Hyper-parameters of PEP."""
 
     granularity: Granularity = Field("entity", description="what shares a threshold")
-    start_logit: float = Field(-8.0, lt=0, description="s at the start: nothing is pruned")
-    rate: float = Field(6.0, gt=0, description="learning rate of s over that of V")
-    decay: float = Field(1.0, ge=0, description="strength of the pull of s to 0, that is of g to 1/2")
-    search_l2: float = Field(1e-2, ge=0, description="l2 while pruning")
 
 
 class ThresholdedTable(ComputedTable):
@@ -57,7 +53,7 @@ class ThresholdedTable(ComputedTable):
     start : Tensor, shape (N, d)
         V_0.
     granularity, start_logit, rate
-        See `PepSettings`.
+        See `PepSettings` and `SoftThresholded`.
     """
 
     def __init__(
@@ -81,8 +77,9 @@ def train(context: Context[PepSettings]) -> Fitted:
     """Prune to the budget, then retrain."""
     settings = context.settings
     start = random_table(context.n_entities, settings.d, settings.std, context.generator("table"))
+    rate = settings.rate(context.split.train.nnz)
     layer = ThresholdedTable(
-        layout_of(context), start, settings.granularity, settings.start_logit, settings.rate
+        layout_of(context), start, settings.granularity, settings.start_logit, rate
     )
     record = train_phase(
         context,

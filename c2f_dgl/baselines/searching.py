@@ -40,3 +40,20 @@ def retrain(context: Context[Any], mask: Tensor, start: Tensor, searched: list[d
     model = build_model(context, MaskedTable(layout_of(context), mask, start), context.settings.layers)
     record = train_phase(context, model, context.settings.training(), "retrain")
     return fitted(model, [*searched, record])
+
+
+class PruningSettings(SearchSettings):
+    """A search by learned soft thresholds sigmoid(s) (see `c2f_dgl.baselines.thresholds`)."""
+
+    search_lr: float = Field(3e-3, gt=0, description="Adam's learning rate while pruning")
+    search_l2: float = Field(1e-3, ge=0, description="l2 while pruning")
+    start_logit: float = Field(-24.0, lt=0, description="s at the start: nothing is pruned")
+    decay: float = Field(1.0, ge=0, description="strength of the pull of s to 0, that is of thresholds to 1/2")
+
+    def rate(self, n_interactions: int) -> float:
+        """Learning rate of s over that of weights: what takes s from its start to 0 within the search, unresisted.
+
+        The thresholds are then negligible most of the time, while embeddings form, and rise at its end.
+        """
+        steps = self.search_epochs * -(-n_interactions // max(1, self.batch_size // self.negatives))
+        return -self.start_logit / (self.search_lr * steps)
