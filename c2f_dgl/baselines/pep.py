@@ -41,7 +41,7 @@ Granularity = Literal["global", "dimension", "entity", "entry"]
 class PepSettings(PruningSettings):
     """Hyper-parameters of PEP."""
 
-    granularity: Granularity = Field("entity", description="what shares a threshold")
+    granularity: Granularity = Field("global", description="what shares a threshold")
 
 
 class ThresholdedTable(ComputedTable):

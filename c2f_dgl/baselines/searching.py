@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import scipy.sparse as sp
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -35,20 +38,13 @@ class SearchSettings(GradientSettings):
         return {**given, **changes}
 
 
-def retrain(context: Context[Any], mask: Tensor, start: Tensor, searched: list[dict[str, Any]]) -> Fitted:
-    """Train the entries of a mask (N x d, bool) alone from a start (N x d); the phases before it come first."""
-    model = build_model(context, MaskedTable(layout_of(context), mask, start), context.settings.layers)
-    record = train_phase(context, model, context.settings.training(), "retrain")
-    return fitted(model, [*searched, record])
-
-
 class PruningSettings(SearchSettings):
     """A search by learned soft thresholds sigmoid(s) (see `c2f_dgl.baselines.thresholds`)."""
 
     search_lr: float = Field(3e-3, gt=0, description="Adam's learning rate while pruning")
-    search_l2: float = Field(1e-3, ge=0, description="l2 while pruning")
+    search_l2: float = Field(1e-2, ge=0, description="l2 while pruning")
     start_logit: float = Field(-24.0, lt=0, description="s at the start: nothing is pruned")
-    decay: float = Field(1.0, ge=0, description="strength of the pull of s to 0, that is of thresholds to 1/2")
+    decay: float = Field(10.0, ge=0, description="strength of the pull of s to 0, that is of thresholds to 1/2")
 
     def rate(self, n_interactions: int) -> float:
         """Learning rate of s over that of weights: what takes s from its start to 0 within the search, unresisted.
@@ -57,3 +53,29 @@ class PruningSettings(SearchSettings):
         """
         steps = self.search_epochs * -(-n_interactions // max(1, self.batch_size // self.negatives))
         return -self.start_logit / (self.search_lr * steps)
+
+
+def degrees(context: Context[Any]) -> Tensor:
+    """Training interactions of every entity (N,), float32."""
+    train = context.split.train
+    return torch.as_tensor(np.concatenate([train.getnnz(axis=1), train.getnnz(axis=0)]), dtype=torch.float32)
+
+
+def judged(context: Context[Any], most: int) -> sp.csr_matrix:
+    """Validation interactions of at most `most` of the users that have some, drawn at random."""
+    valid = context.split.valid
+    users = np.flatnonzero(valid.getnnz(axis=1))
+    if len(users) <= most:
+        return valid
+    keep = np.zeros(valid.shape[0], dtype=valid.dtype)
+    keep[context.rng("judges").choice(users, size=most, replace=False)] = 1
+    some = (sp.diags(keep) @ valid).tocsr()
+    some.eliminate_zeros()
+    return some
+
+
+def retrain(context: Context[Any], mask: Tensor, start: Tensor, searched: list[dict[str, Any]]) -> Fitted:
+    """Train the entries of a mask (N x d, bool) alone from a start (N x d); the phases before it come first."""
+    model = build_model(context, MaskedTable(layout_of(context), mask, start), context.settings.layers)
+    record = train_phase(context, model, context.settings.training(), "retrain")
+    return fitted(model, [*searched, record])
