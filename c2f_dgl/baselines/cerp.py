@@ -121,10 +121,7 @@ def train(context: Context[CerpSettings]) -> Fitted:
     # The sum of two has the standard deviation asked for.
     starts = [random_table(b, settings.d, settings.std / math.sqrt(2), generator) for _ in range(2)]
     rate = settings.rate(context.split.train.nnz)
-    pruned = [
-        SoftThresholded(start, (b, settings.d), start_logit=settings.start_logit, rate=rate)
-        for start in starts
-    ]
+    pruned = [SoftThresholded(start, (b, settings.d), start_logit=settings.start_logit, rate=rate) for start in starts]
     layer = Codebooks(layout, rows, *pruned)
     record = train_phase(
         context,

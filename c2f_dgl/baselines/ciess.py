@@ -46,6 +46,7 @@ from c2f_dgl.model import Recommender
 class CiessSettings(SearchSettings):
     """Hyper-parameters of CIESS."""
 
+    d: int = Field(64, ge=1, description="d, the largest size")
     warmup_epochs: int = Field(10, ge=0, description="epochs with random sizes before the search")
     episode: int = Field(4, ge=1, description="sizes tried from one of the actor's on, by a random walk")
     walk: float = Field(0.1, ge=0, description="standard deviation of a step of the walk, in units of the action")

@@ -43,6 +43,7 @@ from c2f_dgl.training.sampler import Triplets
 class OptEmbedSettings(SearchSettings):
     """Hyper-parameters of OptEmbed."""
 
+    d: int = Field(64, ge=1, description="d, the largest size")
     fields: int = Field(4, ge=1, description="fields of users and of items")
     alpha: float = Field(1e-3, ge=0, description="alpha: weight of the term that pushes thresholds up")
     population: int = Field(12, ge=2, description="individuals of a generation")
@@ -219,9 +220,7 @@ def train(context: Context[OptEmbedSettings]) -> Fitted:
 
     training = settings.training(**settings.searching())
     deadline = context.share_of_time(0.4)
-    supernet = train_phase(
-        context, model, training, "supernet", objective=objective, keep="last", deadline=deadline
-    )
+    supernet = train_phase(context, model, training, "supernet", objective=objective, keep="last", deadline=deadline)
     supernet["rows"] = int((net.margins() > 0).sum())
     mask, evolution = evolve(context, model)
     return retrain(context, mask, start, [supernet, evolution])

@@ -78,9 +78,7 @@ def train(context: Context[PepSettings]) -> Fitted:
     settings = context.settings
     start = random_table(context.n_entities, settings.d, settings.std, context.generator("table"))
     rate = settings.rate(context.split.train.nnz)
-    layer = ThresholdedTable(
-        layout_of(context), start, settings.granularity, settings.start_logit, rate
-    )
+    layer = ThresholdedTable(layout_of(context), start, settings.granularity, settings.start_logit, rate)
     record = train_phase(
         context,
         build_model(context, layer, settings.layers),

@@ -13,6 +13,7 @@ from torch import Tensor
 from c2f_dgl.baselines.fitting import build_model, fitted, layout_of, train_phase
 from c2f_dgl.baselines.masked import MaskedTable
 from c2f_dgl.baselines.system import Context, Fitted, GradientSettings
+from c2f_dgl.training.sampler import TripletSampler
 
 
 class SearchSettings(GradientSettings):
@@ -29,7 +30,6 @@ class SearchSettings(GradientSettings):
     epochs: int = Field(60, ge=1, description="most epochs of the retraining")
     search_epochs: int = Field(30, ge=1, description="epochs of the search")
     search_lr: float = Field(1e-2, gt=0, description="Adam's learning rate in the search")
-    d: int = Field(64, ge=1, description="d, the width of what is searched")
     std: float = Field(0.1, gt=0, description="standard deviation of the embeddings at the start")
 
     def searching(self, **changes: Any) -> dict[str, Any]:
@@ -41,6 +41,7 @@ class SearchSettings(GradientSettings):
 class PruningSettings(SearchSettings):
     """A search by learned soft thresholds sigmoid(s) (see `c2f_dgl.baselines.thresholds`)."""
 
+    d: int = Field(64, ge=1, description="d, the width of what is pruned")
     search_lr: float = Field(3e-3, gt=0, description="Adam's learning rate while pruning")
     search_l2: float = Field(1e-2, ge=0, description="l2 while pruning")
     start_logit: float = Field(-24.0, lt=0, description="s at the start: nothing is pruned")
@@ -72,6 +73,12 @@ def judged(context: Context[Any], most: int) -> sp.csr_matrix:
     some = (sp.diags(keep) @ valid).tocsr()
     some.eliminate_zeros()
     return some
+
+
+def heldout_sampler(context: Context[Any], negatives: int) -> TripletSampler:
+    """Triplets of validation interactions; negatives are in neither part."""
+    split = context.split
+    return TripletSampler(split.valid, negatives, seen=(split.train + split.valid).tocsr())
 
 
 def retrain(context: Context[Any], mask: Tensor, start: Tensor, searched: list[dict[str, Any]]) -> Fitted:
