@@ -15,9 +15,9 @@ Deviations
 ----------
 - The loss is BPR on propagated embeddings. Data do not stream: popularity is the number of training interactions, and
   the controllers' other inputs (earlier weights and losses) are left out.
-- The paper keeps all candidates, which saves no memory. Here each entity takes one size after the search: those with the
-  largest total log alpha whose sizes meet the budget, together with the W_k that are used. They are retrained from a new
-  start.
+- The paper keeps all candidates, which saves no memory. Here each entity takes one size after the search: the choice
+  with the largest total log alpha that meets the budget, together with the W_k that are used. Embeddings and W_k are
+  retrained from a new start.
 - No bias in W_k: batch normalisation takes it away.
 """
 

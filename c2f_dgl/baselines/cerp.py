@@ -3,9 +3,9 @@
 Source: Liang, Chen, Nguyen, Li, Yin. *Learning Compact Compositional Embeddings via Regularized Pruning for
 Recommendation.* ICDM 2023.
 
-    e_i = P^[i mod b] + Q^[i div ceil(N / b)]                          two codebooks of b rows, a pair of its own for each i
-    P^ = sign(P) max(|P| - sigmoid(S_p), 0), and so Q^                 a learned threshold per entry
-    L = L_BPR - gamma mean tanh(eta e)^2                               pruning that leaves no entry of e at zero
+    e_i = P^[i mod b] + Q^[i div ceil(N / b)]                two codebooks of b rows, a pair of its own for each i
+    P^ = sign(P) max(|P| - sigmoid(S_p), 0), and so Q^       a learned threshold per entry
+    L = L_BPR - gamma mean tanh(eta e)^2                     pruning that leaves no entry of e at zero
 
 tanh(eta e)^2 is nearly 1 where e is not zero: where P prunes, Q is to fill in. When the budget is reached the masks are
 kept and the codebooks retrained under them from where they started.

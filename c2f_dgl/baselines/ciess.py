@@ -53,7 +53,7 @@ class CiessSettings(SearchSettings):
     agent_lr: float = Field(1e-3, gt=0, description="Adam's learning rate of actors and critics")
     hidden: int = Field(64, ge=1, description="width of the agents' hidden layer")
     discount: float = Field(0.5, ge=0, lt=1, description="discount of the agents")
-    agent_steps: int = Field(100, ge=1, description="gradient steps of each agent after every epoch")
+    agent_steps: int = Field(50, ge=1, description="gradient steps of each agent after every epoch")
     candidates: int = Field(2, ge=1, description="sizes that are retrained")
     judges: int = Field(4096, ge=1, description="most validation users that a search looks at")
 

@@ -25,10 +25,9 @@ Deviations
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -123,7 +122,7 @@ class GrownSizes(ComputedTable):
         )
         self.maps, self.shifts = nn.ModuleDict(), nn.ModuleDict()
         for node_type in layout.types:
-            pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
+            pairs = list(itertools.pairwise(sizes))
             self.maps[node_type] = nn.ParameterList([xavier(small, large, generator) for small, large in pairs])
             self.shifts[node_type] = nn.ParameterList([torch.zeros(large) for _, large in pairs])
         self.register_buffer("level", torch.zeros(n, dtype=torch.int64))
