@@ -6,7 +6,7 @@ import difflib
 import importlib
 from types import ModuleType
 
-from c2f_dgl.baselines import full, ours, qr
+from c2f_dgl.baselines import anchors, dgl_lightgcn, dgl_ngcf, dhe, full, legcf, nimble_tt, ours, qr
 from c2f_dgl.baselines.system import System
 from c2f_dgl.errors import InputError
 
@@ -15,6 +15,12 @@ _MODULES: tuple[ModuleType, ...] = (
     ours,
     full,
     qr,
+    legcf,
+    dhe,
+    nimble_tt,
+    anchors,
+    dgl_lightgcn,
+    dgl_ngcf,
 )
 
 SYSTEMS: dict[str, System] = {system.name: system for module in _MODULES for system in module.SYSTEMS}

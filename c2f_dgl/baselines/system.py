@@ -46,7 +46,7 @@ class GradientSettings(Settings):
         return TrainingConfig(**{**given, **changes})
 
 
-Tuned = TypeVar("Tuned", bound=Settings, default=Settings)
+Tuned = TypeVar("Tuned", bound=Settings, default=Settings, covariant=True)
 
 
 @dataclass(frozen=True)

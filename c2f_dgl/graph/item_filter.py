@@ -76,11 +76,29 @@ def _item_filter(graph: dgl.DGLGraph, k: int) -> ItemFilter:
     )
     history = (r @ sp.diags(by_item.astype(np.float32))).tocsr()
     walk = (sp.diags(by_user.astype(np.float32)) @ history).tocsr()
-    transposed = walk.T.tocsr()
+    return ItemFilter(history, nearest_columns(walk, k))
+
+
+def nearest_columns(matrix: sp.csr_matrix, k: int) -> sp.csr_matrix:
+    """The k largest entries of each row of X^T X, without its diagonal, formed in blocks of rows.
+
+    Parameters
+    ----------
+    matrix : csr_matrix, shape (n, m)
+        X.
+    k : int
+        Ties go to the lower column.
+
+    Returns
+    -------
+    csr_matrix, shape (m, m)
+    """
+    transposed = matrix.T.tocsr()
     blocks = [
-        _largest(transposed[start : start + _ROW_BLOCK] @ walk, start, k) for start in range(0, shape[1], _ROW_BLOCK)
+        _largest(transposed[start : start + _ROW_BLOCK] @ matrix, start, k)
+        for start in range(0, matrix.shape[1], _ROW_BLOCK)
     ]
-    return ItemFilter(history, sp.vstack(blocks, format="csr"))
+    return sp.vstack(blocks, format="csr")
 
 
 def _largest(rows: sp.csr_matrix, first: int, k: int) -> sp.csr_matrix:

@@ -1,0 +1,79 @@
+"""LEGCF: one codebook of meta-embeddings, assigned by the pseudo-inverse of what is propagated.
+
+Liang et al. 2024, Lightweight Embeddings for Graph Collaborative Filtering. H(0) = S E with E (m x d) and t entries a
+row of S; the meta nodes join the graph with S as weights, and LightGCN runs on all of it. S starts from METIS parts
+(own part w*, t - 1 random others), then is recomputed in every epoch:
+
+    S = top_t( H_full pinv(H_meta) )
+
+It is the coarse tier of this package with no tier below, so it is that: `Tier`, the collapsed engine, the trainer's two
+phases (S fixed, S updated). m is what the budget leaves beside the t N weights of S; where that is too little d
+and then t are lowered.
+
+Deviations: the equations as this paper and the coarse-to-fine one print them, without what the published code adds
+(tanh, biases, two normalisations; the preset ``published`` has those).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from pydantic import Field
+
+from c2f_dgl.baselines.fitting import build_model, fitted, layout_of, train_phase
+from c2f_dgl.baselines.system import GRADIENT_SPACE, Context, Fitted, GradientSettings, System
+from c2f_dgl.config.schema import CoarseConfig
+from c2f_dgl.errors import InputError
+from c2f_dgl.graph.partition import metis_parts
+from c2f_dgl.tiers.assignment import anchored
+from c2f_dgl.tiers.codebook import random_codebook
+from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
+
+
+class LegcfSettings(GradientSettings):
+    """Hyper-parameters of LEGCF."""
+
+    d: int = Field(
+        64, ge=1, description="d; halved, to 16 at least, while the budget leaves less than 32 meta-embeddings"
+    )
+    t: int = Field(2, ge=1, description="t: meta-embeddings an entity is composed of, at most")
+    anchor_weight: float = Field(0.5, ge=0, le=1, description="w*: weight of the own METIS part at the start")
+
+
+# Fewer meta-embeddings than this are too few for an assignment to mean anything: d gives way first, then t.
+_LEAST_ATOMS, _LEAST_WIDTH = 32, 16
+
+
+def sizes(n_entities: int, values: int, d: int, t: int) -> tuple[int, int, int]:
+    """t, m and d within a budget: t N + m d <= values.
+
+    Raises
+    ------
+    InputError
+        The budget does not pay for one weight per entity and a codebook.
+    """
+    while t > 1 and values - t * n_entities < _LEAST_ATOMS * min(d, _LEAST_WIDTH):
+        t -= 1
+    left = values - t * n_entities
+    while d > _LEAST_WIDTH and left // d < _LEAST_ATOMS:
+        d //= 2
+    if left // d < t:
+        raise InputError(f"{values:,} values", where="legcf", expected=f"over {n_entities:,}: a weight per entity")
+    return t, left // d, d
+
+
+def train(context: Context[LegcfSettings]) -> Fitted:
+    """S fixed until it no longer helps, then S updated every epoch."""
+    settings = context.settings
+    t, m, d = sizes(context.n_entities, context.values, settings.d, settings.t)
+    with context.reporter.busy("partitioning the graph"):
+        parts = metis_parts(context.graph, m, context.seed)
+    # METIS may leave parts empty, never too many.
+    assignment = anchored(np.asarray(parts), m, t, settings.anchor_weight, context.rng("assignment"))
+    tier = Tier("coarse", random_codebook(m, d, "xavier", context.generator("codebook")), assignment)
+    model = build_model(context, TieredEmbedding(layout_of(context), [tier]), settings.layers)
+    training = settings.training(updating_epochs=settings.epochs)
+    record = train_phase(context, model, training, tier=CoarseConfig(m=m, t=t))
+    return fitted(model, [{**record, "m": m, "t": t, "d": d}])
+
+
+SYSTEMS = (System("legcf", "LEGCF", "Liang et al. 2024 (SIGIR)", LegcfSettings(), train, GRADIENT_SPACE),)

@@ -1,0 +1,152 @@
+"""NimbleTT: the table as a tensor train, its rows ordered by the graph.
+
+Yin et al. 2022, Nimble GNN Embedding with Tensor-Train Decomposition. With N <= m1 m2 m3, d = n1 n2 n3 and rows and
+columns numbered i = (i1, i2, i3), j = (j1, j2, j3), the table is
+
+    E[i, j] = G1[i1, j1] G2[i2, j2] G3[i3, j3]     G1: 1 x R, G2: R x R, G3: R x 1 for each i_k, j_k
+
+Rows that share i1, or i1 and i2, share factors. So entities are numbered by a two-level METIS partition: m1 parts of
+the graph, m2 parts of each, and neighbours share. The cores start orthogonal: where each unfolds to a
+tall matrix with orthonormal columns the whole table has them, E^T E = I; where a core is too wide for
+that its rows are orthonormal instead. The table is then scaled to the variance of Xavier's start.
+
+R is the largest the budget allows. The order of the rows is N int32 numbers which are not learned, but stored.
+
+Deviations: the paper puts a graph neural network with weights on top and trains it by mini-batches of sampled
+neighbours; here it is LightGCN as for all systems.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from c2f_dgl.baselines.fitting import fit, layout_of
+from c2f_dgl.baselines.system import GRADIENT_SPACE, Context, Fitted, GradientSettings, System
+from c2f_dgl.dgl_import import dgl
+from c2f_dgl.embedding import ComputedTable
+from c2f_dgl.errors import InputError
+from c2f_dgl.graph.layout import NodeLayout
+from c2f_dgl.graph.partition import metis_parts
+
+Shape = tuple[int, int, int]
+
+
+class NimbleTTSettings(GradientSettings):
+    """Hyper-parameters of tensor-train embeddings."""
+
+    d_factors: Shape = Field((4, 4, 4), description="n1, n2, n3 with d = n1 n2 n3")
+    graph_order: bool = Field(True, description="number entities by the METIS partition, not as they come")
+
+
+def row_factors(n: int) -> Shape:
+    """m1, m2, m3 with m1 m2 m3 >= n, as equal as can be."""
+    m1 = math.ceil(n ** (1 / 3))
+    m2 = math.ceil((n / m1) ** 0.5)
+    return m1, m2, math.ceil(n / (m1 * m2))
+
+
+def core_values(rows: Shape, columns: Shape, rank: int) -> int:
+    """Learned values of the three cores."""
+    (m1, m2, m3), (n1, n2, n3) = rows, columns
+    return rank * (m1 * n1 + m3 * n3) + rank**2 * m2 * n2
+
+
+def largest_rank(rows: Shape, columns: Shape, values: int) -> int:
+    """The largest R within the budget, at most that of a full table.
+
+    Raises
+    ------
+    InputError
+        Not even R = 1 fits.
+    """
+    a, b = rows[1] * columns[1], rows[0] * columns[0] + rows[2] * columns[2]
+    rank = int((math.sqrt(b * b + 4 * a * values) - b) / (2 * a))
+    if rank < 1:
+        raise InputError(
+            f"{values:,} values", where="nimble_tt", expected=f"at least {core_values(rows, columns, 1):,}"
+        )
+    return min(rank, rows[0] * columns[0], rows[2] * columns[2])
+
+
+def graph_order(graph: dgl.DGLGraph, rows: Shape, seed: int) -> np.ndarray:
+    """Position of each entity (N,), int64: by METIS part, then by part of that part, then as they come."""
+    first = metis_parts(graph, rows[0], seed)
+    second = np.zeros_like(first)
+    n_users = graph.num_nodes("user")
+    for part in range(rows[0]):
+        members = np.flatnonzero(first == part)
+        split = int(np.searchsorted(members, n_users))
+        inside = dgl.node_subgraph(graph, {"user": members[:split], "item": members[split:] - n_users})
+        if inside.num_edges("interacts"):  # METIS has nothing to go by otherwise
+            second[members] = metis_parts(inside, rows[1], seed)
+    position = np.empty_like(first)
+    position[np.lexsort((np.arange(len(first)), second, first))] = np.arange(len(first))
+    return position
+
+
+def orthogonal_core(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """A core (R_left, m, n, R_right) whose unfolding (R_left m) x (n R_right) has orthonormal columns, or else rows."""
+    left, m, n, right = shape
+    return nn.init.orthogonal_(torch.empty(left * m, n * right), generator=generator).view(shape)
+
+
+class TensorTrain(ComputedTable):
+    """E as three cores.
+
+    Parameters
+    ----------
+    layout : NodeLayout
+    position : ndarray, shape (N,), int
+        Row number i of each entity.
+    cores : three Tensors, shapes (1, m1, n1, R), (R, m2, n2, R), (R, m3, n3, 1)
+        Where they start.
+    """
+
+    position: Tensor
+
+    def __init__(self, layout: NodeLayout, position: np.ndarray, cores: tuple[Tensor, Tensor, Tensor]) -> None:
+        super().__init__(layout)
+        self.first, self.second, self.third = (nn.Parameter(core.clone()) for core in cores)
+        self.register_buffer("position", torch.as_tensor(position))
+
+    def table(self) -> Tensor:
+        """All rows, in the order of the entities."""
+        left = torch.einsum("ijr,rkls->ikjls", self.first[0], self.second).flatten(0, 1)  # m1 m2, n1, n2, R
+        every = torch.einsum("pjls,smn->pmjln", left, self.third[..., 0]).flatten(0, 1).flatten(1)
+        return every[self.position]
+
+    def count_bytes(self) -> int:
+        """The cores, and the position of each entity."""
+        return super().count_bytes() + 4 * len(self.position)
+
+
+def start_cores(rows: Shape, columns: Shape, rank: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Orthogonal cores whose table has Xavier's variance, 2 / (N + d)."""
+    (m1, m2, m3), (n1, n2, n3) = rows, columns
+    shapes = ((1, m1, n1, rank), (rank, m2, n2, rank), (rank, m3, n3, 1))
+    first, second, third = (orthogonal_core(shape, generator) for shape in shapes)
+    # The mean square of E over all rows and columns, from the Gram matrices of the cores alone.
+    gram = torch.einsum("aijr,aijs->rs", first, first)
+    gram = torch.einsum("rs,rijt,siju->tu", gram, second, second)
+    square = float(torch.einsum("rs,rija,sija->", gram, third, third)) / (math.prod(rows) * math.prod(columns))
+    factor = (2 / (math.prod(rows) + math.prod(columns)) / square) ** (1 / 6)
+    return first * factor, second * factor, third * factor
+
+
+def train(context: Context[NimbleTTSettings]) -> Fitted:
+    """LightGCN on a tensor train."""
+    settings, layout = context.settings, layout_of(context)
+    rows, columns = row_factors(layout.total), settings.d_factors
+    rank = largest_rank(rows, columns, context.values)
+    with context.reporter.busy("partitioning the graph"):
+        order = graph_order(context.graph, rows, context.seed) if settings.graph_order else np.arange(layout.total)
+    cores = start_cores(rows, columns, rank, context.generator("cores"))
+    return fit(context, TensorTrain(layout, order, cores))
+
+
+SYSTEMS = (System("nimble_tt", "NimbleTT", "Yin et al. 2022 (KDD)", NimbleTTSettings(), train, GRADIENT_SPACE),)

@@ -1,0 +1,77 @@
+"""The tensor train is the product of its cores, starts orthogonal, and is ordered by the graph."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from c2f_dgl.baselines import nimble_tt as tt
+from c2f_dgl.baselines.fitting import layout_of
+from c2f_dgl.evaluation.ranking import evaluate
+from c2f_dgl.graph.layout import NodeLayout
+
+
+def cores_of(rows: tt.Shape, columns: tt.Shape, rank: int) -> tuple[torch.Tensor, ...]:
+    return tt.start_cores(rows, columns, rank, torch.Generator().manual_seed(1))
+
+
+def test_the_table_is_the_product_of_its_cores() -> None:
+    rows, columns, rank = (3, 2, 4), (2, 3, 2), 3
+    cores = [torch.randn_like(core) for core in cores_of(rows, columns, rank)]
+    position = np.random.default_rng(0).permutation(24)[:22]
+    table = tt.TensorTrain(NodeLayout(("user", "item"), (12, 10)), position, tuple(cores)).table()
+    first, second, third = (core.double().numpy() for core in cores)
+    dense = np.empty((24, 12))
+    for i, j in itertools.product(itertools.product(*map(range, rows)), itertools.product(*map(range, columns))):
+        row, column = np.ravel_multi_index(i, rows), np.ravel_multi_index(j, columns)
+        product = first[:, i[0], j[0]] @ second[:, i[1], j[1]] @ third[:, i[2], j[2]]
+        dense[row, column] = product.item()
+    np.testing.assert_allclose(table.detach().numpy(), dense[position], rtol=1e-4, atol=1e-5)
+
+
+def test_the_table_starts_with_orthogonal_columns_of_xaviers_variance() -> None:
+    rows, columns, rank = (16, 12, 13), (2, 2, 2), 5
+    layout = NodeLayout(("user", "item"), (math.prod(rows) - 100, 100))
+    table = tt.TensorTrain(layout, np.arange(layout.total), cores_of(rows, columns, rank)).table().detach().double()
+    gram = table.T @ table
+    scale = float(gram.diagonal().mean())
+    torch.testing.assert_close(gram / scale, torch.eye(8).double(), rtol=0, atol=1e-4)
+    assert float(table.square().mean()) == pytest.approx(2 / (math.prod(rows) + 8), rel=1e-4)
+
+
+@given(st.integers(27, 100_000), st.integers(2_000, 500_000))
+def test_the_largest_rank_that_fits_is_taken(n: int, values: int) -> None:
+    rows, columns = tt.row_factors(n), (4, 4, 4)
+    assert math.prod(rows) >= n
+    rank = tt.largest_rank(rows, columns, values)
+    assert tt.core_values(rows, columns, rank) <= values
+    full = min(rows[0], rows[2]) * 4
+    assert rank == full or tt.core_values(rows, columns, rank + 1) > values
+
+
+def test_neighbours_share_leading_indices(planted_context) -> None:
+    context = planted_context(tt.NimbleTTSettings())
+    layout = layout_of(context)
+    rows = tt.row_factors(layout.total)
+    position = tt.graph_order(context.graph, rows, 2024)
+    assert sorted(position.tolist()) == list(range(layout.total))
+    users, items = context.split.train.nonzero()
+
+    def sharing(where: np.ndarray) -> float:
+        leading = where // (rows[1] * rows[2])
+        return float((leading[users] == leading[items + layout.offset("item")]).mean())
+
+    assert sharing(position) > 4 * sharing(np.random.default_rng(0).permutation(layout.total))
+
+
+def test_it_trains_above_most_popular_within_the_budget(planted_context, popular_ndcg: float) -> None:
+    context = planted_context(tt.NimbleTTSettings(d_factors=(2, 4, 2), lr=0.02, epochs=15))
+    fitted = tt.train(context)
+    assert 0.7 * 9_600 < sum(fitted.values.values()) <= 9_600
+    assert evaluate(fitted.ranker, context.split.train, context.split.valid)["ndcg@20"] > 1.5 * popular_ndcg
