@@ -24,6 +24,7 @@ Deviations
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from pydantic import Field
@@ -33,7 +34,7 @@ from c2f_dgl.baselines.fitting import build_model, fitted, layout_of, train_phas
 from c2f_dgl.baselines.masked import allocate, random_table
 from c2f_dgl.baselines.searching import SearchSettings, degrees, heldout_sampler
 from c2f_dgl.baselines.system import GRADIENT_SPACE, Context, Fitted, System
-from c2f_dgl.baselines.unified import unify, xavier
+from c2f_dgl.baselines.unified import indifferent_network, unify, xavier
 from c2f_dgl.embedding import ComputedTable
 from c2f_dgl.errors import InputError
 from c2f_dgl.graph.layout import NodeLayout
@@ -86,14 +87,8 @@ class SoftSizes(ComputedTable):
         for node_type, n in zip(layout.types, layout.sizes, strict=True):
             self.candidates[node_type] = nn.ParameterList([random_table(n, k, std, generator) for k in sizes])
             self.maps[node_type] = nn.ParameterList([xavier(k, d, generator) for k in sizes])
-            controller = nn.Sequential(nn.Linear(1, hidden), nn.Tanh(), nn.Linear(hidden, len(sizes)))
-            with torch.no_grad():
-                controller[0].weight.normal_(generator=generator)
-                controller[0].bias.normal_(generator=generator)
-                # All sizes weigh the same at the start.
-                controller[2].weight.zero_()
-                controller[2].bias.zero_()
-            self.controllers[node_type] = controller
+            # All sizes weigh the same at the start.
+            self.controllers[node_type] = indifferent_network(1, hidden, len(sizes), generator)
 
     def log_weights(self) -> Tensor:
         """log alpha (N x candidates)."""
@@ -107,8 +102,10 @@ class SoftSizes(ComputedTable):
         """e (N x d)."""
         parts = []
         for node_type, weights in self.layout.split(self.log_weights().exp()).items():
-            pairs = zip(self.candidates[node_type], self.maps[node_type], strict=True)
-            parts.append(sum(weights[:, k, None] * unify(e @ w) for k, (e, w) in enumerate(pairs)))
+            candidates = cast("nn.ParameterList", self.candidates[node_type])
+            maps = cast("nn.ParameterList", self.maps[node_type])
+            unified = torch.stack([unify(e @ w) for e, w in zip(candidates, maps, strict=True)], dim=1)
+            parts.append((weights[:, :, None] * unified).sum(dim=1))
         return torch.cat(parts)
 
 
@@ -208,8 +205,8 @@ def train(context: Context[AutoEmbSettings]) -> Fitted:
         node_type: own.bincount(minlength=len(sizes)).tolist() for node_type, own in layout.split(choice).items()
     }
     hard = HardSizes(layout, choice, settings.sizes, settings.d, settings.std, context.generator("retrain"))
-    model = build_model(context, hard, settings.layers)
-    return fitted(model, [record, train_phase(context, model, settings.training(), "retrain")])
+    chosen = build_model(context, hard, settings.layers)
+    return fitted(chosen, [record, train_phase(context, chosen, settings.training(), "retrain")])
 
 
 SYSTEMS = (

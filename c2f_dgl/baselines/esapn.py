@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from pydantic import Field
@@ -37,7 +38,7 @@ from c2f_dgl.baselines.fitting import build_model, fitted, layout_of, train_phas
 from c2f_dgl.baselines.masked import random_table
 from c2f_dgl.baselines.searching import SearchSettings, degrees, heldout_sampler
 from c2f_dgl.baselines.system import GRADIENT_SPACE, Context, Fitted, System
-from c2f_dgl.baselines.unified import unify, xavier
+from c2f_dgl.baselines.unified import indifferent_network, unify, xavier
 from c2f_dgl.embedding import ComputedTable
 from c2f_dgl.errors import InputError
 from c2f_dgl.graph.layout import NodeLayout
@@ -69,12 +70,7 @@ class EnlargePolicy(nn.Module):
     def __init__(self, n_sizes: int, hidden: int, lr: float, generator: torch.Generator) -> None:
         super().__init__()
         self.n_sizes, self.generator = n_sizes, generator
-        self.network = nn.Sequential(nn.Linear(1 + n_sizes, hidden), nn.Tanh(), nn.Linear(hidden, 1))
-        with torch.no_grad():
-            self.network[0].weight.normal_(generator=generator)
-            self.network[0].bias.normal_(generator=generator)
-            self.network[2].weight.zero_()
-            self.network[2].bias.zero_()
+        self.network = indifferent_network(1 + n_sizes, hidden, 1, generator)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=lr)
 
     def logits(self, frequency: Tensor, level: Tensor) -> Tensor:
@@ -159,16 +155,20 @@ class GrownSizes(ComputedTable):
         used = 0
         for node_type in self.layout.types:
             smallest = int(self.level[self.layout.rows(node_type)].min())
-            for parts in (self.maps[node_type], self.shifts[node_type]):
-                used += sum(part.numel() for part in parts[smallest:])
+            for parts in self._maps(node_type):
+                used += sum(part.numel() for part in list(parts)[smallest:])
         return {"embeddings": int(torch.tensor(self.sizes)[self.level].sum()), "maps": used}
 
     def count_bytes(self) -> int:
         """All values, and an int32 per entity that says which size it has and where it is."""
         return super().count_bytes() + 4 * self.layout.total
 
+    def _maps(self, node_type: str) -> tuple[nn.ParameterList, nn.ParameterList]:
+        return cast("nn.ParameterList", self.maps[node_type]), cast("nn.ParameterList", self.shifts[node_type])
+
     def _mapped(self, node_type: str, k: int, x: Tensor) -> Tensor:
-        return x @ self.maps[node_type][k] + self.shifts[node_type][k]
+        maps, shifts = self._maps(node_type)
+        return x @ maps[k] + shifts[k]
 
 
 def affordable(asked: Tensor, probability: Tensor, cost: Tensor, budget: int) -> Tensor:
@@ -294,7 +294,7 @@ def train(context: Context[EsapnSettings]) -> Fitted:
         node_type: own.bincount(minlength=len(settings.sizes)).tolist()
         for node_type, own in layout.split(layer.level).items()
     }
-    return fitted(model, [record, train_phase(context, model, settings.training(), "train on")])
+    return fitted(model, [record, train_phase(context, model, settings.training(lr=settings.search_lr), "train on")])
 
 
 SYSTEMS = (

@@ -143,11 +143,11 @@ class TD3:
 
 
 def _network(width: int, hidden: int, generator: torch.Generator) -> nn.Sequential:
-    network = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, 1))
-    for layer in (network[0], network[2]):
+    first, last = nn.Linear(width, hidden), nn.Linear(hidden, 1)
+    for layer in (first, last):
         nn.init.kaiming_uniform_(layer.weight, a=5**0.5, generator=generator)
         nn.init.zeros_(layer.bias)
-    return network
+    return nn.Sequential(first, nn.ReLU(), last)
 
 
 def _action(actor: nn.Module, states: Tensor) -> Tensor:
