@@ -158,7 +158,8 @@ def cut_to_budget(wanted: Tensor, budget: int, smallest: int, largest: int) -> T
 def allocate(utility: Tensor, sizes: Tensor, budget: int) -> Tensor:
     """The choice of one size per row with the largest total utility that a budget allows, by Lagrangian relaxation.
 
-    Each row takes the size with the largest ``utility - price size``; the price is the lowest that meets the budget.
+    Each row takes the size with the largest ``utility - price size``; the price is the lowest that meets the budget. Of
+    the rows that are indifferent at that price, as many as it pays for take the larger of their sizes.
 
     Parameters
     ----------
@@ -185,9 +186,9 @@ def allocate(utility: Tensor, sizes: Tensor, budget: int) -> Tensor:
     def chosen(price: float) -> Tensor:
         return (utility - price * sizes).argmax(dim=1)
 
-    best = chosen(0.0)
-    if int(sizes[best].sum()) <= budget:
-        return best
+    larger = chosen(0.0)
+    if int(sizes[larger].sum()) <= budget:
+        return larger
     low, high = 0.0, float(utility.max() - utility.min()) + 1.0
     best = chosen(high)
     for _ in range(64):
@@ -196,5 +197,7 @@ def allocate(utility: Tensor, sizes: Tensor, budget: int) -> Tensor:
         if int(sizes[choice].sum()) <= budget:
             high, best = middle, choice
         else:
-            low = middle
-    return best
+            low, larger = middle, choice
+    extra = (sizes[larger] - sizes[best]).clamp_min(0)
+    paid = (extra > 0) & (extra.cumsum(0) <= budget - int(sizes[best].sum()))
+    return torch.where(paid, larger, best)

@@ -5,7 +5,7 @@ Prediction.* CIKM 2022.
 
     E = E_full * m_e * m_d
     m_e,n = 1[||e_n||_1 - t_f(n) > 0]          a learned threshold per field, long-tail derivative for the step
-    m_d,f: the first d_f entries               drawn uniformly per field and batch while the supernet is trained
+    m_d,f: the first d_f entries               drawn per field and batch while the supernet is trained
     L = L_BPR + alpha mean exp(-t_f)           what pushes thresholds up
 
 Then an evolutionary search (the best, their crossovers and mutations) over d_f on the trained supernet, and retraining
@@ -16,6 +16,8 @@ Deviations
 - The fields of an id-based recommender are users and items: two sizes to search. `fields` cuts each of them into so
   many fields of equal size by training interactions; 1 is the paper's.
 - ||.||_1 is a mean over the row and t starts at 0, so that thresholds do not depend on d; and alpha's term is a mean.
+- Sizes are drawn uniformly on a logarithmic scale, by the supernet's training and by the evolution: a budget of a few
+  values an entity is at the very end of a linear one.
 - The paper has no budget. Here an individual of the evolution is repaired to meet it: the thresholds of its fields are
   raised together, until the rows that are left cost what may be spent. Rows and sizes are so traded on validation.
 """
@@ -120,6 +122,11 @@ def fields_of(layout: NodeLayout, degree: Tensor, n_fields: int) -> Tensor:
     return torch.cat(parts)
 
 
+def draw_sizes(n: int, d: int, generator: torch.Generator) -> Tensor:
+    """Sizes (n,), int64, from 1 to d, their logarithms uniform."""
+    return ((d + 1) ** torch.rand(n, generator=generator)).long().clamp(1, d)
+
+
 def rows_within(margins: Tensor, cost: Tensor, budget: int) -> Tensor:
     """Rows (n,), bool, with the largest margins whose costs sum to no more than a budget.
 
@@ -159,7 +166,7 @@ class Evolution:
         self.generation += [self._mutated(self._one(parents)) for _ in range(self.settings.population - half)]
 
     def _drawn(self, n: int) -> tuple[int, ...]:
-        return tuple(torch.randint(1, self.d + 1, (n,), generator=self.generator).tolist())
+        return tuple(draw_sizes(n, self.d, self.generator).tolist())
 
     def _one(self, parents: list[tuple[int, ...]]) -> tuple[int, ...]:
         return parents[int(torch.randint(len(parents), (), generator=self.generator))]
@@ -214,7 +221,7 @@ def train(context: Context[OptEmbedSettings]) -> Fitted:
     generator = context.generator("sizes")
 
     def objective(model: Recommender[Supernet], batch: Triplets) -> Tensor:
-        net.sizes.copy_(torch.randint(1, settings.d + 1, net.sizes.shape, generator=generator))
+        net.sizes.copy_(draw_sizes(len(net.sizes), settings.d, generator))
         loss = batch_loss(model, batch, "bpr", settings.l2)
         return loss + settings.alpha * (-net.threshold).exp().mean()
 
