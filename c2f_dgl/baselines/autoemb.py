@@ -200,7 +200,7 @@ def train(context: Context[AutoEmbSettings]) -> Fitted:
         deadline=context.share_of_time(0.5),
     )
     with torch.no_grad():
-        choice = allocate(soft.log_weights(), sizes, budget)
+        choice = allocate(soft.log_weights().cpu(), sizes, budget)
     record["sizes"] = {
         node_type: own.bincount(minlength=len(sizes)).tolist() for node_type, own in layout.split(choice).items()
     }

@@ -138,7 +138,7 @@ def train(context: Context[CerpSettings]) -> Fitted:
         deadline=context.share_of_time(0.5),
     )
     record["values"] = sum(part.count() for part in pruned)
-    masks = keep_largest([part.margins().detach() for part in pruned], context.values)
+    masks = keep_largest([part.margins().detach().cpu() for part in pruned], context.values)
     kept = [MaskedValues(mask, start) for mask, start in zip(masks, starts, strict=True)]
     model = build_model(context, Codebooks(layout, rows, *kept), settings.layers)
     return fitted(model, [record, train_phase(context, model, settings.training(), "retrain")])

@@ -24,8 +24,6 @@ Deviations
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from pydantic import Field
@@ -116,7 +114,8 @@ class SizeSearch:
             )
             for node_type, rows in self.types.items()
         }
-        self.price = dict.fromkeys(self.types, 0.1)
+        self.price = 0.1  # lambda
+        self.history = context.split.train.T.astype(bool).astype(np.float64)
         self.valid = judged(context, settings.judges)
         popularity = degrees(context).log1p()
         self.popularity = popularity / popularity.max()
@@ -129,8 +128,10 @@ class SizeSearch:
         """Cut the table."""
         self.model.embedding.sizes.copy_(sizes)
 
-    def draw_uniform(self) -> None:
-        """Sizes for the warm-up."""
+    def warm_up(self, *, last: bool) -> None:
+        """Draw sizes for the next epoch; after the `last` epoch of the warm-up they are the first that are judged."""
+        if last:
+            self.states, self.known = self._measure()
         self.actions = torch.rand(len(self.actions), generator=self.generator)
         self.set_sizes(to_size(self.actions, self.settings.d))
 
@@ -142,14 +143,11 @@ class SizeSearch:
             agent, known = self.agents[node_type], self.known[rows]
             seen = (before[rows][known], actions[rows][known], self.states[rows][known, 2], self.states[rows][known])
             agent.buffer.add(Transitions(*seen))
-            agent.learn(self.settings.agent_steps, self._reward(self.price[node_type]))
+            agent.learn(self.settings.agent_steps, self._reward)
         wanted = torch.cat([self.agents[node_type].act(self.states[rows]) for node_type, rows in self.types.items()])
         total = float(to_size(wanted, self.settings.d).sum())
-        self.price = {
-            node_type: price * float(np.clip(total / self.context.values, 0.5, 2.0))
-            for node_type, price in self.price.items()
-        }
-        self._judge(wanted)
+        self.price *= float(np.clip(total / self.context.values, 0.5, 2.0))
+        self.judge(wanted)
         if epoch % self.settings.episode == 0:
             self.actions = wanted
         else:
@@ -157,8 +155,17 @@ class SizeSearch:
             self.actions = (actions + self.settings.walk * walk).clamp(0, 1)
         self.set_sizes(to_size(self.actions, self.settings.d))
 
-    def _reward(self, price: float) -> Any:
-        return lambda actions, quality: quality - price * (self.settings.d ** (actions - 1)) ** 2
+    def judge(self, wanted: Tensor) -> None:
+        """Cut the sizes of some actions (N,) to the budget, and keep them if they are among the best so far."""
+        d = self.settings.d
+        sizes = cut_to_budget(d**wanted, self.context.values, 1, d)
+        self.set_sizes(sizes)
+        figure = evaluate(self.model.scorer(), self.context.split.train, self.valid)[SELECT]
+        ranked = sorted([*self.best, (figure, sizes)], key=lambda found: -found[0])
+        self.best = ranked[: self.settings.candidates]
+
+    def _reward(self, actions: Tensor, quality: Tensor) -> Tensor:
+        return quality - self.price * (self.settings.d ** (actions - 1)) ** 2
 
     def _measure(self) -> tuple[Tensor, Tensor]:
         """States (N x 3), and for which entities a quality is known (N, bool)."""
@@ -166,20 +173,11 @@ class SizeSearch:
         users, metrics = evaluate_per_user(self.model.scorer(), split.train, self.valid)
         of_user, judge = np.zeros(split.n_users), np.zeros(split.n_users)
         of_user[users], judge[users] = np.mean(list(metrics.values()), axis=0), 1.0
-        judges = split.train.T.astype(bool).astype(float) @ judge
-        of_item = (split.train.T.astype(bool).astype(float) @ of_user) / np.maximum(judges, 1)
+        judges = self.history @ judge
+        of_item = (self.history @ of_user) / np.maximum(judges, 1)
         quality = torch.as_tensor(np.concatenate([of_user, of_item]), dtype=torch.float32)
         known = torch.as_tensor(np.concatenate([judge, judges]) > 0)
         return torch.stack([self.popularity, self.actions, quality], dim=1), known
-
-    def _judge(self, wanted: Tensor) -> None:
-        """Cut what the actors want to the budget, and keep it if it is among the best so far."""
-        d = self.settings.d
-        sizes = cut_to_budget(d**wanted, self.context.values, 1, d)
-        self.set_sizes(sizes)
-        figure = evaluate(self.model.scorer(), self.context.split.train, self.valid)[SELECT]
-        ranked = sorted([*self.best, (figure, sizes)], key=lambda found: -found[0])
-        self.best = ranked[: self.settings.candidates]
 
 
 def train(context: Context[CiessSettings]) -> Fitted:
@@ -192,8 +190,8 @@ def train(context: Context[CiessSettings]) -> Fitted:
     search = SizeSearch(context, model)
 
     def after_epoch(epoch: int) -> None:
-        if epoch < settings.warmup_epochs:
-            search.draw_uniform()
+        if epoch <= settings.warmup_epochs:
+            search.warm_up(last=epoch == settings.warmup_epochs)
         else:
             search.step(epoch)
 
@@ -208,6 +206,8 @@ def train(context: Context[CiessSettings]) -> Fitted:
         keep="last",
         deadline=context.share_of_time(0.5),
     )
+    if not search.best:  # no time was left for it
+        search.judge(search.actions)
     record["searched_valid"] = [figure for figure, _ in search.best]
     tried = [retrain(context, prefix_mask(sizes, settings.d), start, [record]) for _, sizes in search.best]
     return max(tried, key=lambda fitted: fitted.phases[-1]["valid"][SELECT])

@@ -147,7 +147,7 @@ class GrownSizes(ComputedTable):
 
     def cost(self) -> Tensor:
         """Values that the next size takes beyond the present one (N,); 0 where there is no next."""
-        sizes = torch.tensor([*self.sizes, self.sizes[-1]])
+        sizes = torch.tensor([*self.sizes, self.sizes[-1]], device=self.level.device)
         return sizes[self.level + 1] - sizes[self.level]
 
     def count_values(self) -> dict[str, int]:
@@ -157,7 +157,7 @@ class GrownSizes(ComputedTable):
             smallest = int(self.level[self.layout.rows(node_type)].min())
             for parts in self._maps(node_type):
                 used += sum(part.numel() for part in list(parts)[smallest:])
-        return {"embeddings": int(torch.tensor(self.sizes)[self.level].sum()), "maps": used}
+        return {"embeddings": int(torch.tensor(self.sizes)[self.level.cpu()].sum()), "maps": used}
 
     def count_bytes(self) -> int:
         """All values, and an int32 per entity that says which size it has and where it is."""
@@ -222,15 +222,15 @@ class Growth:
             self._learn(reward)
         self.losses.append(losses)
         frequency = (self.drawn / self.settings.search_epochs).log1p() / self.scale
-        level = self.layer.level.clone()
+        level = self.layer.level.cpu().clone()
         drawn = [policy.sample(frequency[rows], level[rows]) for rows, policy in self._each()]
         asked, probability = (torch.cat(part) for part in zip(*drawn, strict=True))
-        cost = self.layer.cost()
+        cost = self.layer.cost().cpu()
         paid = self.first_values + (self.values - self.first_values) * min(1.0, epoch / self.settings.search_epochs)
         enlarged = affordable(
             asked & (cost > 0), probability, cost, int(paid) - self.layer.count_values()["embeddings"]
         )
-        self.layer.enlarge(enlarged)
+        self.layer.enlarge(enlarged.to(self.layer.level.device))
         # What was asked for in vain was not done: it is not what the reward is for.
         self.acted = (frequency, level, enlarged)
 
@@ -251,7 +251,7 @@ class Growth:
     def _losses(self) -> Tensor:
         """Mean loss of every entity's validation triplets (N,); NaN where it has none."""
         batch, layout = self.sampler.epoch(self.n_losses, self.n_losses, self.rng), self.layer.layout
-        features = layout.stack(self.model.engine.all_nodes())
+        features = layout.stack(self.model.engine.all_nodes()).cpu()
         users = torch.as_tensor(batch.users)
         positives, negatives = (
             torch.as_tensor(items) + layout.offset("item") for items in (batch.positives, batch.negatives[:, 0])
@@ -292,7 +292,7 @@ def train(context: Context[EsapnSettings]) -> Fitted:
     )
     record["sizes"] = {
         node_type: own.bincount(minlength=len(settings.sizes)).tolist()
-        for node_type, own in layout.split(layer.level).items()
+        for node_type, own in layout.split(layer.level.cpu()).items()
     }
     return fitted(model, [record, train_phase(context, model, settings.training(lr=settings.search_lr), "train on")])
 

@@ -185,16 +185,17 @@ class Evolution:
 def evolve(context: Context[OptEmbedSettings], model: Recommender[Supernet]) -> tuple[Tensor, dict[str, Any]]:
     """The mask (N x d, bool) of the best individual, and what is worth recording."""
     settings, net = context.settings, model.embedding
-    valid, d, margins = judged(context, settings.judges), net.weight.shape[1], net.margins()
+    valid, d = judged(context, settings.judges), net.weight.shape[1]
+    margins, field = net.margins().cpu(), net.field.cpu()
     evolution = Evolution(len(net.sizes), d, settings, context.generator("evolution"))
 
     def mask_of(sizes: tuple[int, ...]) -> Tensor:
-        cost = torch.tensor(sizes)[net.field]
+        cost = torch.tensor(sizes)[field]
         kept = rows_within(margins, cost, context.values) & (margins > 0)
         return prefix_mask(cost * kept, d)
 
     def figure_of(sizes: tuple[int, ...]) -> float:
-        features = model.propagation(model.graph, net, [net.weight * mask_of(sizes)])
+        features = model.propagation(model.graph, net, [net.weight * mask_of(sizes).to(net.weight.device)])
         scorer = model.readout.scorer(features["user"], features["item"])
         return evaluate(scorer, context.split.train, valid)[SELECT]
 

@@ -92,7 +92,7 @@ def train(context: Context[PepSettings]) -> Fitted:
         deadline=context.share_of_time(0.5),
     )
     record["values"] = layer.pruned.count()
-    (mask,) = keep_largest([layer.pruned.margins().detach()], context.values)
+    (mask,) = keep_largest([layer.pruned.margins().detach().cpu()], context.values)
     return retrain(context, mask, start, [record])
 
 

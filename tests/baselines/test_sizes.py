@@ -82,22 +82,35 @@ def test_autoembs_chosen_sizes_are_in_place() -> None:
     assert layer.count_values() == {"embeddings": 17, "maps": 4 + 12 + 4}
 
 
-def test_autoembs_controllers_follow_validation_and_nothing_else_does(planted_context) -> None:
-    """With candidate 2 useless on validation, its weight falls; the lower level's step moves no controller."""
-    context = planted_context(AUTOEMB.model_copy(update={"search_epochs": 1, "epochs": 1, "controller_lr": 1e-9}))
-    held: list[torch.Tensor] = []
+def log_weights_after(context, monkeypatch) -> torch.Tensor:
+    """What AutoEmb's controllers say when sizes are chosen."""
+    seen: list[torch.Tensor] = []
     original = autoemb.allocate
 
     def spy(utility: torch.Tensor, sizes: torch.Tensor, budget: int) -> torch.Tensor:
-        held.append(utility)
+        seen.append(utility)
         return original(utility, sizes, budget)
 
-    autoemb.allocate = spy
-    try:
-        autoemb.train(context)
-    finally:
-        autoemb.allocate = original
-    torch.testing.assert_close(held[0].exp(), torch.full((context.n_entities, 3), 1 / 3), atol=1e-5, rtol=0)
+    monkeypatch.setattr(autoemb, "allocate", spy)
+    autoemb.train(context)
+    return seen[0]
+
+
+def test_only_the_upper_level_moves_autoembs_controllers(planted_context, monkeypatch) -> None:
+    still = AUTOEMB.model_copy(update={"search_epochs": 2, "epochs": 1, "controller_lr": 1e-12})
+    weights = log_weights_after(planted_context(still), monkeypatch)
+    torch.testing.assert_close(weights, torch.full_like(weights, 1 / 3).log())
+
+
+def test_autoembs_controllers_learn_to_tell_frequencies_apart(planted_context, monkeypatch) -> None:
+    moving = AUTOEMB.model_copy(update={"search_epochs": 4, "epochs": 1, "controller_lr": 3e-2})
+    context = planted_context(moving)
+    items = log_weights_after(context, monkeypatch)[context.split.n_users :].exp()
+    degree = torch.as_tensor(context.split.train.getnnz(axis=0))
+    ranked = items[degree.argsort()]
+    assert float((ranked[-160:].mean(dim=0) - ranked[:160].mean(dim=0)).abs().max()) > 0.02
+    same = items[degree == degree.mode().values]
+    torch.testing.assert_close(same, same[:1].expand_as(same))  # by frequency and nothing else
 
 
 def test_esapns_policy_moves_toward_what_is_rewarded() -> None:
