@@ -13,10 +13,9 @@ Deviations
 ----------
 - The loss is BPR on propagated embeddings, not cross-entropy on clicks.
 - What pushes s up against the loss is a decay towards 0, where g = 1/2, as in the paper's code and in soft threshold
-  reparameterisation (Kusupati et al. 2020); its strength does not depend on how many thresholds there are.
-- The paper saves masks whenever a wanted number of values is reached on the way. Here pruning stops after the first
-  epoch in which that happens, or after the last one, and the mask keeps exactly the budget: the entries with the
-  largest |V| - g(s).
+  reparameterisation (Kusupati et al. 2020); its strength serves any number of thresholds.
+- The mask is taken at the first step that leaves no more entries than the budget, as in the paper, or at the end of the
+  search. It keeps exactly the budget: the entries with the largest |V| - g(s).
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ from pydantic import Field
 from torch import Tensor
 
 from c2f_dgl.baselines.fitting import build_model, layout_of, train_phase
-from c2f_dgl.baselines.masked import keep_largest, random_table
+from c2f_dgl.baselines.masked import random_table
 from c2f_dgl.baselines.searching import PruningSettings, retrain
 from c2f_dgl.baselines.system import GRADIENT_SPACE, Context, Fitted, System
-from c2f_dgl.baselines.thresholds import SoftThresholded
+from c2f_dgl.baselines.thresholds import BudgetWatch, SoftThresholded
 from c2f_dgl.embedding import ComputedTable
 from c2f_dgl.graph.layout import NodeLayout
 from c2f_dgl.training.loss import batch_loss
@@ -79,6 +78,7 @@ def train(context: Context[PepSettings]) -> Fitted:
     start = random_table(context.n_entities, settings.d, settings.std, context.generator("table"))
     rate = settings.rate(context.split.train.nnz)
     layer = ThresholdedTable(layout_of(context), start, settings.granularity, settings.start_logit, rate)
+    watch = BudgetWatch([layer.pruned], context.values)
     record = train_phase(
         context,
         build_model(context, layer, settings.layers),
@@ -87,13 +87,13 @@ def train(context: Context[PepSettings]) -> Fitted:
         objective=lambda model, batch: (
             batch_loss(model, batch, "bpr", settings.search_l2) + settings.decay * layer.pruned.decay()
         ),
-        after_epoch=lambda epoch: layer.pruned.count() <= context.values,
+        after_step=watch.look,
+        after_epoch=lambda epoch: watch.met,
         keep="last",
         deadline=context.share_of_time(0.5),
     )
-    record["values"] = layer.pruned.count()
-    (mask,) = keep_largest([layer.pruned.margins().detach().cpu()], context.values)
-    return retrain(context, mask, start, [record])
+    (mask,) = watch.masks()
+    return retrain(context, mask, start, [{**record, "left": watch.left}])
 
 
 SYSTEMS = (
@@ -103,6 +103,6 @@ SYSTEMS = (
         "Liu et al. 2021 (ICLR)",
         PepSettings(),
         train,
-        {**GRADIENT_SPACE, "decay": (0.1, 1.0, 10.0), "granularity": ("global", "dimension", "entity", "entry")},
+        {**GRADIENT_SPACE, "decay": (0.001, 0.005, 0.02), "granularity": ("global", "dimension", "entity", "entry")},
     ),
 )

@@ -45,7 +45,7 @@ class PruningSettings(SearchSettings):
     search_lr: float = Field(3e-3, gt=0, description="Adam's learning rate while pruning")
     search_l2: float = Field(1e-2, ge=0, description="l2 while pruning")
     start_logit: float = Field(-24.0, lt=0, description="s at the start: nothing is pruned")
-    decay: float = Field(10.0, ge=0, description="strength of the pull of s to 0, that is of thresholds to 1/2")
+    decay: float = Field(0.005, ge=0, description="strength of the pull of s to 0, that is of thresholds to 1/2")
 
     def rate(self, n_interactions: int) -> float:
         """Learning rate of s over that of weights: what takes s from its start to 0 within the search, unresisted.

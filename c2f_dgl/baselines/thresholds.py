@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
+from c2f_dgl.baselines.masked import keep_largest
 from c2f_dgl.embedding import stored_bytes
 
 
@@ -43,11 +46,13 @@ class SoftThresholded(nn.Module):
         return self.weight.abs() - self.s().sigmoid()
 
     def decay(self) -> Tensor:
-        """mean(s^2) / 2: its gradient pulls s up to 0, that is every threshold up to 1/2, against the loss.
+        """sqrt(k) sum(s^2) / 2, k the entries that share a threshold.
 
-        The mean makes its strength the same whatever shares a threshold.
+        Its gradient pulls s up to 0, that is every threshold up to 1/2, against the loss. What the loss leaves on a
+        threshold is noise of the order of sqrt(k) for the most part: so the same strength serves all shapes.
         """
-        return 0.5 * self.s().square().mean()
+        share = self.weight.numel() / self.logit.numel()
+        return 0.5 * share**0.5 * self.s().square().sum()
 
     @torch.no_grad()
     def count(self) -> int:
@@ -58,3 +63,44 @@ class SoftThresholded(nn.Module):
     def count_bytes(self) -> int:
         """V^, sparse."""
         return stored_bytes(self())
+
+
+class BudgetWatch:
+    """Takes the masks of pruned matrices at the step at which they first meet a budget.
+
+    Parameters
+    ----------
+    parts : sequence of SoftThresholded
+    values : int
+        The budget, over all parts.
+    """
+
+    def __init__(self, parts: Sequence[SoftThresholded], values: int) -> None:
+        self.parts, self.values = parts, values
+        self.left = self._count()
+        self._masks: list[Tensor] | None = None
+
+    @property
+    def met(self) -> bool:
+        """Whether the budget was met."""
+        return self._masks is not None
+
+    def look(self) -> None:
+        """Call after each step."""
+        if self._masks is None:
+            self.left = self._count()
+            if self.left <= self.values:
+                self._masks = self._largest()
+
+    def masks(self) -> list[Tensor]:
+        """A mask (n x d, bool, on the CPU) per part: the entries with the largest margins, as many as the budget.
+
+        Of the step at which it was met; as things are now where it was not.
+        """
+        return self._largest() if self._masks is None else self._masks
+
+    def _count(self) -> int:
+        return sum(part.count() for part in self.parts)
+
+    def _largest(self) -> list[Tensor]:
+        return keep_largest([part.margins().detach().cpu() for part in self.parts], self.values)

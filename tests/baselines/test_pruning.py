@@ -25,7 +25,7 @@ def test_it_prunes_to_the_budget_and_trains_above_most_popular(planted_context, 
     assert sum(fitted.values.values()) == context.values
     pruned, retrained = fitted.phases
     dense = {pep: 16 * context.n_entities, cerp: 4 * context.values}[module]
-    assert pruned["values"] < 0.6 * dense  # by the thresholds, before any cut to the budget
+    assert pruned["left"] < 0.6 * dense  # by the thresholds, before any cut to the budget
     assert retrained["phase"] == "retrain"
     assert fitted.bytes < 4 * 16 * context.n_entities
 
