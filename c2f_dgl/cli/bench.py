@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from c2f_dgl.api import choose_device
-from c2f_dgl.baselines.registry import SYSTEMS, select_systems
+from c2f_dgl.baselines.registry import SYSTEMS, find_system, select_systems
 from c2f_dgl.bench import plot, table
 from c2f_dgl.bench.job import Job
 from c2f_dgl.bench.run import Bench, run_bench
@@ -65,19 +65,20 @@ def bench(
     except KeyboardInterrupt:
         reporter.console.print(f"stopped: the same command goes on with {out}", soft_wrap=True)
         raise typer.Exit(130) from None
-    rows = _write(common, out, control, command)
+    rows = _write(common, out, control, command).rows
     for suffix in ("svg", "png"):
         plot.draw(out / f"accuracy.{suffix}", f"{split.name}: accuracy against learned values", rows)
     console.print(f"{out}: results.json, results.csv, results.md, accuracy.svg, accuracy.png", soft_wrap=True)
 
 
-def _write(common: Bench, out: Path, control: str, command: str) -> list[table.Row]:
+def _write(common: Bench, out: Path, control: str, command: str) -> table.Results:
     """Renew the tables from the records there are."""
-    rows = table.collect(common, out, control)
-    write_text(out / "results.json", table.as_json(common, rows, command))
-    write_text(out / "results.csv", table.as_csv(rows))
-    write_text(out / "results.md", table.as_markdown(common, rows, command, control))
-    return rows
+    name = find_system(control).name
+    results = table.Results(common, command, name, table.collect(common, out, control))
+    write_text(out / "results.json", table.as_json(results))
+    write_text(out / "results.csv", table.as_csv(results.rows))
+    write_text(out / "results.md", table.as_markdown(results))
+    return results
 
 
 def _line(job: Job, record: dict[str, Any]) -> str:
