@@ -285,8 +285,8 @@ def table(results: Results) -> str:
     legend = (
         f"Learned values within {results.bench.values:,}, except where the size is the system's own (†). Test figures: "
         "mean ± standard deviation over seeds. Seconds are of training, memory of the whole process. "
-        f"Δ: mean difference to {results.control} over users, averaged over seeds before the test; * where p < 0.05 in a "
-        "paired t-test, adjusted for the number of systems."
+        f"Δ: mean difference to {results.control} over users, averaged over seeds before the test; * where p < 0.05 in "
+        "a paired t-test, adjusted for the number of systems."
     )
     failed = [f"{row.name}: {'; '.join(row.errors)}" for row in results.rows if row.errors and row.seeds]
     return "\n".join([*lines, "", legend, *([f"Failed: {'; '.join(failed)}."] if failed else [])])

@@ -42,7 +42,10 @@ def test_the_system_of_the_docs_runs_beside_the_packages_own(
     assert "<svg" in (out / "accuracy.svg").read_text()
 
 
-def test_an_unknown_system_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+def test_an_unknown_system_or_setting_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"--systems: no system 'qr-sun' \(expected e\.g\. qr-sum"):
         bench("planted", tmp_path / "bench", systems="qr-sun")
+    for option, message in {"lrr=1": "no system has 'lrr=1'", "k=-3": "greater than or equal to 1"}.items():
+        with pytest.raises(InputError, match=message):
+            bench("planted", tmp_path / "bench", systems="anchor-knn", set_=[option])
     assert not (tmp_path / "bench").exists()

@@ -103,6 +103,16 @@ def test_a_folder_holds_one_bench(tmp_path: Path, change: dict[str, Any]) -> Non
         a_bench(**change).begin(tmp_path)
 
 
+def test_settings_for_all_reach_those_that_have_them_and_tuning_goes_over_them(tmp_path: Path) -> None:
+    bench = a_bench(tune=2, settings={"k": 7, "epochs": 3})
+    go(bench, tmp_path, "anchor-knn,full-64,anchor-popular")
+    jobs = {path.name: json.loads(path.read_text())["job"] for path in tmp_path.rglob("*-*.json")}
+    assert jobs["anchor-knn-0.json"]["settings"]["k"] == 7
+    assert jobs["anchor-knn-1.json"]["settings"]["k"] != 7
+    assert jobs["full-64-5.json"]["settings"]["epochs"] == jobs["full-64-1.json"]["settings"]["epochs"] == 3
+    assert jobs["anchor-popular-5.json"]["settings"] == {}
+
+
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="is not empty"):
