@@ -15,6 +15,8 @@ from pathlib import Path
 from benchmarks.studies import figures, report
 from benchmarks.studies.catalogue import STUDIES
 from benchmarks.studies.report import spread
+from c2f_dgl.bench.table import read_results
+from c2f_dgl.bench.table import table as bench_table
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -102,6 +104,12 @@ def weights() -> str:
     return "\n".join(lines)
 
 
+def bench(data: str) -> str:
+    """Systems side by side, with the command."""
+    results = read_results(RESULTS / "bench" / data / "results.json")
+    return f"`{results.command}`\n\n{bench_table(results)}"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "fast gowalla": lambda: stages("fast", "gowalla"),
     "fast lastfm": lambda: stages("fast", "lastfm"),
@@ -111,6 +119,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "kernels gowalla": lambda: kernels("gowalla"),
     "fast cost gowalla": lambda: cost("fast", "gowalla"),
     "fast cost lastfm": lambda: cost("fast", "lastfm"),
+    "bench gowalla": lambda: bench("gowalla"),
+    "bench lastfm": lambda: bench("lastfm"),
     "found": lambda: report.page(STUDIES.values()),
 }
 

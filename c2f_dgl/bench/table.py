@@ -188,10 +188,36 @@ def _row(
     )
 
 
-def as_json(bench: Bench, rows: Sequence[Row], command: str) -> str:
-    """Everything: the bench, the command that made it, the rows."""
-    tree = {"bench": asdict(bench), "command": command, "rows": [asdict(row) for row in rows]}
-    return json.dumps(tree, indent=2) + "\n"
+@dataclass(frozen=True)
+class Results:
+    """What ``results.json`` holds.
+
+    Parameters
+    ----------
+    bench : Bench
+    command : str
+        That made it.
+    control : str
+        Name of the system the others are compared with.
+    rows : list of Row
+    """
+
+    bench: Bench
+    command: str
+    control: str
+    rows: list[Row]
+
+
+def as_json(results: Results) -> str:
+    """All of it."""
+    return json.dumps(asdict(results), indent=2) + "\n"
+
+
+def read_results(path: Path) -> Results:
+    """What `as_json` wrote to `path`."""
+    tree = json.loads(path.read_text(encoding="utf-8"))
+    rows = [Row(**{**row, "against": Against(**row["against"]) if row["against"] else None}) for row in tree["rows"]]
+    return Results(Bench(**tree["bench"]), tree["command"], tree["control"], rows)
 
 
 def as_csv(rows: Sequence[Row]) -> str:
@@ -213,15 +239,16 @@ def as_csv(rows: Sequence[Row]) -> str:
     return file.getvalue()
 
 
-def as_markdown(bench: Bench, rows: Sequence[Row], command: str, control: str) -> str:
+def as_markdown(results: Results) -> str:
     """The table as people read it, what its columns are, and the settings behind it."""
+    bench, rows = results.bench, results.rows
     seeds = max((len(row.seeds) for row in rows), default=0)
     lines = [
         f"# {bench.name}: {len(rows)} systems, {seeds} {'seed' if seeds == 1 else 'seeds'}",
         "",
-        f"    {command}",
+        f"    {results.command}",
         "",
-        table(bench, rows, control),
+        table(results),
         "",
         "## Hyper-parameters",
         "",
@@ -239,12 +266,12 @@ def as_markdown(bench: Bench, rows: Sequence[Row], command: str, control: str) -
     return "\n".join(lines) + "\n"
 
 
-def table(bench: Bench, rows: Sequence[Row], control: str) -> str:
+def table(results: Results) -> str:
     """The main table with its legend."""
     titles = [f"{'N' if metric.startswith('ndcg') else 'R'}@{metric.partition('@')[2]}" for metric in METRICS]
     head = ["system", "#Param", "bytes", *titles, "seconds", "peak MiB", "Δ N@20", "paper N@20", "paper R@20"]
     lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
-    for row in rows:
+    for row in results.rows:
         paper = [_figure((row.paper or {}).get(metric)) for metric in ("ndcg@20", "recall@20")]
         title = row.title if row.budgeted else f"{row.title} †"
         if not row.seeds:
@@ -253,15 +280,15 @@ def table(bench: Bench, rows: Sequence[Row], control: str) -> str:
         cells = [title, f"{row.values:,}", f"{row.bytes:,}"]
         cells += [_figure(row.test[name], row.spread.get(name)) for name in METRICS]
         cells += [f"{row.seconds:,.1f}", f"{(row.peak_bytes or 0) / 2**20:,.0f}"]
-        cells += ["ours" if row.name == control else _difference(row.against), *paper]
+        cells += ["ours" if row.name == results.control else _difference(row.against), *paper]
         lines.append(f"| {' | '.join(cells)} |")
     legend = (
-        f"Learned values within {bench.values:,}, except where the size is the system's own (†). Test figures: mean ± "
-        "standard deviation over seeds. Seconds are of training, memory of the whole process. Δ: mean difference to "
-        f"{control} over users, averaged over seeds before the test; * where p < 0.05 in a paired t-test, adjusted for "
-        "the number of systems."
+        f"Learned values within {results.bench.values:,}, except where the size is the system's own (†). Test figures: "
+        "mean ± standard deviation over seeds. Seconds are of training, memory of the whole process. "
+        f"Δ: mean difference to {results.control} over users, averaged over seeds before the test; * where p < 0.05 in "
+        "a paired t-test, adjusted for the number of systems."
     )
-    failed = [f"{row.name}: {'; '.join(row.errors)}" for row in rows if row.errors and row.seeds]
+    failed = [f"{row.name}: {'; '.join(row.errors)}" for row in results.rows if row.errors and row.seeds]
     return "\n".join([*lines, "", legend, *([f"Failed: {'; '.join(failed)}."] if failed else [])])
 
 
