@@ -172,7 +172,7 @@ def train(context: Context[AutoEmbSettings]) -> Fitted:
             expected="smaller sizes or d, or more values",
         )
     generator, popularity = context.generator("table"), degrees(context).log1p()
-    popularity = (popularity - popularity.mean()) / popularity.std()
+    popularity = (popularity - popularity.mean()) / popularity.std().clamp_min(1e-6)
     soft = SoftSizes(layout, popularity, settings.sizes, settings.d, settings.hidden, settings.std, generator)
     model = build_model(context, soft, settings.layers)
     upper = list(soft.controllers.parameters())

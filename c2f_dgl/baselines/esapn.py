@@ -26,6 +26,7 @@ Deviations
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Sequence
 from typing import cast
 
@@ -205,7 +206,7 @@ class Growth:
         self.n_losses, self.rng = max(4 * context.split.valid.nnz, 1024), context.rng("losses")
         self.scale = degrees(context).max().log1p()
         self.drawn = torch.zeros(self.layer.layout.total)
-        self.losses: list[Tensor] = []
+        self.losses: deque[Tensor] = deque(maxlen=self.settings.memory)
         self.acted: tuple[Tensor, Tensor, Tensor] | None = None
 
     def observe(self, batch: Triplets) -> None:
@@ -218,7 +219,7 @@ class Growth:
         """Reward the last actions, learn, and act; `epoch` epochs are done."""
         losses = self._losses()
         if self.acted is not None:
-            reward = torch.stack(self.losses[-self.settings.memory :]).nanmean(dim=0) - losses
+            reward = torch.stack(tuple(self.losses)).nanmean(dim=0) - losses
             self._learn(reward)
         self.losses.append(losses)
         frequency = (self.drawn / self.settings.search_epochs).log1p() / self.scale
