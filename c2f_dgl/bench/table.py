@@ -61,6 +61,8 @@ class Row:
         Mean validation N@20.
     seconds : float, optional
         Mean, of training.
+    cut_short : bool
+        Whether the budget of minutes ended a phase of any seed.
     peak_bytes : int, optional
         Most memory of the whole process, most over seeds.
     settings : dict
@@ -85,6 +87,7 @@ class Row:
     spread: dict[str, float]
     valid: float | None
     seconds: float | None
+    cut_short: bool
     peak_bytes: int | None
     settings: dict[str, Any]
     trials: list[dict[str, Any]]
@@ -179,6 +182,7 @@ def _row(
         spread={name: stdev(r["test"][name] for r in done) for name in METRICS} if len(done) > 1 else {},
         valid=mean(record["valid"][SELECT] for record in done) if done else None,
         seconds=mean(record["seconds"] for record in done) if done else None,
+        cut_short=any(phase.get("stopped_by_time", False) for record in done for phase in record["phases"]),
         peak_bytes=max((record["peak_bytes"] for record in done), default=None),
         settings=records[0]["job"]["settings"],
         trials=trials,
@@ -269,22 +273,26 @@ def as_markdown(results: Results) -> str:
 def table(results: Results) -> str:
     """The main table with its legend."""
     titles = [f"{'N' if metric.startswith('ndcg') else 'R'}@{metric.partition('@')[2]}" for metric in METRICS]
-    head = ["system", "#Param", "bytes", *titles, "seconds", "peak MiB", "Δ N@20", "paper N@20", "paper R@20"]
+    head = ["system", "#Param", "bytes", *titles, "seconds", "peak MiB", "Δ N@20"]
+    paper = ["ndcg@20", "recall@20"] if any(row.paper for row in results.rows) else []
+    head += [f"paper {'N' if metric.startswith('ndcg') else 'R'}@20" for metric in paper]
     lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
     for row in results.rows:
-        paper = [_figure((row.paper or {}).get(metric)) for metric in ("ndcg@20", "recall@20")]
+        published = [_figure((row.paper or {}).get(metric)) for metric in paper]
         title = row.title if row.budgeted else f"{row.title} †"
         if not row.seeds:
-            lines.append(f"| {title} | failed: {'; '.join(row.errors)} |{' |' * (len(head) - 4)} {' | '.join(paper)} |")
+            cells = [title, f"failed: {'; '.join(row.errors)}", *[""] * (len(head) - len(paper) - 2), *published]
+            lines.append(f"| {' | '.join(cells)} |")
             continue
         cells = [title, f"{row.values:,}", f"{row.bytes:,}"]
         cells += [_figure(row.test[name], row.spread.get(name)) for name in METRICS]
-        cells += [f"{row.seconds:,.1f}", f"{(row.peak_bytes or 0) / 2**20:,.0f}"]
-        cells += ["ours" if row.name == results.control else _difference(row.against), *paper]
+        cells += [f"{row.seconds:,.1f}{' ‡' if row.cut_short else ''}", f"{(row.peak_bytes or 0) / 2**20:,.0f}"]
+        cells += ["ours" if row.name == results.control else _difference(row.against), *published]
         lines.append(f"| {' | '.join(cells)} |")
     legend = (
         f"Learned values within {results.bench.values:,}, except where the size is the system's own (†). Test figures: "
-        "mean ± standard deviation over seeds. Seconds are of training, memory of the whole process. "
+        "mean ± standard deviation over seeds. Seconds are of training (‡: ended by the budget of "
+        f"{results.bench.minutes:g} minutes), memory of the whole process. "
         f"Δ: mean difference to {results.control} over users, averaged over seeds before the test; * where p < 0.05 in "
         "a paired t-test, adjusted for the number of systems."
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,6 +16,7 @@ from c2f_dgl.engines import MessagePassing, Propagation, make_engine
 from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.tiers.tiered import TieredEmbedding
 from c2f_dgl.training.loss import batch_loss
+from c2f_dgl.training.sampler import TripletSampler
 
 
 class Doubled(ComputedTable):
@@ -39,6 +41,24 @@ def test_a_computed_table_propagates_as_the_same_full_table(planted_context) -> 
     torch.testing.assert_close(computed.entity_rows(some), table.entity_rows(some))
     assert left.count_values() == {"column": 1800, "total": 1800}
     assert left.count_bytes() == 7200 and right.count_bytes() == 2 * 7200
+
+
+def test_a_table_is_computed_once_for_a_loss_and_anew_for_the_next(planted_context, monkeypatch) -> None:
+    context = planted_context(FullSettings(epochs=1, l2=0.1, lr=0.02))
+    embedding = Doubled(layout_of(context))
+    model = build_model(context, embedding, 1)
+    batch = next(TripletSampler(context.split.train, 5).epoch(64, 64, np.random.default_rng(0)).batches(64))
+    apart = batch_loss(model, batch, "bpr", 0.1)
+    with embedding.computed_once():
+        together = batch_loss(model, batch, "bpr", 0.1)
+        assert embedding.codebooks()[0] is embedding.codebooks()[0]
+    torch.testing.assert_close(together, apart, rtol=0, atol=0)
+    calls: list[bool] = []
+    table = Doubled.table
+    monkeypatch.setattr(Doubled, "table", lambda self: calls.append(torch.is_grad_enabled()) or table(self))
+    train_phase(context, model, context.settings.training())
+    assert sum(calls) == -(-context.split.train.nnz // (8192 // 5))
+    assert not torch.equal(embedding.column, Doubled(layout_of(context)).column)
 
 
 def test_only_tiers_collapse(planted_context) -> None:

@@ -45,6 +45,7 @@ users = np.random.default_rng(job["seed"]).normal(figure, 0.05, 50).astype(np.fl
 users[:5] = np.nan
 metrics = {f"{m}@{k}": figure + 0.01 * (job["seed"] - 5) for m in ("ndcg", "recall") for k in (5, 10, 20, 50)}
 record = {"status": "done", "job": job, "values": {"total": 7}, "bytes": 28, "seconds": 1.5, "peak_bytes": 2**20,
+          "phases": [{"stopped_by_time": job["system"] == "anchor-knn"}],
           "valid": metrics, "test": metrics}
 save_file({"ndcg@20": users}, path.with_suffix(".safetensors"))
 path.write_text(json.dumps(record))
@@ -168,6 +169,10 @@ def test_rows_have_means_spreads_and_paired_differences(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text(table.as_json(results))
     assert table.read_results(tmp_path / "results.json") == results
     assert "0.1050 ± 0.0071" in table.table(results)
+    assert [row.cut_short for row in results.rows] == [False, True, False]
+    assert table.table(results).count("1.5 ‡") == 1
+    assert "paper" not in table.table(results)
+    assert "paper N@20" in table.table(replace(results, rows=[replace(knn, paper={"ndcg@20": 0.0412})]))
     lines = list(csv.DictReader(io.StringIO(table.as_csv(results.rows))))
     assert float(lines[1]["ndcg@20"]) == pytest.approx(0.105)
     assert [line["system"] for line in lines] == [row.name for row in results.rows]
