@@ -17,6 +17,8 @@ from benchmarks import relation_tables
 from benchmarks.studies import figures, report
 from benchmarks.studies.catalogue import STUDIES
 from benchmarks.studies.report import spread
+from c2f_dgl.bench.table import read_results
+from c2f_dgl.bench.table import table as bench_table
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -161,6 +163,12 @@ def budget(data: str) -> str:
     return "\n".join(lines)
 
 
+def bench(data: str) -> str:
+    """Systems side by side, with the command."""
+    results = read_results(RESULTS / "bench" / data / "results.json")
+    return f"`{results.command}`\n\n{bench_table(results)}"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "fast gowalla": lambda: stages("fast", "gowalla"),
     "fast lastfm": lambda: stages("fast", "lastfm"),
@@ -178,6 +186,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "budget gowalla": lambda: budget("gowalla"),
     "budget lastfm": lambda: budget("lastfm"),
     "budget planted": lambda: budget("planted"),
+    "bench gowalla": lambda: bench("gowalla"),
+    "bench lastfm": lambda: bench("lastfm"),
     "found": lambda: report.page(STUDIES.values()),
 }
 

@@ -6,8 +6,9 @@ N x d table is a `ComputedTable`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +65,7 @@ class ComputedTable(nn.Module):
     def __init__(self, layout: NodeLayout) -> None:
         super().__init__()
         self.layout = layout
+        self._keeps, self._kept = False, cast("Tensor | None", None)
 
     def table(self) -> Tensor:
         """All input embeddings (N x d), users first, differentiable in the parameters."""
@@ -71,7 +73,7 @@ class ComputedTable(nn.Module):
 
     def codebooks(self, dtype: torch.dtype | None = None) -> list[Tensor]:
         """The table, as the one codebook."""
-        table = self.table()
+        table = self._current()
         return [table.to(dtype or table.dtype)]
 
     def inputs(self, codebooks: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -80,7 +82,26 @@ class ComputedTable(nn.Module):
 
     def entity_rows(self, rows: Tensor) -> Tensor:
         """Rows of the table (rows: int64, stacked numbering)."""
-        return take_rows(self.table(), rows)
+        return take_rows(self._current(), rows)
+
+    @contextmanager
+    def computed_once(self) -> Iterator[None]:
+        """While the body runs the table is computed at most once: for a loss that propagates it and penalises its rows.
+
+        The parameters must not change meanwhile, nor anything else that `table` depends on.
+        """
+        self._keeps = True
+        try:
+            yield
+        finally:
+            self._keeps, self._kept = False, None
+
+    def _current(self) -> Tensor:
+        if not self._keeps:
+            return self.table()
+        if self._kept is None:
+            self._kept = self.table()
+        return self._kept
 
     def sum_of_squares(self, rows: Tensor, weights: Tensor) -> Tensor:
         """``sum_r weights[r] |x_r|^2`` of the table's rows x."""

@@ -28,7 +28,8 @@ source, the equations and every deviation. See ``full.py`` for the least there i
    - ``train_phase(context, model, settings.training(), "phase", objective=..., parameters=..., after_step=...,
      after_epoch=..., keep="best" | "last", deadline=...)``: the package's trainer, in place, left in the best state on
      validation. ``objective(model, batch)`` replaces the loss of a step (the usual one is
-     `c2f_dgl.training.loss.batch_loss(model, batch, "bpr", l2)`; add terms to it, or draw a mask first);
+     `c2f_dgl.training.loss.batch_loss(model, batch, "bpr", l2)`; add terms to it, or draw a mask first; within
+     ``model.embedding.computed_once()`` it computes the table once, not twice);
      ``parameters`` are those its Adam updates; ``after_step()`` runs after each step (a second optimiser's update, an
      agent's); ``after_epoch(n)`` after each epoch, True ends the phase. Returns the phase's JSON-able record, to which
      more may be added (sizes, sparsity).

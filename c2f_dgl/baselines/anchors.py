@@ -152,7 +152,7 @@ def train_knn(context: Context[KnnSettings]) -> Fitted:
     with context.reporter.busy("finding each item's neighbours"):
         by_item = _inverse_root(train.getnnz(axis=0))
         similar = _nearest_columns((train @ sp.diags(by_item)).tocsr().astype(np.float32), context.settings.k)
-    return Fitted(HistoryRanker(train, similar), {}, _csr_bytes(similar), [_phase("neighbours", started)])
+    return Fitted(HistoryRanker(train, similar), {}, csr_bytes(similar), [_phase("neighbours", started)])
 
 
 def train_svd(context: Context[SvdSettings]) -> Fitted:
@@ -178,7 +178,7 @@ def train_gfcf(context: Context[GfcfSettings]) -> Fitted:
         _, _, right = _svd(_normalised(train), rank, context)
     root = np.sqrt(np.maximum(train.getnnz(axis=0), 1))
     down, up = (right.T / root[:, None]).astype(np.float32), (right * root).astype(np.float32)
-    size = _csr_bytes(walk) + 4 * right.size
+    size = csr_bytes(walk) + 4 * right.size
     ranker = FilterRanker(HistoryRanker(train, walk), settings.alpha, down, up)
     return Fitted(ranker, {"low-pass": right.size}, size, [_phase("filters", started, rank=rank)])
 
@@ -259,7 +259,7 @@ def _svd(matrix: sp.csr_matrix, rank: int, context: Context[Any]) -> tuple[np.nd
     return left, values, right
 
 
-def _csr_bytes(matrix: sp.csr_matrix) -> int:
+def csr_bytes(matrix: sp.csr_matrix) -> int:
     """float32 values, int32 columns and row pointers."""
     return 8 * matrix.nnz + 4 * (matrix.shape[0] + 1)
 

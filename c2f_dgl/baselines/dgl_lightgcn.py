@@ -8,7 +8,7 @@ model. Each layer sends D^(-1/2)-scaled features over both relations at once, an
 Batches, early stop and evaluation are those of every other system, so its figures can be compared with ``full-64``,
 which computes the same with this package's own propagation.
 
-Deviations: none; runs where DGL has kernels for the device (PyPI's builds: the CPU).
+Deviations: none. Runs on a GPU where DGL was built for it, else on the CPU.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from c2f_dgl.baselines.fitting import train_phase
 from c2f_dgl.baselines.system import GRADIENT_SPACE, Context, Fitted, GradientSettings, System
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.evaluation.ranking import Scorer
+from c2f_dgl.graph.propagate import chosen_kernel
 from c2f_dgl.training.sampler import Triplets
 
 
@@ -86,7 +87,10 @@ def degree_norm(graph: dgl.DGLGraph, ntype: str) -> Tensor:
 def bpr_loss(model: LightGCN, batch: Triplets, l2: float) -> Tensor:
     """BPR of a batch, and L2 on the embeddings that enter it, per triplet."""
     h = model(model.graph)
-    users, positives, negatives = (torch.as_tensor(x) for x in (batch.users, batch.positives, batch.negatives))
+    device = h["user"].device
+    users, positives, negatives = (
+        torch.as_tensor(x, device=device) for x in (batch.users, batch.positives, batch.negatives)
+    )
     user = h["user"][users][:, None]
     positive, negative = ((user * h["item"][items]).sum(-1) for items in (positives[:, None], negatives))
     ego = model.embedding
@@ -97,6 +101,9 @@ def bpr_loss(model: LightGCN, batch: Triplets, l2: float) -> Tensor:
 
 def train_dgl(context: Context[DGLSettings], model: LightGCN) -> Fitted:
     """Train one of the plain programs."""
+    if chosen_kernel("auto", context.device) == "dgl":
+        model.to(context.device)
+        model.graph = model.graph.to(context.device)
     l2 = context.settings.l2
     record = train_phase(
         context, model, context.settings.training(), objective=lambda model, batch: bpr_loss(model, batch, l2)

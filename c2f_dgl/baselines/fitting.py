@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, Literal, Protocol
 
 import torch
@@ -11,11 +12,13 @@ from torch import nn
 
 from c2f_dgl.baselines.system import Context, Fitted
 from c2f_dgl.config.schema import CoarseConfig, TrainingConfig
-from c2f_dgl.embedding import EmbeddingLayer
+from c2f_dgl.embedding import ComputedTable, EmbeddingLayer
 from c2f_dgl.engines import Propagation
 from c2f_dgl.graph.hetero import entity_layout
 from c2f_dgl.graph.layout import NodeLayout
 from c2f_dgl.model import Layer, Readout, Recommender, item_degrees
+from c2f_dgl.training.loss import batch_loss
+from c2f_dgl.training.sampler import Triplets
 from c2f_dgl.training.stage import Objective, StageProgress, Trainable, train_stage
 
 SELECT = "ndcg@20"
@@ -95,6 +98,9 @@ def train_phase(
         asked = observer.epoch > 0 and after_epoch is not None and after_epoch(observer.epoch)
         return bool(asked) or (deadline is not None and time.monotonic() >= deadline)
 
+    if objective is None:
+        objective = lambda model, batch: _usual_loss(model, batch, training)
+
     started = time.perf_counter()
     with context.reporter.stage(phase):
         train_stage(
@@ -123,6 +129,13 @@ def train_phase(
         "valid": observer.valid,
         "stopped_by_time": deadline is not None and time.monotonic() >= deadline,
     }
+
+
+def _usual_loss(model: Recommender[Any], batch: Triplets, training: TrainingConfig) -> torch.Tensor:
+    """`batch_loss`, for which a computed table is computed once."""
+    embedding = model.embedding
+    with embedding.computed_once() if isinstance(embedding, ComputedTable) else nullcontext():
+        return batch_loss(model, batch, training.loss, training.l2)
 
 
 def fitted(model: Recommender[Any], phases: Sequence[dict[str, Any]]) -> Fitted:

@@ -1,7 +1,8 @@
 """Coarse to fine: the presets `fast` and `best` of this package through its usual trainer, within the budget.
 
 What they choose on validation besides (number of directions, cutoff, item scale, the filter's weight) they choose in
-every run, so there is nothing left for tuning to try. They take the time they take: the deadline is not theirs.
+every run, so there is nothing left for tuning to try. The neighbours of the filter term of `best` are no learned values
+and take bytes. They take the time they take: the deadline is not theirs.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import tempfile
 
 from pydantic import Field
 
+from c2f_dgl.baselines.anchors import csr_bytes
 from c2f_dgl.baselines.system import Context, Fitted, Settings, System
 from c2f_dgl.config.load import load_config
 from c2f_dgl.config.sizes import resolve_sizes
@@ -41,7 +43,9 @@ def train(context: Context[PresetSettings]) -> Fitted:
         {"phase": name, "seconds": stage["seconds"], "epochs": stage["epoch"], "valid": stage["valid"]}
         for name, stage in summary["stages"].items()
     ]
-    return Fitted(model.scorer(), counts, model.count_bytes(), phases)
+    filter = model.readout.filter
+    neighbours = 0 if filter is None else csr_bytes(filter.neighbours)
+    return Fitted(model.scorer(), counts, model.count_bytes() + neighbours, phases)
 
 
 SYSTEMS = (

@@ -6,7 +6,23 @@ import difflib
 import importlib
 from types import ModuleType
 
-from c2f_dgl.baselines import anchors, dgl_lightgcn, dgl_ngcf, dhe, full, legcf, nimble_tt, ours, qr
+from c2f_dgl.baselines import (
+    anchors,
+    autoemb,
+    cerp,
+    ciess,
+    dgl_lightgcn,
+    dgl_ngcf,
+    dhe,
+    esapn,
+    full,
+    legcf,
+    nimble_tt,
+    optembed,
+    ours,
+    pep,
+    qr,
+)
 from c2f_dgl.baselines.system import System
 from c2f_dgl.errors import InputError
 
@@ -18,6 +34,12 @@ _MODULES: tuple[ModuleType, ...] = (
     legcf,
     dhe,
     nimble_tt,
+    pep,
+    cerp,
+    autoemb,
+    esapn,
+    optembed,
+    ciess,
     anchors,
     dgl_lightgcn,
     dgl_ngcf,

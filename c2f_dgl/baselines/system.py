@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -150,6 +151,10 @@ class System:
     train: Callable[[Context[Any]], Fitted]
     space: Mapping[str, Sequence[Any]]
     budgeted: bool = True
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9_]+(-[a-z0-9_]+)*", self.name):
+            raise ValueError(f"{self.name!r} cannot name a system: expected lower case, digits, dashes, underscores")
 
     @property
     def family(self) -> str:

@@ -4,6 +4,6 @@
 """
 
 from c2f_dgl.bench.run import Bench, run_bench
-from c2f_dgl.bench.table import Row, collect
+from c2f_dgl.bench.table import Results, Row, collect, read_results
 
-__all__ = ["Bench", "Row", "collect", "run_bench"]
+__all__ = ["Bench", "Results", "Row", "collect", "read_results", "run_bench"]

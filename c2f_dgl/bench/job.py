@@ -10,6 +10,9 @@ from typing import Any
 from c2f_dgl.baselines.registry import find_system
 from c2f_dgl.files import write_text
 
+# Test metrics that are kept for each user, for paired tests.
+PER_USER = ("ndcg@20", "recall@20")
+
 
 @dataclass(frozen=True)
 class Job:
@@ -52,7 +55,7 @@ class Job:
         return out / "runs" / f"{name}-{self.seed}.json"
 
     def per_user_path(self, out: Path) -> Path:
-        """Test metrics of each user."""
+        """Test metrics of each user, `PER_USER`."""
         return self.path(out).with_suffix(".safetensors")
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,8 @@ class Bench:
     seed : int
         The first seed, which trials use.
     device : str
+    settings : dict
+        Hyper-parameters in place of defaults, of every system that has one of that name.
     """
 
     data: str
@@ -66,6 +68,7 @@ class Bench:
     tune: int
     seed: int
     device: str
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def begin(self, out: Path) -> None:
         """Make the folder, or see that it is of this bench.
@@ -178,5 +181,6 @@ def _ending(code: int) -> str:
 def _job(
     bench: Bench, reference: str, system: System, seed: int, changes: dict[str, Any], trial: int | None = None
 ) -> Job:
-    settings = make_settings(system, changes).model_dump(mode="json")
+    given = {name: value for name, value in bench.settings.items() if name in type(system.defaults).model_fields}
+    settings = make_settings(system, {**given, **changes}).model_dump(mode="json")
     return Job(bench.data, reference, seed, bench.values, bench.minutes, bench.device, settings, trial)

@@ -61,6 +61,8 @@ class Row:
         Mean validation N@20.
     seconds : float, optional
         Mean, of training.
+    cut_short : bool
+        Whether the budget of minutes ended a phase of any seed.
     peak_bytes : int, optional
         Most memory of the whole process, most over seeds.
     settings : dict
@@ -85,6 +87,7 @@ class Row:
     spread: dict[str, float]
     valid: float | None
     seconds: float | None
+    cut_short: bool
     peak_bytes: int | None
     settings: dict[str, Any]
     trials: list[dict[str, Any]]
@@ -179,6 +182,7 @@ def _row(
         spread={name: stdev(r["test"][name] for r in done) for name in METRICS} if len(done) > 1 else {},
         valid=mean(record["valid"][SELECT] for record in done) if done else None,
         seconds=mean(record["seconds"] for record in done) if done else None,
+        cut_short=any(phase.get("stopped_by_time", False) for record in done for phase in record["phases"]),
         peak_bytes=max((record["peak_bytes"] for record in done), default=None),
         settings=records[0]["job"]["settings"],
         trials=trials,
@@ -188,10 +192,36 @@ def _row(
     )
 
 
-def as_json(bench: Bench, rows: Sequence[Row], command: str) -> str:
-    """Everything: the bench, the command that made it, the rows."""
-    tree = {"bench": asdict(bench), "command": command, "rows": [asdict(row) for row in rows]}
-    return json.dumps(tree, indent=2) + "\n"
+@dataclass(frozen=True)
+class Results:
+    """What ``results.json`` holds.
+
+    Parameters
+    ----------
+    bench : Bench
+    command : str
+        That made it.
+    control : str
+        Name of the system the others are compared with.
+    rows : list of Row
+    """
+
+    bench: Bench
+    command: str
+    control: str
+    rows: list[Row]
+
+
+def as_json(results: Results) -> str:
+    """All of it."""
+    return json.dumps(asdict(results), indent=2) + "\n"
+
+
+def read_results(path: Path) -> Results:
+    """What `as_json` wrote to `path`."""
+    tree = json.loads(path.read_text(encoding="utf-8"))
+    rows = [Row(**{**row, "against": Against(**row["against"]) if row["against"] else None}) for row in tree["rows"]]
+    return Results(Bench(**tree["bench"]), tree["command"], tree["control"], rows)
 
 
 def as_csv(rows: Sequence[Row]) -> str:
@@ -213,15 +243,16 @@ def as_csv(rows: Sequence[Row]) -> str:
     return file.getvalue()
 
 
-def as_markdown(bench: Bench, rows: Sequence[Row], command: str, control: str) -> str:
+def as_markdown(results: Results) -> str:
     """The table as people read it, what its columns are, and the settings behind it."""
+    bench, rows = results.bench, results.rows
     seeds = max((len(row.seeds) for row in rows), default=0)
     lines = [
         f"# {bench.name}: {len(rows)} systems, {seeds} {'seed' if seeds == 1 else 'seeds'}",
         "",
-        f"    {command}",
+        f"    {results.command}",
         "",
-        table(bench, rows, control),
+        table(results),
         "",
         "## Hyper-parameters",
         "",
@@ -239,29 +270,33 @@ def as_markdown(bench: Bench, rows: Sequence[Row], command: str, control: str) -
     return "\n".join(lines) + "\n"
 
 
-def table(bench: Bench, rows: Sequence[Row], control: str) -> str:
+def table(results: Results) -> str:
     """The main table with its legend."""
     titles = [f"{'N' if metric.startswith('ndcg') else 'R'}@{metric.partition('@')[2]}" for metric in METRICS]
-    head = ["system", "#Param", "bytes", *titles, "seconds", "peak MiB", "Δ N@20", "paper N@20", "paper R@20"]
+    head = ["system", "#Param", "bytes", *titles, "seconds", "peak MiB", "Δ N@20"]
+    paper = ["ndcg@20", "recall@20"] if any(row.paper for row in results.rows) else []
+    head += [f"paper {'N' if metric.startswith('ndcg') else 'R'}@20" for metric in paper]
     lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
-    for row in rows:
-        paper = [_figure((row.paper or {}).get(metric)) for metric in ("ndcg@20", "recall@20")]
+    for row in results.rows:
+        published = [_figure((row.paper or {}).get(metric)) for metric in paper]
         title = row.title if row.budgeted else f"{row.title} †"
         if not row.seeds:
-            lines.append(f"| {title} | failed: {'; '.join(row.errors)} |{' |' * (len(head) - 4)} {' | '.join(paper)} |")
+            cells = [title, f"failed: {'; '.join(row.errors)}", *[""] * (len(head) - len(paper) - 2), *published]
+            lines.append(f"| {' | '.join(cells)} |")
             continue
         cells = [title, f"{row.values:,}", f"{row.bytes:,}"]
         cells += [_figure(row.test[name], row.spread.get(name)) for name in METRICS]
-        cells += [f"{row.seconds:,.1f}", f"{(row.peak_bytes or 0) / 2**20:,.0f}"]
-        cells += ["ours" if row.name == control else _difference(row.against), *paper]
+        cells += [f"{row.seconds:,.1f}{' ‡' if row.cut_short else ''}", f"{(row.peak_bytes or 0) / 2**20:,.0f}"]
+        cells += ["ours" if row.name == results.control else _difference(row.against), *published]
         lines.append(f"| {' | '.join(cells)} |")
     legend = (
-        f"Learned values within {bench.values:,}, except where the size is the system's own (†). Test figures: mean ± "
-        "standard deviation over seeds. Seconds are of training, memory of the whole process. Δ: mean difference to "
-        f"{control} over users, averaged over seeds before the test; * where p < 0.05 in a paired t-test, adjusted for "
-        "the number of systems."
+        f"Learned values within {results.bench.values:,}, except where the size is the system's own (†). Test figures: "
+        "mean ± standard deviation over seeds. Seconds are of training (‡: ended by the budget of "
+        f"{results.bench.minutes:g} minutes), memory of the whole process. "
+        f"Δ: mean difference to {results.control} over users, averaged over seeds before the test; * where p < 0.05 in "
+        "a paired t-test, adjusted for the number of systems."
     )
-    failed = [f"{row.name}: {'; '.join(row.errors)}" for row in rows if row.errors and row.seeds]
+    failed = [f"{row.name}: {'; '.join(row.errors)}" for row in results.rows if row.errors and row.seeds]
     return "\n".join([*lines, "", legend, *([f"Failed: {'; '.join(failed)}."] if failed else [])])
 
 

@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 from c2f_dgl.api import choose_device
 from c2f_dgl.baselines.registry import find_system
 from c2f_dgl.baselines.system import Context, make_settings
-from c2f_dgl.bench.job import Job, write_record
+from c2f_dgl.bench.job import PER_USER, Job, write_record
 from c2f_dgl.data.catalogue import load_dataset
 from c2f_dgl.evaluation.ranking import evaluate, evaluate_per_user
 from c2f_dgl.files import replacing
@@ -39,6 +39,8 @@ def main() -> int:
         failure = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
         write_record(out, job, "failed", failure)
         return 1
+    except KeyboardInterrupt:
+        return 130
     write_record(out, job, "done", record)
     return 0
 
@@ -84,10 +86,9 @@ def run(job: Job, out: Path) -> dict[str, Any]:
 
 def _write_per_user(path: Path, n_users: int, users: np.ndarray, metrics: dict[str, np.ndarray]) -> None:
     """Metrics (n_users,) float32, NaN where a user has nothing held out."""
-    tensors = {}
-    for name, values in metrics.items():
-        tensors[name] = np.full(n_users, np.nan, dtype=np.float32)
-        tensors[name][users] = values
+    tensors = {name: np.full(n_users, np.nan, dtype=np.float32) for name in PER_USER}
+    for name, values in tensors.items():
+        values[users] = metrics[name]
     with replacing(path) as aside:
         save_file(tensors, aside)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,13 +11,14 @@ import typer
 from rich.console import Console
 
 from c2f_dgl.cli.runs import DeviceOption, data_source
+from c2f_dgl.errors import InputError
 from c2f_dgl.files import write_text
 from c2f_dgl.progress import Reporter
 
 if TYPE_CHECKING:
     from c2f_dgl.bench.job import Job
     from c2f_dgl.bench.run import Bench
-    from c2f_dgl.bench.table import Row
+    from c2f_dgl.bench.table import Results
 
 # Learned values per entity where no budget is given: those of the preset `fast`.
 _VALUES_PER_ENTITY = 128 / 48
@@ -37,6 +39,10 @@ def bench(
     budget: Annotated[float, typer.Option(min=0.001, help="Minutes of training for each run and trial.")] = 10.0,
     tune: Annotated[int, typer.Option(min=0, help="Trials for each system, judged on validation; 0: defaults.")] = 0,
     against: Annotated[str, typer.Option(help="The system that the others are tested against.")] = "c2f-fast",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A hyper-parameter of every system that has it, e.g. epochs."),
+    ] = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Train systems side by side on DATASET: accuracy, learned values, bytes, seconds, memory, significance."""
@@ -50,6 +56,7 @@ def bench(
     choose_device(device)
     control = select_systems(against)[0]
     references = list(dict.fromkeys([control, *select_systems(systems)]))
+    settings = _settings(set_ or [], references)
     reporter, source = Reporter(), data_source(dataset)
     with reporter.busy("reading the data"):
         split = load_dataset(source, seed=seed)
@@ -57,8 +64,8 @@ def bench(
     console.print(split.summary(), soft_wrap=True, highlight=False)
     n_entities = split.n_users + split.n_items
     values = round(_VALUES_PER_ENTITY * n_entities) if parameters is None else parameters
-    common = Bench(source, split.name, split.fingerprint, n_entities, values, budget, tune, seed, device)
-    command = " ".join(["c2f-dgl", *sys.argv[1:]])
+    common = Bench(source, split.name, split.fingerprint, n_entities, values, budget, tune, seed, device, settings)
+    command = shlex.join(["c2f-dgl", *sys.argv[1:]])
 
     def told(job: Job, record: dict[str, Any]) -> None:
         console.print(_line(job, record), soft_wrap=True, highlight=False, markup=False)
@@ -70,21 +77,43 @@ def bench(
     except KeyboardInterrupt:
         reporter.console.print(f"stopped: the same command goes on with {out}", soft_wrap=True)
         raise typer.Exit(130) from None
-    rows = _write(common, out, control, command)
+    rows = _write(common, out, control, command).rows
     for suffix in ("svg", "png"):
         plot.draw(out / f"accuracy.{suffix}", f"{split.name}: accuracy against learned values", rows)
     console.print(f"{out}: results.json, results.csv, results.md, accuracy.svg, accuracy.png", soft_wrap=True)
 
 
-def _write(common: Bench, out: Path, control: str, command: str) -> list[Row]:
+def _settings(given: list[str], references: list[str]) -> dict[str, Any]:
+    """``name=value`` options, each one that a system has."""
+    import yaml
+
+    from c2f_dgl.baselines.registry import find_system
+    from c2f_dgl.baselines.system import make_settings
+
+    settings = {}
+    known = {name for reference in references for name in type(find_system(reference).defaults).model_fields}
+    for option in given:
+        name, equals, value = option.partition("=")
+        if not equals or name not in known:
+            raise InputError(f"no system has {option!r}", where="--set", expected=f"one of {', '.join(sorted(known))}")
+        settings[name] = yaml.safe_load(value)
+    for reference in references:
+        system = find_system(reference)
+        make_settings(system, {n: v for n, v in settings.items() if n in type(system.defaults).model_fields})
+    return settings
+
+
+def _write(common: Bench, out: Path, control: str, command: str) -> Results:
     """Renew the tables from the records there are."""
+    from c2f_dgl.baselines.registry import find_system
     from c2f_dgl.bench import table
 
-    rows = table.collect(common, out, control)
-    write_text(out / "results.json", table.as_json(common, rows, command))
-    write_text(out / "results.csv", table.as_csv(rows))
-    write_text(out / "results.md", table.as_markdown(common, rows, command, control))
-    return rows
+    name = find_system(control).name
+    results = table.Results(common, command, name, table.collect(common, out, control))
+    write_text(out / "results.json", table.as_json(results))
+    write_text(out / "results.csv", table.as_csv(results.rows))
+    write_text(out / "results.md", table.as_markdown(results))
+    return results
 
 
 def _line(job: Job, record: dict[str, Any]) -> str:

@@ -57,6 +57,8 @@ class TripletSampler:
     shared : bool
         Draw k items uniformly for a whole batch, whoever has seen them: with thousands of them the few a user has
         seen do not matter, and their scores are one matrix product.
+    seen : csr_matrix, shape (n_users, n_items), optional
+        What negatives are drawn outside of, where it is more than `train`: for triplets of held-out interactions.
 
     Raises
     ------
@@ -64,14 +66,18 @@ class TripletSampler:
         No user can be drawn.
     """
 
-    def __init__(self, train: sp.csr_matrix, negatives: int, *, shared: bool = False) -> None:
+    def __init__(
+        self, train: sp.csr_matrix, negatives: int, *, shared: bool = False, seen: sp.csr_matrix | None = None
+    ) -> None:
         train = train.sorted_indices()
+        seen = train if seen is None else seen.sorted_indices()
         self.n_items, self.k, self.shared = train.shape[1], negatives, shared
         self._dtype = np.int32 if max(train.shape) < 2**31 else np.int64
         self._starts, self._items = train.indptr.astype(np.int64), train.indices
         self._counts = np.diff(self._starts)
         own = 0 if shared else negatives
-        self._users = np.flatnonzero((self._counts > 0) & (self._counts <= self.n_items - own)).astype(self._dtype)
+        self._users = np.flatnonzero((self._counts > 0) & (seen.getnnz(axis=1) <= self.n_items - own))
+        self._users = self._users.astype(self._dtype)
         if len(self._users) == 0:
             raise InputError(
                 f"no user has a training item and {negatives} items left to draw as negatives",
@@ -79,7 +85,7 @@ class TripletSampler:
             )
         if not shared:
             # All (user, item) pairs as sorted numbers: membership is one binary search.
-            self._pairs = np.repeat(np.arange(train.shape[0]), self._counts) * self.n_items + self._items
+            self._pairs = np.repeat(np.arange(seen.shape[0]), seen.getnnz(axis=1)) * self.n_items + seen.indices
             self._filter = _Filter(self._pairs)
 
     def batches(self, n: int, size: int, rng: np.random.Generator) -> Iterator[Triplets]:

@@ -1,0 +1,88 @@
+"""Settings and steps that the systems with a search phase share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from c2f_dgl.baselines.fitting import build_model, fitted, layout_of, train_phase
+from c2f_dgl.baselines.masked import MaskedTable
+from c2f_dgl.baselines.system import Context, Fitted, GradientSettings
+from c2f_dgl.training.sampler import TripletSampler
+
+
+class SearchSettings(GradientSettings):
+    """A search, then retraining with what it found.
+
+    One negative a positive and larger batches than the systems of one phase have: the same triplets an epoch would
+    make a search and a retraining cost several of their trainings.
+    """
+
+    lr: float = Field(2e-2, gt=0, description="Adam's learning rate where what was found is retrained")
+    l2: float = Field(1e-4, ge=0, description="lambda of Eq. 9, on the input embeddings of the batch, a mean")
+    batch_size: int = Field(4096, ge=1, description="triplets a step")
+    negatives: int = Field(1, ge=1, description="unseen items drawn for each positive")
+    epochs: int = Field(60, ge=1, description="most epochs of the retraining")
+    search_epochs: int = Field(30, ge=1, description="epochs of the search")
+    search_lr: float = Field(1e-2, gt=0, description="Adam's learning rate in the search")
+    std: float = Field(0.1, gt=0, description="standard deviation of the embeddings at the start")
+
+    def searching(self, **changes: Any) -> dict[str, Any]:
+        """Fields of `training` for a search: validated once, at its end, and never stopped early."""
+        given = {"fixed_epochs": self.search_epochs, "evaluate_every": self.search_epochs, "lr": self.search_lr}
+        return {**given, **changes}
+
+
+class PruningSettings(SearchSettings):
+    """A search by learned soft thresholds sigmoid(s) (see `c2f_dgl.baselines.thresholds`)."""
+
+    d: int = Field(64, ge=1, description="d, the width of what is pruned")
+    search_lr: float = Field(3e-3, gt=0, description="Adam's learning rate while pruning")
+    search_l2: float = Field(1e-2, ge=0, description="l2 while pruning")
+    start_logit: float = Field(-24.0, lt=0, description="s at the start: nothing is pruned")
+    decay: float = Field(0.005, ge=0, description="strength of the pull of s to 0, that is of thresholds to 1/2")
+
+    def rate(self, n_interactions: int) -> float:
+        """Learning rate of s over that of weights: what takes s from its start to 0 within the search, unresisted.
+
+        The thresholds are then negligible most of the time, while embeddings form, and rise at its end.
+        """
+        steps = self.search_epochs * -(-n_interactions // max(1, self.batch_size // self.negatives))
+        return -self.start_logit / (self.search_lr * steps)
+
+
+def degrees(context: Context[Any]) -> Tensor:
+    """Training interactions of every entity (N,), float32."""
+    train = context.split.train
+    return torch.as_tensor(np.concatenate([train.getnnz(axis=1), train.getnnz(axis=0)]), dtype=torch.float32)
+
+
+def judged(context: Context[Any], most: int) -> sp.csr_matrix:
+    """Validation interactions of at most `most` of the users that have some, drawn at random."""
+    valid = context.split.valid
+    users = np.flatnonzero(valid.getnnz(axis=1))
+    if len(users) <= most:
+        return valid
+    keep = np.zeros(valid.shape[0], dtype=valid.dtype)
+    keep[context.rng("judges").choice(users, size=most, replace=False)] = 1
+    some = (sp.diags(keep) @ valid).tocsr()
+    some.eliminate_zeros()
+    return some
+
+
+def heldout_sampler(context: Context[Any], negatives: int) -> TripletSampler:
+    """Triplets of validation interactions; negatives are in neither part."""
+    split = context.split
+    return TripletSampler(split.valid, negatives, seen=(split.train + split.valid).tocsr())
+
+
+def retrain(context: Context[Any], mask: Tensor, start: Tensor, searched: list[dict[str, Any]]) -> Fitted:
+    """Train the entries of a mask (N x d, bool) alone from a start (N x d); the phases before it come first."""
+    model = build_model(context, MaskedTable(layout_of(context), mask, start), context.settings.layers)
+    record = train_phase(context, model, context.settings.training(), "retrain")
+    return fitted(model, [*searched, record])

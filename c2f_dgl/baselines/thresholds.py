@@ -1,0 +1,106 @@
+"""Learned soft thresholds (PEP and CERP): V^ = sign(V) max(|V| - sigma(s), 0)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from c2f_dgl.baselines.masked import keep_largest
+from c2f_dgl.embedding import stored_bytes
+
+
+class SoftThresholded(nn.Module):
+    """A matrix V (n x d) behind learned thresholds sigma(s).
+
+    Parameters
+    ----------
+    start : Tensor, shape (n, d)
+        V at the start.
+    shape : tuple of int
+        Of s: broadcasts against V, so that thresholds may be one for all, per column, per row or per entry.
+    start_logit : float
+        s at the start, so far below zero that nothing is pruned.
+    rate : float
+        Learning rate of s as a multiple of that of V (s is learned as ``rate`` times a parameter, which is the same
+        under Adam).
+    """
+
+    def __init__(self, start: Tensor, shape: tuple[int, ...], *, start_logit: float, rate: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(start.clone())
+        self.logit = nn.Parameter(start.new_full(shape, start_logit / rate))
+        self.rate = rate
+
+    def s(self) -> Tensor:
+        """The logits of the thresholds."""
+        return self.rate * self.logit
+
+    def forward(self) -> Tensor:
+        """V^ (n x d)."""
+        return self.weight.sign() * self.margins().relu()
+
+    def margins(self) -> Tensor:
+        """|V| - sigma(s) (n x d): what is positive is not pruned."""
+        return self.weight.abs() - self.s().sigmoid()
+
+    def decay(self) -> Tensor:
+        """sqrt(k) sum(s^2) / 2, k the entries that share a threshold.
+
+        Its gradient pulls s up to 0, that is every threshold up to 1/2, against the loss. What the loss leaves on a
+        threshold is noise of the order of sqrt(k) for the most part: so the same strength serves all shapes.
+        """
+        share = self.weight.numel() / self.logit.numel()
+        return 0.5 * share**0.5 * self.s().square().sum()
+
+    @torch.no_grad()
+    def count(self) -> int:
+        """Entries not pruned."""
+        return int((self.margins() > 0).sum())
+
+    @torch.no_grad()
+    def count_bytes(self) -> int:
+        """V^, sparse."""
+        return stored_bytes(self())
+
+
+class BudgetWatch:
+    """Takes the masks of pruned matrices at the step at which they first meet a budget.
+
+    Parameters
+    ----------
+    parts : sequence of SoftThresholded
+    values : int
+        The budget, over all parts.
+    """
+
+    def __init__(self, parts: Sequence[SoftThresholded], values: int) -> None:
+        self.parts, self.values = parts, values
+        self.left = self._count()
+        self._masks: list[Tensor] | None = None
+
+    @property
+    def met(self) -> bool:
+        """Whether the budget was met."""
+        return self._masks is not None
+
+    def look(self) -> None:
+        """Call after each step."""
+        if self._masks is None:
+            self.left = self._count()
+            if self.left <= self.values:
+                self._masks = self._largest()
+
+    def masks(self) -> list[Tensor]:
+        """A mask (n x d, bool, on the CPU) per part: the entries with the largest margins, as many as the budget.
+
+        Of the step at which it was met; as things are now where it was not.
+        """
+        return self._largest() if self._masks is None else self._masks
+
+    def _count(self) -> int:
+        return sum(part.count() for part in self.parts)
+
+    def _largest(self) -> list[Tensor]:
+        return keep_largest([part.margins().detach().cpu() for part in self.parts], self.values)

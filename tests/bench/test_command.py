@@ -1,0 +1,51 @@
+"""The command end to end on `planted`, with the system that docs/baselines.md adds."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from c2f_dgl.bench.table import read_results
+from c2f_dgl.cli.bench import bench
+from c2f_dgl.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_system_of_the_docs_runs_beside_the_packages_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "baselines.md").read_text(), flags=re.DOTALL)
+    (tmp_path / "hashed.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    out = tmp_path / "bench"
+    bench("planted", out, systems="hashed:SYSTEM", against="anchor-knn", seeds=1, budget=0.1)
+    assert re.search(r"anchor-knn +seed 2024 +test N@20 0\.\d{4}", capsys.readouterr().out)
+    tables = {f"results.{suffix}" for suffix in ("json", "csv", "md")}
+    assert {path.name for path in out.iterdir()} == {"bench.json", "runs", "accuracy.svg", "accuracy.png"} | tables
+    results = read_results(out / "results.json")
+    rows = {row.name: row for row in results.rows}
+    hashed = rows["hashed"]
+    assert hashed.seeds == [2024] and not hashed.errors
+    assert hashed.values == results.bench.values == 4_800
+    assert hashed.against is not None and hashed.against.percent < 0
+    # Of a process that has imported torch.
+    assert hashed.peak_bytes is not None and hashed.peak_bytes > 100 * 2**20
+    record = json.loads((out / "runs" / "hashed-2024.json").read_text())
+    assert set(record["test"]) == {f"{metric}@{k}" for metric in ("ndcg", "recall") for k in (5, 10, 20, 50)}
+    assert "| Hashing trick | 4,800 | 19,200 |" in (out / "results.md").read_text()
+    assert "<svg" in (out / "accuracy.svg").read_text()
+
+
+def test_an_unknown_system_or_setting_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--systems: no system 'qr-sun' \(expected e\.g\. qr-sum"):
+        bench("planted", tmp_path / "bench", systems="qr-sun")
+    for option, message in {"lrr=1": "no system has 'lrr=1'", "k=-3": "greater than or equal to 1"}.items():
+        with pytest.raises(InputError, match=message):
+            bench("planted", tmp_path / "bench", systems="anchor-knn", set_=[option])
+    assert not (tmp_path / "bench").exists()
