@@ -38,7 +38,7 @@ from c2f_dgl.training.loss import batch_loss
 from c2f_dgl.training.sampler import Triplets, TripletSampler
 
 _MOST_RELATIONS = 5
-_REPEATS = 5
+_REPEATS = 3
 
 
 def main() -> None:

@@ -285,9 +285,7 @@ def _table_of(name: str, edges: Edges) -> _Table:
     if len(arrays) not in (2, 3) or any(part.ndim != 1 for part in arrays):
         raise InputError("not edges", where=where.where, expected="a sparse matrix, or two or three arrays")
     if len({len(part) for part in arrays}) > 1:
-        raise InputError(
-            "sources, destinations and weights differ in number", where=where.where, expected="one of each"
-        )
+        raise InputError("sources, destinations and weights differ in number", where=where.where, expected="as many")
     for part in arrays[:2]:
         if part.dtype.kind not in "iu" and len(part):
             raise InputError(f"node indices are {part.dtype}", where=where.where, expected="whole numbers")
