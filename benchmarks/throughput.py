@@ -95,7 +95,7 @@ def steps(
             memory[name] = measure.peak_bytes(begin)
             if len(built[0].parameters[0]) == M:
                 gradients[name] = built[0].parameters[0].grad.clone()
-            takers[name] = _taker(built[0])
+            takers[name] = taker(built[0])
     errors = _compare(gradients)
     found: dict[str, dict[str, dict[str, float]]] = {}
     for size, batch in drawn.items():
@@ -125,7 +125,7 @@ def _compare(gradients: dict[str, torch.Tensor]) -> dict[str, float]:
     return errors
 
 
-def _taker(step: Step) -> Callable[[Triplets], None]:
+def taker(step: Step) -> Callable[[Triplets], None]:
     optimizer = adam(step.parameters, LR)
 
     def take(batch: Triplets) -> None:
@@ -148,7 +148,7 @@ def _ways(split: Split) -> dict[str, Callable[[], Step]]:
     n = split.n_users + split.n_items
     table = torch.nn.init.xavier_uniform_(torch.empty(n, D), generator=torch.Generator().manual_seed(0))
     ways: dict[str, Callable[[], Step]] = {
-        name: lambda engine=engine, kernel=kernel: _own(build(split, engine, kernel))
+        name: lambda engine=engine, kernel=kernel: own(build(split, engine, kernel))
         for name, (engine, kernel) in OURS.items()
     }
     ways["dgl heterograph, compositional"] = lambda: rivals.dgl_compositional(split, codebook, assignment, L2)
@@ -168,7 +168,7 @@ def build(split: Split, engine: str, kernel: Kernel, device: str = "cpu") -> Rec
     return Recommender(graph, embedding, Propagation(rivals.LAYERS, kernel=kernel), readout, engine)
 
 
-def _own(model: Recommender) -> Step:
+def own(model: Recommender) -> Step:
     return Step([model.embedding.tiers[0].codebook], lambda batch: batch_loss(model, batch, "bpr", L2))
 
 
@@ -176,23 +176,20 @@ def parts(split: Split, runs: int, triplets_a_second: float, console: Console) -
     """What training does beside its steps: seconds of each, and sampling as a share of an epoch."""
     codebook, _ = _start(split)
     models = {kernel: build(split, "collapsed", kernel) for kernel in ("csr", "dgl")}
-    own = models["csr"]
+    model = models["csr"]
     sampler = TripletSampler(split.train, NEGATIVES)
     n, size = int(split.train.nnz), 8192 // NEGATIVES
     often: dict[str, Callable[[], object]] = {
-        "relations rebuilt from the assignment": lambda: own.embedding.link(own.graph, 0),
-        **{
-            f"basis propagated, {kernel}": lambda model=model: model.engine.rebuild(model.graph)
-            for kernel, model in models.items()
-        },
-        "whole assignment update": lambda: update_assignment(own, CoarseConfig()),
+        "relations rebuilt from the assignment": lambda: model.embedding.link(model.graph, 0),
+        **{f"basis propagated, {kernel}": lambda of=of: of.engine.rebuild(of.graph) for kernel, of in models.items()},
+        "whole assignment update": lambda: update_assignment(model, CoarseConfig()),
         "sampling an epoch": lambda: sampler.epoch(n, size, np.random.default_rng(1)),
-        "evaluation of all users": lambda: evaluate(own.scorer(), split.train, split.test),
+        "evaluation of all users": lambda: evaluate(model.scorer(), split.train, split.test),
     }
     once: dict[str, Callable[[], object]] = {
         "sampler made": lambda: TripletSampler(split.train, NEGATIVES),
         "graph built": lambda: interaction_graph(split.train),
-        "METIS start": lambda: metis_parts(own.graph, M, 0),
+        "METIS start": lambda: metis_parts(model.graph, M, 0),
         "SparsePCA start": lambda: sparse_pca_codebook(codebook, 100, 80, 1.0, np.random.default_rng(0)),
     }
     found = {}

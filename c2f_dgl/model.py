@@ -89,6 +89,8 @@ class Recommender(nn.Module):
     chosen_scalars : int
         How many of the layer weights, the item scale and the filter's weight were chosen from data, and so count as
         learned.
+    memory_budget : float, optional
+        Bytes that the collapsed engine's basis may take.
     """
 
     def __init__(
@@ -99,11 +101,12 @@ class Recommender(nn.Module):
         readout: Readout,
         engine: EngineName = "auto",
         chosen_scalars: int = 0,
+        memory_budget: float | None = None,
     ) -> None:
         super().__init__()
         self.embedding, self.propagation, self.readout = embedding, propagation, readout
         self.chosen_scalars = chosen_scalars
-        self.engine: Engine = make_engine(engine, embedding, propagation)
+        self.engine: Engine = make_engine(engine, embedding, propagation, memory_budget)
         self.graph = graph
         self.relink()
 

@@ -120,7 +120,8 @@ def assemble(
     ).to(device)
     chosen = (config.layers + 1) * (config.layer_weights == "lowpass")
     chosen += (config.item_scale is None) + (config.filter_weight is None)
-    return Recommender(graph, embedding, propagation, readout, config.engine, chosen)
+    budget = None if config.memory_budget is None else config.memory_budget * 2**30
+    return Recommender(graph, embedding, propagation, readout, config.engine, chosen, budget)
 
 
 def add_tier(config: RunConfig, model: Recommender, graph: dgl.DGLGraph, name: str) -> Recommender:
