@@ -24,6 +24,7 @@ from benchmarks import measure, rivals
 from benchmarks.rivals import Step
 from c2f_dgl.config.schema import CoarseConfig
 from c2f_dgl.data.splits import Split
+from c2f_dgl.dgl_import import dgl
 from c2f_dgl.engines import Propagation
 from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.graph.hetero import entity_layout, interaction_graph
@@ -137,10 +138,10 @@ def taker(step: Step) -> Callable[[Triplets], None]:
     return take
 
 
-def _start(split: Split) -> tuple[torch.Tensor, Assignment]:
+def _start(split: Split, m: int = M, d: int = D) -> tuple[torch.Tensor, Assignment]:
     rng, n = np.random.default_rng(0), split.n_users + split.n_items
-    codebook = torch.nn.init.xavier_uniform_(torch.empty(M, D), generator=torch.Generator().manual_seed(0))
-    return codebook, anchored(rng.integers(0, M, n), M, T, 0.5, rng)
+    codebook = torch.nn.init.xavier_uniform_(torch.empty(m, d), generator=torch.Generator().manual_seed(0))
+    return codebook, anchored(rng.integers(0, m, n), m, T, 0.5, rng)
 
 
 def _ways(split: Split) -> dict[str, Callable[[], Step]]:
@@ -159,13 +160,24 @@ def _ways(split: Split) -> dict[str, Callable[[], Step]]:
     return ways
 
 
-def build(split: Split, engine: str, kernel: Kernel, device: str = "cpu") -> Recommender:
+def build(
+    split: Split,
+    engine: str,
+    kernel: Kernel,
+    device: str = "cpu",
+    *,
+    graph: dgl.DGLGraph | None = None,
+    m: int = M,
+    d: int = D,
+    memory_budget: float | None = None,
+) -> Recommender:
     """The paper's coarse stage on a random assignment."""
-    codebook, assignment = _start(split)
-    graph = interaction_graph(split.train)
+    codebook, assignment = _start(split, m, d)
+    graph = interaction_graph(split.train) if graph is None else graph
     embedding = TieredEmbedding(entity_layout(graph), [Tier("coarse", codebook, assignment)]).to(device)
     readout = Readout(item_degrees(graph), split.n_users).to(device)
-    return Recommender(graph, embedding, Propagation(rivals.LAYERS, kernel=kernel), readout, engine)
+    propagation = Propagation(rivals.LAYERS, kernel=kernel)
+    return Recommender(graph, embedding, propagation, readout, engine, memory_budget=memory_budget)
 
 
 def own(model: Recommender) -> Step:

@@ -66,6 +66,7 @@ class Collapsed:
         if embedding.table is not None or embedding.activation != "none":
             raise ValueError("the collapsed engine needs tiers and no activation: use message_passing")
         self.embedding, self.propagation, self.storage = embedding, propagation, storage
+        self._basis = torch.empty(0, 0)
 
     @torch.no_grad()
     def rebuild(self, graph: dgl.DGLGraph) -> None:
@@ -78,7 +79,8 @@ class Collapsed:
         self._trained = [k for k, tier in enumerate(tiers) if tier.codebook.requires_grad]
         like = tiers[0].codebook
         shape = basis_shape(self.embedding)
-        self._basis = allocate(self.storage, shape, like)
+        if self._basis.shape != shape:  # else the one of the assignment before is overwritten
+            self._basis = allocate(self.storage, shape, like)
         self._scale = like.new_ones(shape[1])
         start = 0
         for k in self._trained:

@@ -8,6 +8,7 @@ from collections import namedtuple
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 from hypothesis import given
 
@@ -16,6 +17,7 @@ from c2f_dgl.engines.pairs import pair_scores
 from c2f_dgl.engines.storage import Storage, allocate, choose_storage
 from c2f_dgl.errors import InputError
 from c2f_dgl.graph.hetero import entity_layout, interaction_graph
+from c2f_dgl.tiers.assignment import Assignment
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
 from tests.strategies import FLOAT, Case, cases
 
@@ -104,8 +106,9 @@ def test_where_nothing_fits_the_engine_is_message_passing_and_says_so(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0, 0, 0))
-    case = cases().example()
-    embedding = TieredEmbedding(entity_layout(interaction_graph(case.csr)), [Tier("coarse", case.e_c, case.s_c)])
+    graph = interaction_graph(sp.csr_matrix(np.eye(3)))
+    assignment = Assignment(torch.zeros(6, 1, dtype=torch.int64), torch.ones(6, 1), 2)
+    embedding = TieredEmbedding(entity_layout(graph), [Tier("coarse", torch.ones(2, 4), assignment)])
     with caplog.at_level(logging.WARNING, logger="c2f_dgl"):
         engine = make_engine("auto", embedding, Propagation(1), 1.0)
     assert isinstance(engine, MessagePassing)
