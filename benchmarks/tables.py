@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks import speed
 from benchmarks.studies import figures, report
 from benchmarks.studies.catalogue import STUDIES
 from benchmarks.studies.report import spread
@@ -111,6 +112,15 @@ TABLES: dict[str, Callable[[], str]] = {
     "kernels gowalla": lambda: kernels("gowalla"),
     "fast cost gowalla": lambda: cost("fast", "gowalla"),
     "fast cost lastfm": lambda: cost("fast", "lastfm"),
+    **{
+        f"{name} {data}": lambda table=table, data=data: table(data)
+        for data in ("gowalla", "yelp2020-shape", "amazon-book-shape")
+        for name, table in {"steps": speed.steps, "parts": speed.parts}.items()
+    },
+    "roofline gowalla": lambda: speed.bound("gowalla"),
+    "time to accuracy gowalla": lambda: speed.accuracy("gowalla"),
+    "scaling": lambda: speed.growth("planted"),
+    "gpu gowalla": lambda: speed.gpu("gowalla"),
     "found": lambda: report.page(STUDIES.values()),
 }
 

@@ -39,7 +39,7 @@ def test_every_option_of_the_symbol_table_exists() -> None:
     assert named <= known
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/method.md", "docs/data.md", "docs/found.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/method.md", "docs/data.md", "docs/found.md", "docs/speed.md"])
 def test_links_between_documents_lead_somewhere(document: str) -> None:
     path = ROOT / document
     for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):

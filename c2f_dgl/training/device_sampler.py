@@ -62,7 +62,8 @@ class DeviceTripletSampler:
             shape = (-(-n // size), self.k)
             negatives = torch.randint(self.n_items, shape, device=self.device, generator=generator)
             return Triplets(users, positives, negatives, shared=True)
-        unseen, drawn = self.n_items - counts, []
+        unseen = self.n_items - counts
+        drawn: list[Tensor] = []
         for slot in range(self.k):
             top = unseen - self.k + slot
             candidate = self._below(top + 1, generator)
