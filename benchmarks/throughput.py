@@ -113,7 +113,7 @@ def steps(
             if name in errors:
                 row["gradient_error"] = errors[name]
             found[str(size)][name] = row
-            print(f"{size:>6} {name:32} {row['median_seconds']:9.4f} s  {row['times_collapsed']:8.1f} x")
+            print(f"{size:>6} {name:50} {row['median_seconds']:9.4f} s  {row['times_collapsed']:8.1f} x")
     return found
 
 
@@ -152,8 +152,13 @@ def _ways(split: Split) -> dict[str, Callable[[], Step]]:
         name: lambda engine=engine, kernel=kernel: own(build(split, engine, kernel))
         for name, (engine, kernel) in OURS.items()
     }
-    ways["dgl heterograph, compositional"] = lambda: rivals.dgl_compositional(split, codebook, assignment, L2)
-    ways["dgl heterograph, full table"] = lambda: rivals.dgl_table(split, table, L2)
+    for weights in ("edges", "nodes"):
+        ways[f"dgl heterograph, compositional, weights on {weights}"] = lambda weights=weights: (
+            rivals.dgl_compositional(split, codebook, assignment, L2, weights)
+        )
+        ways[f"dgl heterograph, full table, weights on {weights}"] = lambda weights=weights: rivals.dgl_table(
+            split, table, L2, weights
+        )
     ways["coo, as published"] = lambda: rivals.coo_compositional(split, codebook, assignment, L2)
     if importlib.util.find_spec("torch_geometric") is not None:
         ways["pyg LightGCN, full table"] = lambda: rivals.pyg_table(split, table, L2)

@@ -117,7 +117,8 @@ class Collapsed:
         """W of H = B W: the trained tiers' coordinates one under the other, the identity below them for C."""
         parts = [self.embedding.tiers[k].coordinates() for k in self._trained]
         if self._n_columns < self._basis.shape[1]:
-            parts.append(torch.eye(parts[0].shape[1], dtype=parts[0].dtype, device=parts[0].device))
+            like = self.embedding.tiers[0].codebook
+            parts.append(torch.eye(like.shape[1], dtype=like.dtype, device=like.device))
         learned = parts[0] if len(parts) == 1 else torch.cat(parts)
         return learned if self.storage == "full" else self._scale[:, None] * learned
 
