@@ -14,11 +14,13 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import sys
+import warnings
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from rich.console import Console
+from torch.nn import functional as F
 
 from benchmarks import measure, rivals
 from benchmarks.rivals import Step
@@ -27,7 +29,7 @@ from c2f_dgl.data.splits import Split
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.engines import Propagation
 from c2f_dgl.evaluation.ranking import evaluate
-from c2f_dgl.graph.hetero import entity_layout, interaction_graph
+from c2f_dgl.graph.hetero import INTERACTED_BY, entity_layout, interaction_graph
 from c2f_dgl.graph.partition import metis_parts
 from c2f_dgl.graph.propagate import Kernel
 from c2f_dgl.model import Readout, Recommender, item_degrees
@@ -189,6 +191,26 @@ def own(model: Recommender) -> Step:
     return Step([model.embedding.tiers[0].codebook], lambda batch: batch_loss(model, batch, "bpr", L2))
 
 
+def products(split: Split) -> dict[str, Callable[[], object]]:
+    """The product of the interactions with 32 columns: as bags, as torch's CSR product, and by DGL's kernels."""
+    relation = interaction_graph(split.train)[INTERACTED_BY]
+    weight, x = relation.edata["weight"][:, None], torch.randn(split.n_items, 32)
+    train = split.train.sorted_indices()
+    starts, columns = (torch.as_tensor(part, dtype=torch.int32) for part in (train.indptr, train.indices))
+    values = torch.as_tensor(train.data)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
+        matrix = torch.sparse_csr_tensor(starts, columns, values, train.shape, check_invariants=False)
+    return {
+        "weighted bags": lambda: F.embedding_bag(
+            columns, x, starts, mode="sum", per_sample_weights=values, include_last_offset=True
+        ),
+        "CSR product": lambda: matrix @ x,
+        "DGL u_mul_e": lambda: dgl.ops.u_mul_e_sum(relation, x, weight),
+        "DGL copy_u": lambda: dgl.ops.copy_u_sum(relation, x),
+    }
+
+
 def parts(split: Split, runs: int, triplets_a_second: float, console: Console) -> dict[str, dict[str, float]]:
     """What training does beside its steps: seconds of each, and sampling as a share of an epoch."""
     codebook, _ = _start(split)
@@ -202,6 +224,7 @@ def parts(split: Split, runs: int, triplets_a_second: float, console: Console) -
         "whole assignment update": lambda: update_assignment(model, CoarseConfig()),
         "sampling an epoch": lambda: sampler.epoch(n, size, np.random.default_rng(1)),
         "evaluation of all users": lambda: evaluate(model.scorer(), split.train, split.test),
+        **{f"one relation times 32 columns: {name}": take for name, take in products(split).items()},
     }
     once: dict[str, Callable[[], object]] = {
         "sampler made": lambda: TripletSampler(split.train, NEGATIVES),

@@ -64,6 +64,7 @@ def test_the_gpu_benchmark_takes_its_way_on_a_cpu(
     monkeypatch.setattr(measure, "RESULTS", tmp_path)
     monkeypatch.setattr(gpu, "whole_run", lambda dataset, device: {"seconds": 1.0})  # a run of its own, tested as such
     monkeypatch.setattr(roofline, "COPIED", 1 << 12)
+    monkeypatch.setattr(roofline, "SIDE", 64)
     monkeypatch.setattr(
         "sys.argv", ["gpu", "400x350x6000", "--device", "cpu", "--batches", "40", "--runs", "1", "--seeds"]
     )
