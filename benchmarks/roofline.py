@@ -1,9 +1,10 @@
 """The collapsed training step as a share of what the machine can do: `python -m benchmarks.roofline DATASET`.
 
-In one run: the rate of a square matrix product, the bandwidth of a copy, and the step of `benchmarks.throughput` at
-each batch size. The step's operations and bytes are those that it cannot do without, counted from its sizes; the bound
-is the longer of the two times, as if each hid the other entirely. Writes benchmarks/results/roofline/<data set>.json.
-With --profile also the operators that take the time.
+In one run: the rate of a square matrix product, and how much longer or shorter it takes in bfloat16 (whether a step in
+it could win); the bandwidth of a copy; the step of `benchmarks.throughput` at each batch size. The step's operations
+and bytes are those that it cannot do without, counted from its sizes; the bound is the longer of the two times, as if
+each hid the other entirely. Writes benchmarks/results/roofline/<data set>.json. With --profile also the operators that
+take the time.
 """
 
 from __future__ import annotations
@@ -48,7 +49,12 @@ def measured(split, batches: list[int], runs: int, device: str, *, profile: bool
     product = torch.empty_like(square)
     source = torch.randn(COPIED, device=device)
     target = torch.empty_like(source)
-    ways = {"product": lambda: torch.mm(square, square, out=product), "copy": lambda: target.copy_(source)}
+    low, low_product = square.bfloat16(), torch.empty_like(square, dtype=torch.bfloat16)
+    ways = {
+        "product": lambda: torch.mm(square, square, out=product),
+        "product in bfloat16": lambda: torch.mm(low, low, out=low_product),
+        "copy": lambda: target.copy_(source),
+    }
     take, sizes = throughput.taker(throughput.own(model)), {}
     for size in batches:
         n = size // throughput.NEGATIVES
@@ -58,7 +64,8 @@ def measured(split, batches: list[int], runs: int, device: str, *, profile: bool
     times = {way: measure.spread(seconds) for way, seconds in measure.alternate(ways, runs).items()}
     flops = 2 * SIDE**3 / times["product"]["median_seconds"]
     bandwidth = 2 * source.nbytes / times["copy"]["median_seconds"]
-    found = {"flops_a_second": flops, "bytes_a_second": bandwidth, "steps": {}}
+    in_bfloat16 = times["product in bfloat16"]["median_seconds"] / times["product"]["median_seconds"]
+    found = {"flops_a_second": flops, "bytes_a_second": bandwidth, "bfloat16_times_float32": in_bfloat16, "steps": {}}
     for size, (n, c) in sizes.items():
         operations, traffic = needed(n, c, throughput.M, throughput.D)
         bound = max(operations / flops, traffic / bandwidth)
