@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from c2f_dgl.tiers.assignment import Assignment
 from c2f_dgl.training.sampler import Triplets
 
 LAYERS = 3
+
+Weights = Literal["edges", "nodes"]
 
 
 @dataclass(frozen=True)
@@ -50,27 +53,26 @@ def bpr(h: Tensor, ego: Tensor, batch: Triplets, n_users: int, l2: float) -> Ten
     return F.softplus(-margin).mean() + l2 * squares.mean()
 
 
-def dgl_table(split: Split, table: Tensor, l2: float) -> Step:
+def dgl_table(split: Split, table: Tensor, l2: float, weights: Weights) -> Step:
     """LightGCN with a full table on a DGL heterograph."""
-    graph, n_users = _normalised_graph(split, None, 0), split.n_users
+    propagated, n_users = _on_heterograph(split, None, 0, weights), split.n_users
     parameter = nn.Parameter(table.clone())
 
     def loss(batch: Triplets) -> Tensor:
-        users, items = parameter[:n_users], parameter[n_users:]
-        h = _message_passing(graph, {"user": users, "item": items})
+        h = propagated({"user": parameter[:n_users], "item": parameter[n_users:]})
         return bpr(torch.cat([h["user"], h["item"]]), parameter, batch, n_users, l2)
 
     return Step([parameter], loss)
 
 
-def dgl_compositional(split: Split, codebook: Tensor, assignment: Assignment, l2: float) -> Step:
+def dgl_compositional(split: Split, codebook: Tensor, assignment: Assignment, l2: float, weights: Weights) -> Step:
     """Coarse meta-embeddings that compose the input, and are nodes, of a DGL heterograph."""
-    graph, n_users = _normalised_graph(split, assignment, len(codebook)), split.n_users
+    propagated, n_users = _on_heterograph(split, assignment, len(codebook), weights), split.n_users
     parameter = nn.Parameter(codebook.clone())
 
     def loss(batch: Triplets) -> Tensor:
         ego = assignment.compose(parameter)
-        h = _message_passing(graph, {"user": ego[:n_users], "item": ego[n_users:], "coarse": parameter})
+        h = propagated({"user": ego[:n_users], "item": ego[n_users:], "coarse": parameter})
         return bpr(torch.cat([h["user"], h["item"]]), ego, batch, n_users, l2)
 
     return Step([parameter], loss)
@@ -80,8 +82,9 @@ def coo_compositional(split: Split, codebook: Tensor, assignment: Assignment, l2
     """The same with ``torch.sparse.mm`` of COO matrices, as the published code has it."""
     n_users, n = split.n_users, split.n_users + split.n_items
     parameter = nn.Parameter(codebook.clone())
-    source, target, weight = _expanded_edges(split, assignment)
-    adjacency = _coo(target, source, weight, (n + len(codebook),) * 2)
+    source, target, weight, norm = _expanded_edges(split, assignment)
+    normalised = weight * norm[source] * norm[target]
+    adjacency = _coo(target, source, normalised, (n + len(codebook),) * 2)
     rows = np.repeat(np.arange(n), assignment.indices.shape[1])
     composition = _coo(rows, assignment.indices.numpy().ravel(), assignment.weights.numpy().ravel(), (n, len(codebook)))
 
@@ -121,55 +124,68 @@ def pyg_table(split: Split, table: Tensor, l2: float) -> Step:
     return Step([model.embedding.weight], loss)
 
 
-def _expanded_edges(split: Split, assignment: Assignment | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Both directions of every link between users, items and, after them, coarse nodes; normalised weights."""
+def _expanded_edges(split: Split, assignment: Assignment | None) -> tuple[np.ndarray, ...]:
+    """Both directions of every link between users, items and, after them, coarse nodes; weights; D^(-1/2)."""
     coo, n_users = split.train.tocoo(), split.n_users
     ends = [(coo.row.astype(np.int64), coo.col.astype(np.int64) + n_users)]
-    weights = [coo.data.astype(np.float64)]
+    weights = [coo.data]
     n = n_users + split.n_items
     if assignment is not None:
         rows, slots = np.nonzero(assignment.weights.numpy())
         ends.append((rows, assignment.indices.numpy()[rows, slots] + n))
-        weights.append(assignment.weights.numpy()[rows, slots].astype(np.float64))
+        weights.append(assignment.weights.numpy()[rows, slots])
+        n += assignment.n_atoms
     first, second = (np.concatenate(side) for side in zip(*ends, strict=True))
     source, target = np.concatenate([first, second]), np.concatenate([second, first])
-    weight = np.tile(np.concatenate(weights), 2)
-    degree = np.bincount(target, weights=weight)
-    return source, target, (weight / np.sqrt(degree[source] * degree[target])).astype(np.float32)
+    weight = np.tile(np.concatenate(weights), 2).astype(np.float32)
+    degree = np.bincount(target, weights=weight, minlength=n)
+    norm = np.divide(1.0, np.sqrt(degree), out=np.zeros_like(degree), where=degree > 0).astype(np.float32)
+    return source, target, weight, norm
 
 
-def _normalised_graph(split: Split, assignment: Assignment | None, n_coarse: int) -> dgl.DGLGraph:
-    """A heterograph that carries the normalised weights, so that nothing is scaled at a step."""
-    source, target, weight = _expanded_edges(split, assignment)
+def _on_heterograph(
+    split: Split, assignment: Assignment | None, n_coarse: int, weights: Weights
+) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
+    """Mean over layers, one `multi_update_all` a layer.
+
+    ``edges``: the edges carry normalised weights and nothing is scaled at a step (`u_mul_e`). ``nodes``: features are
+    scaled by D^(-1/2) before and after, and relations whose weights are all 1 send them as they are (`copy_u`).
+    """
+    source, target, weight, norm = _expanded_edges(split, assignment)
     sizes = {"user": split.n_users, "item": split.n_items, "coarse": n_coarse}
     bounds = np.cumsum([0, *sizes.values()])
     kinds = list(sizes)
     of_source, of_target = (np.searchsorted(bounds, ends, side="right") - 1 for ends in (source, target))
-    relations, weights = {}, {}
+    relations, data = {}, {}
     for a, b in sorted(set(zip(of_source.tolist(), of_target.tolist(), strict=True))):
         chosen = (of_source == a) & (of_target == b)
         etype = kinds[a], f"{kinds[a]}_to_{kinds[b]}", kinds[b]
         relations[etype] = tuple(torch.as_tensor(x[chosen] - bounds[i]) for x, i in ((source, a), (target, b)))
-        weights[etype] = torch.as_tensor(weight[chosen])
-    present = {kind: size for kind, size in sizes.items() if size}
-    graph = dgl.heterograph(relations, num_nodes_dict=present)
-    for etype, values in weights.items():
+        scale = norm[source] * norm[target] if weights == "edges" else 1.0
+        data[etype] = torch.as_tensor((weight * scale)[chosen])
+    graph = dgl.heterograph(relations, num_nodes_dict={kind: size for kind, size in sizes.items() if size})
+    functions = {}
+    for etype, values in data.items():
         graph.edges[etype].data["w"] = values
-    return graph
+        plain = weights == "nodes" and bool((values == 1).all())
+        message = dgl.function.copy_u("x", "m") if plain else dgl.function.u_mul_e("x", "w", "m")
+        functions[etype] = message, dgl.function.sum("m", "y")
+    scales = {kind: torch.as_tensor(norm[bounds[i] : bounds[i + 1], None]) for i, kind in enumerate(kinds)}
 
+    def scaled(features: dict[str, Tensor]) -> dict[str, Tensor]:
+        return features if weights == "edges" else {kind: scales[kind] * x for kind, x in features.items()}
 
-def _message_passing(graph: dgl.DGLGraph, features: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Mean over layers, one `multi_update_all` a layer."""
-    message, reduce = dgl.function.u_mul_e("x", "w", "m"), dgl.function.sum("m", "y")
-    functions = {etype: (message, reduce) for etype in graph.canonical_etypes}
-    total = features
-    with graph.local_scope():
-        for _ in range(LAYERS):
-            graph.ndata["x"] = features
-            graph.multi_update_all(functions, "sum")
-            features = dict(graph.ndata["y"])
-            total = {kind: total[kind] + x for kind, x in features.items()}
-    return {kind: x / (LAYERS + 1) for kind, x in total.items()}
+    def propagated(features: dict[str, Tensor]) -> dict[str, Tensor]:
+        total = features
+        with graph.local_scope():
+            for _ in range(LAYERS):
+                graph.ndata["x"] = scaled(features)
+                graph.multi_update_all(functions, "sum")
+                features = scaled(dict(graph.ndata["y"]))
+                total = {kind: total[kind] + x for kind, x in features.items()}
+        return {kind: x / (LAYERS + 1) for kind, x in total.items()}
+
+    return propagated
 
 
 def _coo(rows: np.ndarray, columns: np.ndarray, values: np.ndarray, shape: tuple[int, int]) -> Tensor:

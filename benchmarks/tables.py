@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks import relation_tables
+from benchmarks import relation_tables, speed
 from benchmarks.studies import figures, report
 from benchmarks.studies.catalogue import STUDIES
 from benchmarks.studies.report import spread
@@ -188,6 +188,15 @@ TABLES: dict[str, Callable[[], str]] = {
     "budget planted": lambda: budget("planted"),
     "bench gowalla": lambda: bench("gowalla"),
     "bench lastfm": lambda: bench("lastfm"),
+    **{
+        f"{name} {data}": lambda table=table, data=data: table(data)
+        for data in ("gowalla", "yelp2020-shape", "amazon-book-shape")
+        for name, table in {"steps": speed.steps, "parts": speed.parts}.items()
+    },
+    "roofline gowalla": lambda: speed.bound("gowalla"),
+    "time to accuracy gowalla": lambda: speed.accuracy("gowalla"),
+    "scaling": lambda: speed.growth("planted"),
+    "gpu gowalla": lambda: speed.gpu("gowalla"),
     "found": lambda: report.page(STUDIES.values()),
 }
 

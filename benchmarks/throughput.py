@@ -14,19 +14,22 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import sys
+import warnings
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from rich.console import Console
+from torch.nn import functional as F
 
 from benchmarks import measure, rivals
 from benchmarks.rivals import Step
 from c2f_dgl.config.schema import CoarseConfig
 from c2f_dgl.data.splits import Split
+from c2f_dgl.dgl_import import dgl
 from c2f_dgl.engines import Propagation
 from c2f_dgl.evaluation.ranking import evaluate
-from c2f_dgl.graph.hetero import entity_layout, interaction_graph
+from c2f_dgl.graph.hetero import INTERACTED_BY, entity_layout, interaction_graph
 from c2f_dgl.graph.partition import metis_parts
 from c2f_dgl.graph.propagate import Kernel
 from c2f_dgl.model import Readout, Recommender, item_degrees
@@ -95,7 +98,7 @@ def steps(
             memory[name] = measure.peak_bytes(begin)
             if len(built[0].parameters[0]) == M:
                 gradients[name] = built[0].parameters[0].grad.clone()
-            takers[name] = _taker(built[0])
+            takers[name] = taker(built[0])
     errors = _compare(gradients)
     found: dict[str, dict[str, dict[str, float]]] = {}
     for size, batch in drawn.items():
@@ -112,7 +115,7 @@ def steps(
             if name in errors:
                 row["gradient_error"] = errors[name]
             found[str(size)][name] = row
-            print(f"{size:>6} {name:32} {row['median_seconds']:9.4f} s  {row['times_collapsed']:8.1f} x")
+            print(f"{size:>6} {name:50} {row['median_seconds']:9.4f} s  {row['times_collapsed']:8.1f} x")
     return found
 
 
@@ -125,7 +128,7 @@ def _compare(gradients: dict[str, torch.Tensor]) -> dict[str, float]:
     return errors
 
 
-def _taker(step: Step) -> Callable[[Triplets], None]:
+def taker(step: Step) -> Callable[[Triplets], None]:
     optimizer = adam(step.parameters, LR)
 
     def take(batch: Triplets) -> None:
@@ -137,10 +140,10 @@ def _taker(step: Step) -> Callable[[Triplets], None]:
     return take
 
 
-def _start(split: Split) -> tuple[torch.Tensor, Assignment]:
+def _start(split: Split, m: int = M, d: int = D) -> tuple[torch.Tensor, Assignment]:
     rng, n = np.random.default_rng(0), split.n_users + split.n_items
-    codebook = torch.nn.init.xavier_uniform_(torch.empty(M, D), generator=torch.Generator().manual_seed(0))
-    return codebook, anchored(rng.integers(0, M, n), M, T, 0.5, rng)
+    codebook = torch.nn.init.xavier_uniform_(torch.empty(m, d), generator=torch.Generator().manual_seed(0))
+    return codebook, anchored(rng.integers(0, m, n), m, T, 0.5, rng)
 
 
 def _ways(split: Split) -> dict[str, Callable[[], Step]]:
@@ -148,51 +151,85 @@ def _ways(split: Split) -> dict[str, Callable[[], Step]]:
     n = split.n_users + split.n_items
     table = torch.nn.init.xavier_uniform_(torch.empty(n, D), generator=torch.Generator().manual_seed(0))
     ways: dict[str, Callable[[], Step]] = {
-        name: lambda engine=engine, kernel=kernel: _own(build(split, engine, kernel))
+        name: lambda engine=engine, kernel=kernel: own(build(split, engine, kernel))
         for name, (engine, kernel) in OURS.items()
     }
-    ways["dgl heterograph, compositional"] = lambda: rivals.dgl_compositional(split, codebook, assignment, L2)
-    ways["dgl heterograph, full table"] = lambda: rivals.dgl_table(split, table, L2)
+    for weights in ("edges", "nodes"):
+        ways[f"dgl heterograph, compositional, weights on {weights}"] = lambda weights=weights: (
+            rivals.dgl_compositional(split, codebook, assignment, L2, weights)
+        )
+        ways[f"dgl heterograph, full table, weights on {weights}"] = lambda weights=weights: rivals.dgl_table(
+            split, table, L2, weights
+        )
     ways["coo, as published"] = lambda: rivals.coo_compositional(split, codebook, assignment, L2)
     if importlib.util.find_spec("torch_geometric") is not None:
         ways["pyg LightGCN, full table"] = lambda: rivals.pyg_table(split, table, L2)
     return ways
 
 
-def build(split: Split, engine: str, kernel: Kernel, device: str = "cpu") -> Recommender:
+def build(
+    split: Split,
+    engine: str,
+    kernel: Kernel,
+    device: str = "cpu",
+    *,
+    graph: dgl.DGLGraph | None = None,
+    m: int = M,
+    d: int = D,
+    memory_budget: float | None = None,
+) -> Recommender:
     """The paper's coarse stage on a random assignment."""
-    codebook, assignment = _start(split)
-    graph = interaction_graph(split.train)
+    codebook, assignment = _start(split, m, d)
+    graph = interaction_graph(split.train) if graph is None else graph
     embedding = TieredEmbedding(entity_layout(graph), [Tier("coarse", codebook, assignment)]).to(device)
     readout = Readout(item_degrees(graph), split.n_users).to(device)
-    return Recommender(graph, embedding, Propagation(rivals.LAYERS, kernel=kernel), readout, engine)
+    propagation = Propagation(rivals.LAYERS, kernel=kernel)
+    return Recommender(graph, embedding, propagation, readout, engine, memory_budget=memory_budget)
 
 
-def _own(model: Recommender) -> Step:
+def own(model: Recommender) -> Step:
     return Step([model.embedding.tiers[0].codebook], lambda batch: batch_loss(model, batch, "bpr", L2))
+
+
+def products(split: Split) -> dict[str, Callable[[], object]]:
+    """The product of the interactions with 32 columns: as bags, as torch's CSR product, and by DGL's kernels."""
+    relation = interaction_graph(split.train)[INTERACTED_BY]
+    weight, x = relation.edata["weight"][:, None], torch.randn(split.n_items, 32)
+    train = split.train.sorted_indices()
+    starts, columns = (torch.as_tensor(part, dtype=torch.int32) for part in (train.indptr, train.indices))
+    values = torch.as_tensor(train.data)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
+        matrix = torch.sparse_csr_tensor(starts, columns, values, train.shape, check_invariants=False)
+    return {
+        "weighted bags": lambda: F.embedding_bag(
+            columns, x, starts, mode="sum", per_sample_weights=values, include_last_offset=True
+        ),
+        "CSR product": lambda: matrix @ x,
+        "DGL u_mul_e": lambda: dgl.ops.u_mul_e_sum(relation, x, weight),
+        "DGL copy_u": lambda: dgl.ops.copy_u_sum(relation, x),
+    }
 
 
 def parts(split: Split, runs: int, triplets_a_second: float, console: Console) -> dict[str, dict[str, float]]:
     """What training does beside its steps: seconds of each, and sampling as a share of an epoch."""
     codebook, _ = _start(split)
     models = {kernel: build(split, "collapsed", kernel) for kernel in ("csr", "dgl")}
-    own = models["csr"]
+    model = models["csr"]
     sampler = TripletSampler(split.train, NEGATIVES)
     n, size = int(split.train.nnz), 8192 // NEGATIVES
     often: dict[str, Callable[[], object]] = {
-        "relations rebuilt from the assignment": lambda: own.embedding.link(own.graph, 0),
-        **{
-            f"basis propagated, {kernel}": lambda model=model: model.engine.rebuild(model.graph)
-            for kernel, model in models.items()
-        },
-        "whole assignment update": lambda: update_assignment(own, CoarseConfig()),
+        "relations rebuilt from the assignment": lambda: model.embedding.link(model.graph, 0),
+        **{f"basis propagated, {kernel}": lambda of=of: of.engine.rebuild(of.graph) for kernel, of in models.items()},
+        "whole assignment update": lambda: update_assignment(model, CoarseConfig()),
         "sampling an epoch": lambda: sampler.epoch(n, size, np.random.default_rng(1)),
-        "evaluation of all users": lambda: evaluate(own.scorer(), split.train, split.test),
+        "evaluation of all users": lambda: evaluate(model.scorer(), split.train, split.test),
+        **{f"one relation times 32 columns: {name}": take for name, take in products(split).items()},
     }
     once: dict[str, Callable[[], object]] = {
         "sampler made": lambda: TripletSampler(split.train, NEGATIVES),
         "graph built": lambda: interaction_graph(split.train),
-        "METIS start": lambda: metis_parts(own.graph, M, 0),
+        "METIS start": lambda: metis_parts(model.graph, M, 0),
         "SparsePCA start": lambda: sparse_pca_codebook(codebook, 100, 80, 1.0, np.random.default_rng(0)),
     }
     found = {}

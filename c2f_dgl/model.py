@@ -101,6 +101,8 @@ class Recommender(nn.Module, Generic[Layer]):
         Node types of `graph` that are users and items here, and the relation between them.
     importances : mapping of str to float, optional
         Importances of relations that were chosen and are in the weights of `graph`, by name.
+    memory_budget : float, optional
+        Bytes that the collapsed engine's basis may take.
     """
 
     def __init__(
@@ -113,13 +115,14 @@ class Recommender(nn.Module, Generic[Layer]):
         chosen_scalars: int = 0,
         roles: Roles = DEFAULT_ROLES,
         importances: Mapping[str, float] | None = None,
+        memory_budget: float | None = None,
     ) -> None:
         super().__init__()
         self.embedding, self.propagation, self.readout = embedding, propagation, readout
         self.chosen_scalars, self.roles = chosen_scalars, roles
         self._chosen_importances = dict(importances or {})
         self.importance = propagation.importance  # a module: its values are among the parameters
-        self.engine: Engine = make_engine(engine, embedding, propagation)
+        self.engine: Engine = make_engine(engine, embedding, propagation, memory_budget)
         self.graph = graph
         self.relink()
 

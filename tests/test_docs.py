@@ -39,7 +39,7 @@ def test_every_option_of_the_symbol_table_exists() -> None:
 
 @pytest.mark.parametrize(
     "document",
-    ["README.md", "docs/method.md", "docs/data.md", "docs/found.md", "docs/graph.md", "docs/baselines.md"],
+    ["README.md", *(f"docs/{name}.md" for name in ("method", "data", "found", "graph", "baselines", "speed"))],
 )
 def test_links_between_documents_lead_somewhere(document: str) -> None:
     path = ROOT / document

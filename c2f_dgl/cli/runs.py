@@ -31,20 +31,26 @@ StageOption = Annotated[
 def train(
     dataset: Annotated[str, typer.Argument(help="A name from `c2f-dgl data list`, or a path.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder of the run.", show_default=False)],
-    preset: Annotated[str, typer.Option(help="fast, best, paper, published, lightgcn, or a YAML file.")] = "fast",
+    preset: Annotated[
+        str, typer.Option(help="fast, best, quick, paper, published, lightgcn, or a YAML file.")
+    ] = "fast",
     stage: Annotated[str, typer.Option(help="coarse, fine (goes on from a run that has coarse) or both.")] = "both",
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override an option; may be repeated.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the split, the start and the training.")] = None,
     device: DeviceOption = "auto",
+    memory_budget: Annotated[
+        float | None, typer.Option(metavar="GIB", help="What the collapsed basis may take: model.memory_budget.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
 ) -> None:
     """Train on DATASET, stage after stage, and evaluate the best model of each."""
     from c2f_dgl import api
     from c2f_dgl.config.load import load_config
 
-    overrides = [*(set_ or []), *([] if seed is None else [f"seed={seed}"])]
+    named = {"seed": seed, "model.memory_budget": memory_budget}
+    overrides = [*(set_ or []), *(f"{key}={value}" for key, value in named.items() if value is not None)]
     config = load_config(preset, overrides)
     config = config.model_copy(update={"data": config.data.model_copy(update={"source": data_source(dataset)})})
     api.check_run(out, config, stage=stage, resume=resume, device=device)

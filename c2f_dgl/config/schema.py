@@ -158,6 +158,11 @@ class ModelConfig(_Options):
     )
     engine: Literal["auto", "collapsed", "message_passing"] = Field("auto", description="how H is computed")
     kernel: Literal["auto", "dgl", "csr"] = Field("auto", description="kernel of the sparse products")
+    memory_budget: float | None = Field(
+        None,
+        gt=0,
+        description="GiB that the collapsed basis may take: kept in half precision or on disk where it would take more",
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> ModelConfig:

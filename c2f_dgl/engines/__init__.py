@@ -13,10 +13,12 @@ from torch import Tensor
 
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.embedding import EmbeddingLayer
-from c2f_dgl.engines.collapsed import Collapsed, propagated_basis
+from c2f_dgl.engines.collapsed import Collapsed, basis_shape, propagated_basis
 from c2f_dgl.engines.importance import RelationImportance
 from c2f_dgl.engines.message_passing import MessagePassing
 from c2f_dgl.engines.propagation import Propagation
+from c2f_dgl.engines.storage import choose_storage
+from c2f_dgl.errors import InputError
 from c2f_dgl.tiers.tiered import TieredEmbedding
 
 __all__ = [
@@ -51,13 +53,22 @@ class Engine(Protocol):
         """H of every node type, detached."""
 
 
-def make_engine(name: EngineName, embedding: EmbeddingLayer, propagation: Propagation) -> Engine:
-    """The engine called `name`; ``auto`` is collapsed wherever the model is linear in what is learned.
+def make_engine(
+    name: EngineName, embedding: EmbeddingLayer, propagation: Propagation, memory_budget: float | None = None
+) -> Engine:
+    """The engine called `name`; ``auto`` is collapsed wherever the model is linear in what is learned and M fits.
+
+    Parameters
+    ----------
+    memory_budget : float, optional
+        Bytes that the collapsed basis may take (see `c2f_dgl.engines.storage`).
 
     Raises
     ------
     ValueError
         ``collapsed`` is asked for and the model is not linear, or not one of tiers.
+    InputError
+        ``collapsed`` is asked for and its basis does not fit.
     """
     against = _against_collapsing(embedding, propagation)
     if name == "message_passing" or (name == "auto" and against):
@@ -65,7 +76,19 @@ def make_engine(name: EngineName, embedding: EmbeddingLayer, propagation: Propag
         return MessagePassing(embedding, propagation)
     if not isinstance(embedding, TieredEmbedding):
         raise ValueError("the collapsed engine needs tiers: use message_passing")
-    return Collapsed(embedding, propagation)
+    if against:
+        return Collapsed(embedding, propagation)  # says why it cannot be
+    shape = basis_shape(embedding)
+    storage = choose_storage(shape, embedding.tiers[0].codebook, memory_budget)
+    if storage is not None:
+        if storage != "full":
+            log.info("the basis of %d x %d is kept %s: model.memory_budget", *shape, storage)
+        return Collapsed(embedding, propagation, storage)
+    what = f"a basis of {shape[0]:,} x {shape[1]:,} does not fit"
+    if name == "collapsed":
+        raise InputError(what, where="model.memory_budget", expected="a larger one, disk space or message_passing")
+    log.warning("%s model.memory_budget, nor the disk: falling back to message passing, which is slower", what)
+    return MessagePassing(embedding, propagation)
 
 
 def _against_collapsing(embedding: EmbeddingLayer, propagation: Propagation) -> list[str]:

@@ -17,19 +17,28 @@ propagation does to the columns of M, which a lowpass filter makes nearly parall
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.engines.pairs import pair_scores
 from c2f_dgl.engines.propagation import Propagation
+from c2f_dgl.engines.storage import Storage, allocate, column_scale
 from c2f_dgl.graph.hetero import in_float64
 from c2f_dgl.graph.layout import NodeLayout, take_rows
 from c2f_dgl.tiers.tiered import TieredEmbedding
 
-# Bytes of a row that are propagated at once. Bounds the memory of a rebuild to a few (nodes x block) matrices beside M
-# itself, and keeps the rows that are gathered in the processor's cache: eight times as many take twice as long.
+# Bytes of a row that are propagated at once, at most: few enough for the rows that are gathered to stay in the
+# processor's cache. Eight times as many take twice as long on Gowalla.
 _BLOCK_BYTES = 128
+
+# Values of such a block, at most: half a dozen (nodes x block) matrices beside M itself.
+_BLOCK_VALUES = 1 << 27
+
+# Rows of a basis in less than full precision that are widened at once.
+_ROW_BLOCK = 65_536
 
 # A batch that asks for more than this share of N rows (with repeats) gets them from the product with all rows: that
 # reads M once and in order, a gather copies the rows first.
@@ -45,6 +54,8 @@ class Collapsed:
         With tiers and without an activation. Tiers whose codebook has ``requires_grad`` set are trained, the others
         are folded into the constant at each `rebuild`.
     propagation : Propagation
+    storage : {"full", "half", "mapped"}
+        How the basis is kept (`c2f_dgl.engines.storage`).
 
     Raises
     ------
@@ -53,12 +64,13 @@ class Collapsed:
         activation, or relations have learned importances.
     """
 
-    def __init__(self, embedding: TieredEmbedding, propagation: Propagation) -> None:
+    def __init__(self, embedding: TieredEmbedding, propagation: Propagation, storage: Storage = "full") -> None:
         if embedding.table is not None or embedding.activation != "none":
             raise ValueError("the collapsed engine needs tiers and no activation: use message_passing")
         if propagation.importance is not None:
             raise ValueError("the collapsed engine needs importances that are not learned: use message_passing")
-        self.embedding, self.propagation = embedding, propagation
+        self.embedding, self.propagation, self.storage = embedding, propagation, storage
+        self._basis = torch.empty(0, 0)
 
     @torch.no_grad()
     def rebuild(self, graph: dgl.DGLGraph) -> None:
@@ -69,22 +81,35 @@ class Collapsed:
         tiers, names = self.embedding.tiers, (*self.embedding.layout.types, *(t.name for t in self.embedding.tiers))
         self._nodes = NodeLayout(names, tuple(graph.num_nodes(name) for name in names))
         self._trained = [k for k, tier in enumerate(tiers) if tier.codebook.requires_grad]
-        like, sizes = tiers[0].codebook, [tiers[k].size for k in self._trained]
-        frozen = len(self._trained) < len(tiers)
-        self._n_columns = sum(sizes)
-        self._basis = like.new_empty(self._nodes.total, self._n_columns + frozen * like.shape[1])
-        self._columns = dict(zip(self._trained, self._basis[:, : self._n_columns].split(sizes, dim=1), strict=True))
-        for k, columns in self._columns.items():
-            propagated_basis(graph, self.embedding, self.propagation, k, self._atoms(k), into=columns)
-        if frozen:
+        like = tiers[0].codebook
+        shape = basis_shape(self.embedding)
+        if self._basis.shape != shape:  # else the one of the assignment before is overwritten
+            self._basis = allocate(self.storage, shape, like)
+        self._scale = like.new_ones(shape[1])
+        start = 0
+        for k in self._trained:
+            for block in propagated_blocks(graph, self.embedding, self.propagation, k, self._atoms(k)):
+                start = self._keep(block, start)
+        self._n_columns = start
+        if len(self._trained) < len(tiers):
             codebooks = self.embedding.codebooks(self._dtype)
             codebooks = [torch.zeros_like(a) if k in self._trained else a for k, a in enumerate(codebooks)]
-            constant = self._nodes.stack(self.propagation(graph, self.embedding, codebooks))
-            self._basis[:, self._n_columns :] = constant
+            self._keep(self._nodes.stack(self.propagation(graph, self.embedding, codebooks)), start)
+
+    def _keep(self, block: Tensor, start: int) -> int:
+        """Put `block` into the basis from column `start` on; the column after it."""
+        stop = start + block.shape[1]
+        if self.storage != "full":
+            self._scale[start:stop] = column_scale(block)
+            block = block / self._scale[start:stop].to(block)
+        self._basis[:, start:stop] = block
+        return stop
 
     def basis(self, k: int) -> Tensor:
         """M_k (or M_k W_k) of a trained tier, (all nodes) x m_k; entities first, in stacking order."""
-        return self._columns[k]
+        start = sum(self.embedding.tiers[before].size for before in self._trained if before < k)
+        columns = slice(start, start + self.embedding.tiers[k].size)
+        return self._basis[:, columns] * self._scale[columns]
 
     def _atoms(self, k: int) -> Tensor:
         tier = self.embedding.tiers[k]
@@ -93,46 +118,61 @@ class Collapsed:
         return torch.eye(tier.size, dtype=self._dtype, device=tier.codebook.device)
 
     def _learned(self) -> Tensor:
-        """The trained tiers' coordinates one under the other: what the first columns of the basis are multiplied by."""
+        """W of H = B W: the trained tiers' coordinates one under the other, the identity below them for C."""
         parts = [self.embedding.tiers[k].coordinates() for k in self._trained]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        if self._n_columns < self._basis.shape[1]:
+            like = self.embedding.tiers[0].codebook
+            parts.append(torch.eye(like.shape[1], dtype=like.dtype, device=like.device))
+        learned = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return learned if self.storage == "full" else self._scale[:, None] * learned
 
     def entities(self, rows: Tensor) -> Tensor:
         """H_full of some entities (rows: int64, stacked numbering), differentiable in the trained codebooks."""
-        n = self.embedding.layout.total
-        if len(rows) < _GATHER_SHARE * n:
-            return self._combine(rows)
-        return take_rows(self._combine(slice(n)), rows)
+        n, learned = self.embedding.layout.total, self._learned()
+        if self.storage == "full" and len(rows) >= _GATHER_SHARE * n:
+            return take_rows(self._basis[:n] @ learned, rows)
+        return self._basis.index_select(0, rows).to(learned) @ learned
 
     def scores(self, users: Tensor, items: Tensor) -> Tensor:
         """h_u . h_i of users (n,) with items (n, c), rows in stacked numbering; the items' H is not formed."""
-        learned = self._learned()
-        if self._n_columns < self._basis.shape[1]:  # H = [M C] [A; I]
-            d = learned.shape[1]
-            learned = torch.cat([learned, torch.eye(d, dtype=learned.dtype, device=learned.device)])
-        return pair_scores(self._basis, learned, users, items)
-
-    def _combine(self, rows: Tensor | slice) -> Tensor:
-        basis = self._basis[rows]
-        h = basis[:, : self._n_columns] @ self._learned()
-        return h + basis[:, self._n_columns :] if self._n_columns < basis.shape[1] else h
+        return pair_scores(self._basis, self._learned(), users, items)
 
     @torch.no_grad()
     def all_nodes(self) -> dict[str, Tensor]:
         """H of every node type, detached: for assignment updates and evaluation."""
-        return self._nodes.split(self._combine(slice(None)))
+        learned = self._learned()
+        features = learned.new_empty(len(self._basis), learned.shape[1])
+        for start in range(0, len(features), _ROW_BLOCK):
+            rows = slice(start, start + _ROW_BLOCK)
+            torch.mm(self._basis[rows].to(learned), learned, out=features[rows])
+        return self._nodes.split(features)
+
+
+def basis_shape(embedding: TieredEmbedding) -> tuple[int, int]:
+    """Rows and columns of the basis of an embedding: all nodes; m of each trained tier, and d where one is frozen."""
+    tiers = embedding.tiers
+    frozen = any(not tier.codebook.requires_grad for tier in tiers)
+    columns = sum(tier.size for tier in tiers if tier.codebook.requires_grad) + frozen * tiers[0].codebook.shape[1]
+    return embedding.layout.total + sum(tier.size for tier in tiers), columns
+
+
+def propagated_blocks(
+    graph: dgl.DGLGraph, embedding: TieredEmbedding, propagation: Propagation, k: int, atoms: Tensor
+) -> Iterator[Tensor]:
+    """The columns of `propagated_basis`, a block of them at a time."""
+    names = (*embedding.layout.types, *(tier.name for tier in embedding.tiers))
+    nodes = NodeLayout(names, tuple(graph.num_nodes(name) for name in names))
+    width = max(1, min(_BLOCK_BYTES // atoms.element_size(), _BLOCK_VALUES // nodes.total))
+    for columns in atoms.split(width, dim=1):
+        block = [columns.new_zeros(tier.size, columns.shape[1]) for tier in embedding.tiers]
+        block[k] = columns
+        yield nodes.stack(propagation(graph, embedding, block))
 
 
 def propagated_basis(
-    graph: dgl.DGLGraph,
-    embedding: TieredEmbedding,
-    propagation: Propagation,
-    k: int,
-    atoms: Tensor,
-    *,
-    into: Tensor | None = None,
+    graph: dgl.DGLGraph, embedding: TieredEmbedding, propagation: Propagation, k: int, atoms: Tensor
 ) -> Tensor:
-    """H of all nodes if tier number `k` had the codebook `atoms` and the other tiers zeros, in blocks of columns.
+    """H of all nodes if tier number `k` had the codebook `atoms` and the other tiers zeros.
 
     Parameters
     ----------
@@ -140,21 +180,15 @@ def propagated_basis(
         Linked to the embedding's tiers, with weights of the dtype of `atoms`.
     atoms : Tensor, shape (m_k, width)
         The identity for M_k, W_k for M_k W_k.
-    into : Tensor, shape (all nodes, width), optional
-        Is filled, in its dtype, and given back; by default a new one of the dtype of `atoms`.
 
     Returns
     -------
     Tensor, shape (all nodes, width)
         Entities first, in stacking order, then the tiers.
     """
-    names = (*embedding.layout.types, *(tier.name for tier in embedding.tiers))
-    nodes = NodeLayout(names, tuple(graph.num_nodes(name) for name in names))
-    basis = atoms.new_empty(nodes.total, atoms.shape[1]) if into is None else into
-    width = _BLOCK_BYTES // atoms.element_size()
-    for start in range(0, atoms.shape[1], width):
-        columns = atoms[:, start : start + width]
-        block = [columns.new_zeros(tier.size, columns.shape[1]) for tier in embedding.tiers]
-        block[k] = columns
-        basis[:, start : start + width] = nodes.stack(propagation(graph, embedding, block))
+    rows = embedding.layout.total + sum(tier.size for tier in embedding.tiers)
+    basis, start = atoms.new_empty(rows, atoms.shape[1]), 0
+    for block in propagated_blocks(graph, embedding, propagation, k, atoms):
+        basis[:, start : start + block.shape[1]] = block
+        start += block.shape[1]
     return basis

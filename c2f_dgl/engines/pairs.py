@@ -17,11 +17,15 @@ pattern, the q_u weighted bags of rows.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+# Users whose rows are converted at once, where the basis is kept in less than full precision.
+_ROWS = 256
 
 
 def pair_scores(basis: Tensor, learned: Tensor, users: Tensor, items: Tensor) -> Tensor:
@@ -66,7 +70,8 @@ def _dots(projected: Tensor, basis: Tensor, items: Tensor) -> Tensor:
     """``projected[u] . basis[i]`` for the items of each row (n x c)."""
     n, c = items.shape
     if basis.dtype != projected.dtype:
-        return torch.einsum("np,ncp->nc", projected, basis[items].to(projected))
+        parts = zip(projected.split(_ROWS), _widened(basis, items, projected), strict=True)
+        return torch.cat([(rows * users[:, None]).sum(-1) for users, rows in parts])
     starts = torch.arange(0, n * c + 1, c, device=items.device)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
@@ -79,5 +84,12 @@ def _dots(projected: Tensor, basis: Tensor, items: Tensor) -> Tensor:
 def _bags(weights: Tensor, basis: Tensor, items: Tensor) -> Tensor:
     """``sum_i weights[u, i] * basis[i]`` over the items of each row (n x p)."""
     if basis.dtype != weights.dtype:
-        return torch.einsum("nc,ncp->np", weights, basis[items].to(weights))
+        parts = zip(weights.split(_ROWS), _widened(basis, items, weights), strict=True)
+        return torch.cat([torch.bmm(part[:, None], rows)[:, 0] for part, rows in parts])
     return F.embedding_bag(items, basis, per_sample_weights=weights.contiguous(), mode="sum")
+
+
+def _widened(basis: Tensor, items: Tensor, like: Tensor) -> Iterator[Tensor]:
+    """Rows of a basis in another precision (users x c x p), for a few users at a time."""
+    for part in items.split(_ROWS):
+        yield basis.index_select(0, part.flatten()).to(like).view(*part.shape, -1)

@@ -171,8 +171,11 @@ class _SparseProduct(torch.autograd.Function):
 
 
 def _multiply(matrix: Tensor, x: Tensor) -> Tensor:
-    """CSR times dense. In float32 on a CPU as weighted bags of rows of x, which prefetch the next row: several times
-    faster than MKL's product (`benchmarks/kernels.py`). Other dtypes have no such kernel."""
+    """CSR times dense.
+
+    In float32 on a CPU as weighted bags of rows of x, which prefetch the next row and take a fraction of the CSR
+    product's time (`benchmarks/throughput.py --parts`). Other dtypes have no such kernel.
+    """
     if x.dtype == torch.float32 and x.device.type == "cpu":
         return F.embedding_bag(
             matrix.col_indices(),

@@ -140,7 +140,8 @@ def assemble(
     chosen = (model.layers + 1) * (model.layer_weights == "lowpass")
     chosen += (model.item_scale is None) + (model.filter_weight is None)
     chosen += 0 if importance is not None else len(scalars.importances)
-    return Recommender(graph, embedding, propagation, readout, model.engine, chosen, roles, fixed)
+    memory = None if model.memory_budget is None else model.memory_budget * 2**30
+    return Recommender(graph, embedding, propagation, readout, model.engine, chosen, roles, fixed, memory)
 
 
 def feature_columns(split: Split) -> dict[str, torch.Tensor]:

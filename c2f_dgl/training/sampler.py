@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -11,7 +12,7 @@ import scipy.sparse as sp
 from c2f_dgl.errors import InputError
 
 # Positives drawn at a time: bounds what an epoch's triplets take.
-_DRAWN = 1 << 20
+DRAWN = 1 << 20
 
 # Positives whose negatives are checked at a time: what that takes stays in the processor's cache.
 _CHECKED = 8192
@@ -26,16 +27,16 @@ class Triplets:
 
     Parameters
     ----------
-    users, positives : ndarray, shape (n,), int32 or int64
-    negatives : ndarray, shape (n, k), int32 or int64
+    users, positives : ndarray or Tensor, shape (n,), int32 or int64
+    negatives : ndarray or Tensor, shape (n, k), int32 or int64
         Items the user has not interacted with, distinct within a row. Shared ones: shape (batches, k), any items.
     shared : bool
         Whether a batch has its negatives in common.
     """
 
-    users: np.ndarray
-    positives: np.ndarray
-    negatives: np.ndarray
+    users: Any
+    positives: Any
+    negatives: Any
     shared: bool = False
 
     def batches(self, size: int) -> Iterator[Triplets]:
@@ -75,22 +76,17 @@ class TripletSampler:
         self._dtype = np.int32 if max(train.shape) < 2**31 else np.int64
         self._starts, self._items = train.indptr.astype(np.int64), train.indices
         self._counts = np.diff(self._starts)
-        own = 0 if shared else negatives
-        self._users = np.flatnonzero((self._counts > 0) & (seen.getnnz(axis=1) <= self.n_items - own))
+        n_seen = seen.getnnz(axis=1)
+        self._users = drawable_users(self._counts, n_seen, self.n_items, 0 if shared else negatives)
         self._users = self._users.astype(self._dtype)
-        if len(self._users) == 0:
-            raise InputError(
-                f"no user has a training item and {negatives} items left to draw as negatives",
-                expected="more items, or fewer negatives",
-            )
         if not shared:
             # All (user, item) pairs as sorted numbers: membership is one binary search.
-            self._pairs = np.repeat(np.arange(seen.shape[0]), seen.getnnz(axis=1)) * self.n_items + seen.indices
+            self._pairs = np.repeat(np.arange(len(n_seen)), n_seen) * self.n_items + seen.indices
             self._filter = _Filter(self._pairs)
 
     def batches(self, n: int, size: int, rng: np.random.Generator) -> Iterator[Triplets]:
         """`n` positives with their negatives, in batches of `size`, drawn as they are asked for."""
-        piece = size * max(1, _DRAWN // size)
+        piece = size * max(1, DRAWN // size)
         for start in range(0, n, piece):
             yield from self.epoch(min(piece, n - start), size, rng).batches(size)
 
@@ -129,6 +125,23 @@ class TripletSampler:
         return self._pairs[place] == pairs
 
 
+def drawable_users(counts: np.ndarray, n_seen: np.ndarray, n_items: int, negatives: int) -> np.ndarray:
+    """Users with a training item, and with `negatives` items that they have not seen.
+
+    Raises
+    ------
+    InputError
+        There is none.
+    """
+    users = np.flatnonzero((counts > 0) & (n_seen <= n_items - negatives))
+    if len(users) == 0:
+        raise InputError(
+            f"no user has a training item and {negatives} items left to draw as negatives",
+            expected="more items, or fewer negatives",
+        )
+    return users
+
+
 class _Filter:
     """Which numbers are surely not among those given: one bit for each, at a hash of it (a Bloom filter).
 
@@ -141,8 +154,8 @@ class _Filter:
         bits = max(3, int(len(members) * _FILTER_BITS - 1).bit_length())
         self._shift = np.uint64(64 - bits)
         self._bytes = np.zeros(1 << (bits - 3), dtype=np.uint8)
-        for start in range(0, len(members), _DRAWN):
-            place, bit = self._place(members[start : start + _DRAWN])
+        for start in range(0, len(members), DRAWN):
+            place, bit = self._place(members[start : start + DRAWN])
             np.bitwise_or.at(self._bytes, place, bit)
 
     def maybe(self, numbers: np.ndarray) -> np.ndarray:

@@ -1,0 +1,100 @@
+"""The collapsed training step as a share of what the machine can do: `python -m benchmarks.roofline DATASET`.
+
+In one run: the rate of a square matrix product, and how much longer or shorter it takes in bfloat16 (whether a step in
+it could win); the bandwidth of a copy; the step of `benchmarks.throughput` at each batch size. The step's operations
+and bytes are those that it cannot do without, counted from its sizes; the bound is the longer of the two times, as if
+each hid the other entirely. Writes benchmarks/results/roofline/<data set>.json. With --profile also the operators that
+take the time.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+import torch
+
+from benchmarks import measure, throughput
+from c2f_dgl.training.sampler import TripletSampler
+
+SIDE = 2048  # of the matrices of the product
+COPIED = 1 << 26  # float32 values: 256 MiB, beyond any cache
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("dataset")
+    parser.add_argument("--batches", type=int, nargs="+", default=[8192, 32768], metavar="TRIPLETS")
+    parser.add_argument("--runs", type=int, default=9)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--profile", action="store_true")
+    arguments = parser.parse_args()
+    split, machine = measure.load(arguments.dataset), measure.machine()
+    record = {
+        "data": split.name,
+        "device": arguments.device,
+        "machine": machine,
+        **measured(split, arguments.batches, arguments.runs, arguments.device, profile=arguments.profile),
+    }
+    for size, step in record["steps"].items():
+        print(f"{size:>6} triplets: {step['median_seconds']:.4f} s, {step['times_bound']:.2f} times the bound")
+    print(measure.keep("roofline", split.name, record))
+
+
+def measured(split, batches: list[int], runs: int, device: str, *, profile: bool = False) -> dict:
+    """Rates of the machine, and each step beside its bound."""
+    model = throughput.build(split, "collapsed", "csr", device)
+    sampler = TripletSampler(split.train, throughput.NEGATIVES)
+    square = torch.randn(SIDE, SIDE, device=device)
+    product = torch.empty_like(square)
+    source = torch.randn(COPIED, device=device)
+    target = torch.empty_like(source)
+    low, low_product = square.bfloat16(), torch.empty_like(square, dtype=torch.bfloat16)
+    ways = {
+        "product": lambda: torch.mm(square, square, out=product),
+        "product in bfloat16": lambda: torch.mm(low, low, out=low_product),
+        "copy": lambda: target.copy_(source),
+    }
+    take, sizes = throughput.taker(throughput.own(model)), {}
+    for size in batches:
+        n = size // throughput.NEGATIVES
+        batch = sampler.epoch(n, n, np.random.default_rng(0))
+        ways[str(size)] = lambda batch=batch: take(batch)
+        sizes[str(size)] = (n, throughput.NEGATIVES + 1)
+    times = {way: measure.spread(seconds) for way, seconds in measure.alternate(ways, runs).items()}
+    flops = 2 * SIDE**3 / times["product"]["median_seconds"]
+    bandwidth = 2 * source.nbytes / times["copy"]["median_seconds"]
+    in_bfloat16 = times["product in bfloat16"]["median_seconds"] / times["product"]["median_seconds"]
+    found = {"flops_a_second": flops, "bytes_a_second": bandwidth, "bfloat16_times_float32": in_bfloat16, "steps": {}}
+    for size, (n, c) in sizes.items():
+        operations, traffic = needed(n, c, throughput.M, throughput.D)
+        bound = max(operations / flops, traffic / bandwidth)
+        found["steps"][size] = {
+            **times[size],
+            "operations": operations,
+            "bytes": traffic,
+            "seconds_of_operations": operations / flops,
+            "seconds_of_bytes": traffic / bandwidth,
+            "times_bound": times[size]["median_seconds"] / bound,
+        }
+        if profile:
+            with torch.profiler.profile() as seen:
+                ways[size]()
+            print(seen.key_averages().table(sort_by="self_cpu_time_total", row_limit=12, max_name_column_width=40))
+    return found
+
+
+def needed(n: int, c: int, m: int, d: int) -> tuple[float, float]:
+    """Floating-point operations and bytes of a step with n users of c items each, basis N x m, codebook m x d.
+
+    Forward: v_u = b_u E E^T, in the cheaper order, and n c dot products. Backward: n c weighted rows, A = B_u^T Q, and
+    (A + A^T) E. Bytes: the rows of the batch, once forward and the items' again backward, in float32. What the L2
+    term, the loss and Adam need is left out of the bound.
+    """
+    projected = min(2 * n * m * m + 2 * m * m * d, 4 * n * m * d)
+    operations = projected + 4 * n * c * m + 2 * n * m * m + 2 * m * m * d
+    return float(operations), 4.0 * m * (n + 2 * n * c)
+
+
+if __name__ == "__main__":
+    main()
