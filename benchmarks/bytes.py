@@ -44,6 +44,7 @@ def measure(run: Path) -> None:
         "data": split.name,
         "seed": seed,
         "learned_values": values,
+        "filter_weight": model.readout.filter_weight,
         "processor": processor(),
         "versions": versions(),
         "run": _figures(evaluate(model.scorer(), split.train, split.test)),
@@ -57,14 +58,22 @@ def measure(run: Path) -> None:
 
 
 def by_precision(model: Recommender, split: Split) -> dict[str, dict[str, float]]:
-    """Bytes of the learned part of a model's artifact and test figures of what is read from it, in each precision."""
-    found = {}
+    """Bytes of a model's artifact, by part, and test figures of what is read from it, in each precision.
+
+    Propagated embeddings, in float32, are what the graph can be left out for.
+    """
+    found, scorer = {}, model.scorer()
+    embeddings = 4 * (scorer.users.numel() + scorer.items.numel())
     for precision in PRECISIONS:
         with tempfile.TemporaryDirectory(prefix="c2f_dgl-") as folder:
             out = Path(folder) / "artifact"
             scorer = exports.export("artifact", model, split, out, precision=precision)
-            size = (out / "learned.safetensors").stat().st_size
-        found[precision] = {"learned_bytes": size, **_figures(evaluate(scorer, split.train, split.test))}
+            sizes = {f"{path.stem}_bytes": path.stat().st_size for path in sorted(out.glob("*.safetensors"))}
+        found[precision] = {
+            **sizes,
+            "embeddings_bytes": embeddings,
+            **_figures(evaluate(scorer, split.train, split.test)),
+        }
     return found
 
 

@@ -107,6 +107,23 @@ def weights() -> str:
     return "\n".join(lines)
 
 
+def serving() -> str:
+    """What serving needs of the chosen model of each preset."""
+    lines = [
+        "| preset | learned part, fp16 | learned part, int8 | interactions | ids | or embeddings, fp32 |",
+        "|---|---|---|---|---|---|",
+    ]
+    for path in sorted((RESULTS / "bytes").glob("gowalla-*.json")):
+        record = json.loads(path.read_text())
+        small, smallest = (record["precisions"][precision] for precision in ("fp16", "int8"))
+        cells = [small["learned_bytes"], *(smallest[f"{part}_bytes"] for part in ("learned", "graph", "ids"))]
+        filtered = record.get("filter_weight", 0) > 0
+        embeddings = "not enough" if filtered else f"{smallest['embeddings_bytes']:,}"
+        name = f"`{'best' if filtered else 'fast'}`, Gowalla, seed {record['seed']}"
+        lines.append(f"| {name} | {' | '.join(f'{cell:,}' for cell in cells)} | {embeddings} |")
+    return "\n".join(lines)
+
+
 def leads(data: str) -> str:
     """Every lead's answer: a system of the bench against the control, paired over users."""
     result = json.loads((RESULTS / "leads" / data / "results.json").read_text())
@@ -175,6 +192,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "best lastfm": lambda: stages("best", "lastfm"),
     "best gowalla": lambda: stages("best", "gowalla"),
     "bytes": weights,
+    "serving": serving,
     "kernels gowalla": lambda: kernels("gowalla"),
     "fast cost gowalla": lambda: cost("fast", "gowalla"),
     "fast cost lastfm": lambda: cost("fast", "lastfm"),
