@@ -32,14 +32,13 @@ from torch import Tensor, nn
 
 from c2f_dgl.baselines.fitting import build_model, fitted, layout_of, train_phase
 from c2f_dgl.baselines.masked import allocate, random_table
-from c2f_dgl.baselines.searching import SearchSettings, degrees, heldout_sampler
+from c2f_dgl.baselines.searching import SearchSettings, degrees, heldout_sampler, search_loss
 from c2f_dgl.baselines.system import GRADIENT_SPACE, Context, Fitted, System
 from c2f_dgl.baselines.unified import indifferent_network, unify, xavier
 from c2f_dgl.embedding import ComputedTable
 from c2f_dgl.errors import InputError
 from c2f_dgl.graph.layout import NodeLayout
 from c2f_dgl.model import Recommender
-from c2f_dgl.training.loss import batch_loss
 from c2f_dgl.training.sampler import Triplets
 
 
@@ -182,12 +181,12 @@ def train(context: Context[AutoEmbSettings]) -> Fitted:
     rng, batch_size = context.rng("controllers"), max(1, settings.batch_size // settings.negatives)
 
     def objective(model: Recommender[SoftSizes], batch: Triplets) -> Tensor:
-        on_valid = batch_loss(model, held_out.epoch(batch_size, batch_size, rng), "bpr", 0.0)
+        on_valid = search_loss(model, held_out.epoch(batch_size, batch_size, rng), 0.0)
         for parameter, gradient in zip(upper, torch.autograd.grad(on_valid, upper), strict=True):
             parameter.grad = gradient
         optimizer.step()
         # What the lower level's step leaves on the controllers is replaced above before it is ever used.
-        return batch_loss(model, batch, "bpr", settings.l2)
+        return search_loss(model, batch, settings.l2)
 
     record = train_phase(
         context,

@@ -28,13 +28,12 @@ from torch import Tensor
 
 from c2f_dgl.baselines.fitting import build_model, fitted, layout_of, train_phase
 from c2f_dgl.baselines.masked import MaskedValues, random_table
-from c2f_dgl.baselines.searching import PruningSettings
+from c2f_dgl.baselines.searching import PruningSettings, search_loss
 from c2f_dgl.baselines.system import GRADIENT_SPACE, Context, Fitted, System
 from c2f_dgl.baselines.thresholds import BudgetWatch, SoftThresholded
 from c2f_dgl.embedding import ComputedTable
 from c2f_dgl.errors import InputError
 from c2f_dgl.graph.layout import NodeLayout, take_rows
-from c2f_dgl.training.loss import batch_loss
 
 
 class CerpSettings(PruningSettings):
@@ -130,7 +129,7 @@ def train(context: Context[CerpSettings]) -> Fitted:
         settings.training(**settings.searching()),
         "prune",
         objective=lambda model, batch: (
-            batch_loss(model, batch, "bpr", settings.search_l2)
+            search_loss(model, batch, settings.search_l2)
             - settings.gamma * complement(layer.table(), settings.eta)
             + settings.decay * (pruned[0].decay() + pruned[1].decay())
         ),

@@ -37,14 +37,13 @@ from torch.nn import functional as F
 
 from c2f_dgl.baselines.fitting import build_model, fitted, layout_of, train_phase
 from c2f_dgl.baselines.masked import random_table
-from c2f_dgl.baselines.searching import SearchSettings, degrees, heldout_sampler
+from c2f_dgl.baselines.searching import SearchSettings, degrees, heldout_sampler, search_loss
 from c2f_dgl.baselines.system import GRADIENT_SPACE, Context, Fitted, System
 from c2f_dgl.baselines.unified import indifferent_network, unify, xavier
 from c2f_dgl.embedding import ComputedTable
 from c2f_dgl.errors import InputError
 from c2f_dgl.graph.layout import NodeLayout
 from c2f_dgl.model import Recommender
-from c2f_dgl.training.loss import batch_loss
 from c2f_dgl.training.sampler import Triplets
 
 
@@ -279,7 +278,7 @@ def train(context: Context[EsapnSettings]) -> Fitted:
 
     def objective(model: Recommender[GrownSizes], batch: Triplets) -> Tensor:
         growth.observe(batch)
-        return batch_loss(model, batch, "bpr", settings.l2)
+        return search_loss(model, batch, settings.l2)
 
     record = train_phase(
         context,

@@ -32,13 +32,12 @@ from torch import Tensor, nn
 
 from c2f_dgl.baselines.fitting import SELECT, build_model, layout_of, train_phase
 from c2f_dgl.baselines.masked import prefix_mask, random_table
-from c2f_dgl.baselines.searching import SearchSettings, degrees, judged, retrain
+from c2f_dgl.baselines.searching import SearchSettings, degrees, judged, retrain, search_loss
 from c2f_dgl.baselines.system import GRADIENT_SPACE, Context, Fitted, System
 from c2f_dgl.embedding import ComputedTable
 from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.graph.layout import NodeLayout
 from c2f_dgl.model import Recommender
-from c2f_dgl.training.loss import batch_loss
 from c2f_dgl.training.sampler import Triplets
 
 
@@ -223,7 +222,7 @@ def train(context: Context[OptEmbedSettings]) -> Fitted:
 
     def objective(model: Recommender[Supernet], batch: Triplets) -> Tensor:
         net.sizes.copy_(draw_sizes(len(net.sizes), settings.d, generator))
-        loss = batch_loss(model, batch, "bpr", settings.l2)
+        loss = search_loss(model, batch, settings.l2)
         return loss + settings.alpha * (-net.threshold).exp().mean()
 
     training = settings.training(**settings.searching())

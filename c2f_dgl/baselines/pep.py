@@ -27,12 +27,11 @@ from torch import Tensor
 
 from c2f_dgl.baselines.fitting import build_model, layout_of, train_phase
 from c2f_dgl.baselines.masked import random_table
-from c2f_dgl.baselines.searching import PruningSettings, retrain
+from c2f_dgl.baselines.searching import PruningSettings, retrain, search_loss
 from c2f_dgl.baselines.system import GRADIENT_SPACE, Context, Fitted, System
 from c2f_dgl.baselines.thresholds import BudgetWatch, SoftThresholded
 from c2f_dgl.embedding import ComputedTable
 from c2f_dgl.graph.layout import NodeLayout
-from c2f_dgl.training.loss import batch_loss
 
 Granularity = Literal["global", "dimension", "entity", "entry"]
 
@@ -85,7 +84,7 @@ def train(context: Context[PepSettings]) -> Fitted:
         settings.training(**settings.searching()),
         "prune",
         objective=lambda model, batch: (
-            batch_loss(model, batch, "bpr", settings.search_l2) + settings.decay * layer.pruned.decay()
+            search_loss(model, batch, settings.search_l2) + settings.decay * layer.pruned.decay()
         ),
         after_step=watch.look,
         after_epoch=lambda epoch: watch.met,

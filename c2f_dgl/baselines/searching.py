@@ -13,7 +13,9 @@ from torch import Tensor
 from c2f_dgl.baselines.fitting import build_model, fitted, layout_of, train_phase
 from c2f_dgl.baselines.masked import MaskedTable
 from c2f_dgl.baselines.system import Context, Fitted, GradientSettings
-from c2f_dgl.training.sampler import TripletSampler
+from c2f_dgl.model import Recommender
+from c2f_dgl.training.loss import batch_loss
+from c2f_dgl.training.sampler import Triplets, TripletSampler
 
 
 class SearchSettings(GradientSettings):
@@ -54,6 +56,12 @@ class PruningSettings(SearchSettings):
         """
         steps = self.search_epochs * -(-n_interactions // max(1, self.batch_size // self.negatives))
         return -self.start_logit / (self.search_lr * steps)
+
+
+def search_loss(model: Recommender[Any], batch: Triplets, l2: float) -> Tensor:
+    """BPR with L2 of a batch (see `c2f_dgl.training.loss.batch_loss`), the table computed once."""
+    with model.embedding.computed_once():
+        return batch_loss(model, batch, "bpr", l2)
 
 
 def degrees(context: Context[Any]) -> Tensor:
