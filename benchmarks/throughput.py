@@ -29,10 +29,11 @@ from c2f_dgl.data.splits import Split
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.engines import Propagation
 from c2f_dgl.evaluation.ranking import evaluate
-from c2f_dgl.graph.hetero import INTERACTED_BY, entity_layout, interaction_graph
+from c2f_dgl.graph.hetero import entity_layout, interaction_graph
 from c2f_dgl.graph.partition import metis_parts
 from c2f_dgl.graph.propagate import Kernel
 from c2f_dgl.model import Readout, Recommender, item_degrees
+from c2f_dgl.roles import DEFAULT_ROLES, reverse
 from c2f_dgl.tiers.assignment import Assignment, anchored
 from c2f_dgl.tiers.codebook import sparse_pca_codebook
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
@@ -193,7 +194,7 @@ def own(model: Recommender) -> Step:
 
 def products(split: Split) -> dict[str, Callable[[], object]]:
     """The product of the interactions with 32 columns: as bags, as torch's CSR product, and by DGL's kernels."""
-    relation = interaction_graph(split.train)[INTERACTED_BY]
+    relation = interaction_graph(split.train)[reverse(DEFAULT_ROLES.target)]
     weight, x = relation.edata["weight"][:, None], torch.randn(split.n_items, 32)
     train = split.train.sorted_indices()
     starts, columns = (torch.as_tensor(part, dtype=torch.int32) for part in (train.indptr, train.indices))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from c2f_dgl.recommender import C2FRecommender, ndcg_scorer
     from c2f_dgl.serving import ServingModel
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 _HOMES = {
     "C2FRecommender": "c2f_dgl.recommender",
