@@ -150,10 +150,17 @@ def spectral_start(
     plain = best.solution
     if plain.values is not None:
         climb(_POWERS, 1.0, lambda power: best.figure if power == 1 else near(plain.weighted(power)))
-    if model.filter_weight is None:
-        near_scales = _around(scales, best.variant.item_scale)  # another one may be best beside the filter
-        grid = [replace(best.variant, item_scale=a, filter_weight=w) for a in near_scales for w in _FILTER_WEIGHTS]
-        best.offer(best.solution, judge(best.solution, grid))
+    if model.filter_weight is None:  # beside the filter, other scales and powers may be best
+
+        def beside_filter(solution: _Solution, weights: Sequence[float]) -> float:
+            near_scales = _around(scales, best.variant.item_scale)
+            grid = [replace(best.variant, item_scale=a, filter_weight=w) for a in near_scales for w in weights]
+            return best.offer(solution, judge(solution, grid))
+
+        beside_filter(best.solution, _FILTER_WEIGHTS)
+        if plain.values is not None:
+            chosen, weights = best.solution.power, _around(_FILTER_WEIGHTS, best.variant.filter_weight)
+            climb(_POWERS, chosen, lambda p: best.figure if p == chosen else beside_filter(plain.weighted(p), weights))
 
     rank, item_scale = best.variant.rank, best.variant.item_scale
     some = torch.arange(min(split.n_users, _SCALE_USERS), device=device)
