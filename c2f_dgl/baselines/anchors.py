@@ -122,7 +122,7 @@ class SvdSettings(Settings):
     """Hyper-parameters of the truncated SVD."""
 
     rank: int | None = Field(None, ge=1, description="rank; null: values / N")
-    item_scale: float = Field(0.0, description="a: exponent of an item's degree in its scores")
+    item_scale: float = Field(0.4, description="a: exponent of an item's degree in its scores")
 
 
 class GfcfSettings(Settings):
