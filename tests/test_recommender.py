@@ -146,7 +146,7 @@ def test_callbacks_hear_of_every_epoch(frame: pd.DataFrame, tmp_path: Path) -> N
     ("parameters", "data", "word"),
     [
         ({"validation": 0}, ([1, 2], [1, 2]), "validation"),
-        ({"preset": "quick"}, ([1, 2], [1, 2]), "quick"),
+        ({"preset": "swift"}, ([1, 2], [1, 2]), "swift"),
         ({"options": {"coarse.clusters": 3}}, ([1, 2], [1, 2]), "coarse.clusters"),
         ({}, ([1, 2], [1]), "one item for each user"),
         ({}, ([1, 2], [1, 2]), "valid"),

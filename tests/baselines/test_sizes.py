@@ -105,10 +105,10 @@ def test_only_the_upper_level_moves_autoembs_controllers(planted_context, monkey
 def test_autoembs_controllers_learn_to_tell_frequencies_apart(planted_context, monkeypatch) -> None:
     moving = AUTOEMB.model_copy(update={"search_epochs": 4, "epochs": 1, "controller_lr": 3e-2})
     context = planted_context(moving)
-    items = log_weights_after(context, monkeypatch)[context.split.n_users :].exp()
+    items = log_weights_after(context, monkeypatch)[context.split.n_users :]
     degree = torch.as_tensor(context.split.train.getnnz(axis=0))
     ranked = items[degree.argsort()]
-    assert float((ranked[-160:].mean(dim=0) - ranked[:160].mean(dim=0)).abs().max()) > 0.02
+    assert float((ranked[-160:].mean(dim=0) - ranked[:160].mean(dim=0)).abs().max()) > 0.5
     same = items[degree == degree.mode().values]
     torch.testing.assert_close(same, same[:1].expand_as(same))  # by frequency and nothing else
 

@@ -99,7 +99,7 @@ def test_info(run: Path) -> None:
         (["--set", "coarse.m=many"], ["coarse.m", "integer"]),
         (["--set", "coarse.m"], ["--set", "key=value"]),
         (["--set", "coarse.training.lr=0"], ["lr", "greater than 0"]),
-        (["--preset", "quick"], ["quick", "paper"]),
+        (["--preset", "swift"], ["swift", "paper"]),
         (["--stage", "medium"], ["--stage", "coarse"]),
         (["--device", "tpu"], ["--device", "cuda"]),
         (["--set", "model.layer_weights=[1,2]"], ["layer_weights", "layers + 1"]),
