@@ -72,6 +72,8 @@ def _dots(projected: Tensor, basis: Tensor, items: Tensor) -> Tensor:
     if basis.dtype != projected.dtype:
         parts = zip(projected.split(_ROWS), _widened(basis, items, projected), strict=True)
         return torch.cat([(rows * users[:, None]).sum(-1) for users, rows in parts])
+    if c > len(basis):  # a pattern with more entries than the whole product has: torch refuses it
+        return (projected @ basis.T).gather(1, items)
     starts = torch.arange(0, n * c + 1, c, device=items.device)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")

@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from c2f_dgl.engines.pairs import pair_scores
+
+
+@pytest.mark.parametrize("n_items", [1, 4, 9])
+def test_scores_and_gradient_are_those_of_the_embeddings(n_items: int) -> None:
+    """With repeats among the items, and with more of them than there are rows."""
+    generator = torch.Generator().manual_seed(n_items)
+    basis = torch.randn(4, 3, generator=generator, dtype=torch.float64)
+    learned = torch.randn(3, 2, generator=generator, dtype=torch.float64, requires_grad=True)
+    users = torch.randint(4, (5,), generator=generator)
+    items = torch.randint(4, (5, n_items), generator=generator)
+    weights = torch.randn(5, n_items, generator=generator, dtype=torch.float64)
+    h = basis @ learned
+    expected = (h[users][:, None] * h[items]).sum(-1)
+    scores = pair_scores(basis, learned, users, items)
+    torch.testing.assert_close(scores, expected)
+    gradients = [torch.autograd.grad((weights * x).sum(), learned)[0] for x in (scores, expected)]
+    torch.testing.assert_close(*gradients)
