@@ -1,6 +1,6 @@
 """Groups of entities, the starting point of assignments: METIS parts as in the paper (Sec. 3.3), or others.
 
-Where a spectral start follows (`c2f_dgl.tiers.spectral`), which of them makes no difference that we could measure:
+Where a spectral start follows (`c2f_dgl.tiers.spectral`), which of them makes little difference:
 nine layers of a lowpass filter turn even random groups into the leading directions of the graph.
 """
 
