@@ -214,17 +214,19 @@ def _best_child(model: Model, context: Context[LeadSettings]) -> Assignment:
     return Assignment(indices, torch.cat([first.weights, torch.ones_like(first.weights)], dim=1), len(atoms))
 
 
+def _scored(model: Model, batch: Triplets, l2: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores of each positive and then its negatives (n x (1 + k)), the negatives, and the L2 term."""
+    users, positives, negatives = (torch.as_tensor(x).long() for x in (batch.users, batch.positives, batch.negatives))
+    items = torch.cat([positives[:, None], negatives], dim=1)
+    scores = model.engine.scores(users, items + model.embedding.layout.offset("item"))
+    return scores, negatives, batch_loss(model, batch, "bpr", l2) - batch_loss(model, batch, "bpr", 0.0)
+
+
 def _hardest(context: Context[LeadSettings]) -> Callable[[Any, Triplets], Tensor]:
     """BPR against the negative with the highest score alone."""
 
     def objective(model: Model, batch: Triplets) -> Tensor:
-        users, positives, negatives = (
-            torch.as_tensor(x).long() for x in (batch.users, batch.positives, batch.negatives)
-        )
-        items = torch.cat([positives[:, None], negatives], dim=1)
-        scores = model.engine.scores(users, items + model.embedding.layout.offset("item"))
-        plain = batch_loss(model, batch, "bpr", 0.0)
-        penalty = batch_loss(model, batch, "bpr", context.settings.l2) - plain
+        scores, _, penalty = _scored(model, batch, context.settings.l2)
         return bpr(scores[:, 0], scores[:, 1:].max(dim=1, keepdim=True).values) + penalty
 
     return objective
@@ -255,13 +257,7 @@ def _margin(context: Context[LeadSettings]) -> Callable[[Any, Triplets], Tensor]
     weight /= weight.mean()
 
     def objective(model: Model, batch: Triplets) -> Tensor:
-        users, positives, negatives = (
-            torch.as_tensor(x).long() for x in (batch.users, batch.positives, batch.negatives)
-        )
-        items = torch.cat([positives[:, None], negatives], dim=1)
-        scores = model.engine.scores(users, items + model.embedding.layout.offset("item"))
-        plain = batch_loss(model, batch, "bpr", 0.0)
-        penalty = batch_loss(model, batch, "bpr", context.settings.l2) - plain
+        scores, negatives, penalty = _scored(model, batch, context.settings.l2)
         return (F.softplus(scores[:, 1:] - scores[:, :1]) * weight[negatives]).mean() + penalty
 
     return objective

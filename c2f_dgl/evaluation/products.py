@@ -10,8 +10,7 @@ from torch import Tensor
 def add_product(out: Tensor, a: Tensor, b: Tensor) -> None:
     """``out += a @ b.T``, in place.
 
-    On a CPU in float32 with SciPy's OpenBLAS: torch's MKL takes half as long again there on AMD processors
-    (benchmarks/ranking.py).
+    On a CPU in float32 with SciPy's OpenBLAS: torch's MKL is slower there on AMD processors.
 
     Parameters
     ----------
