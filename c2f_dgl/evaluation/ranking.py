@@ -21,6 +21,9 @@ CUTOFFS = (5, 10, 20, 50)
 # Scores held at once: users in a block x items.
 _SCORE_BLOCK = 2**25
 
+# Columns of a group in the search for the largest scores.
+_GROUP = 32
+
 
 class Ranker(Protocol):
     """What ranking needs of a model."""
@@ -72,8 +75,8 @@ class Scorer:
 
     def scores(self, users: Tensor) -> Tensor:
         """Scores (len(users) x n_items) of all items for some users (int64)."""
-        scores = self.users.new_zeros(len(users), len(self.items))
-        add_product(scores, self.users[users], self.items)
+        scores = self.users.new_empty(len(users), len(self.items))
+        add_product(scores, self.users[users], self.items, beta=0.0)
         if self.item_bias is not None:
             scores += self.item_bias
         if self.filter is None or self.filter_weight == 0:
@@ -131,8 +134,28 @@ def _top(scores: Tensor, k: int, seen: sp.csr_matrix | None) -> tuple[np.ndarray
     if seen is not None:
         rows = np.repeat(np.arange(seen.shape[0]), np.diff(seen.indptr))
         scores[torch.as_tensor(rows), torch.as_tensor(seen.indices, dtype=torch.int64)] = -torch.inf
-    top = scores.topk(k, dim=1)
-    return top.indices.cpu().numpy(), top.values.float().cpu().numpy()
+    columns, values = largest(scores, k)
+    return columns.cpu().numpy(), values.float().cpu().numpy()
+
+
+def largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Columns and values (n x k) of the k largest of each row, largest first.
+
+    The k largest lie in the k groups of columns with the largest maxima: one pass over the scores finds these groups,
+    and only they are searched. A group is every `n_groups`-th column, so that the pass compares whole stretches of a
+    row. The last columns, too few to belong to a group, are searched as well.
+    """
+    n_groups = scores.shape[1] // _GROUP
+    if n_groups <= k:
+        top = scores.topk(k, dim=1)
+        return top.indices, top.values
+    grouped = scores[:, : n_groups * _GROUP].view(-1, _GROUP, n_groups)
+    groups = grouped.amax(dim=1).topk(k, dim=1, sorted=False).indices
+    members = torch.arange(0, n_groups * _GROUP, n_groups, device=scores.device)
+    rest = torch.arange(n_groups * _GROUP, scores.shape[1], device=scores.device)
+    searched = torch.cat([(groups[:, :, None] + members).flatten(1), rest.expand(len(groups), -1)], dim=1)
+    top = scores.gather(1, searched).topk(k, dim=1)
+    return searched.gather(1, top.indices), top.values
 
 
 class _HeldOut:

@@ -8,10 +8,11 @@ model is LightGCN; one tier is the coarse stage; two are the paper's model; more
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.embedding import stored_bytes
@@ -213,7 +214,7 @@ class TieredEmbedding(nn.Module):
         cells = indices[:, :, None] * m + indices[:, None, :]
         products = weights[:, None, None] * values[:, :, None] * values[:, None, :]
         within = codebook.new_zeros(m * m).index_add_(0, cells.flatten(), products.flatten().to(codebook))
-        return ((within.view(m, m) @ codebook) * codebook).sum()
+        return _QuadraticForm.apply(within.view(m, m), codebook)  # type: ignore[no-any-return]
 
     def _entity_rows(self, rows: Tensor, codebook: Tensor) -> Tensor:
         """Input embeddings (n x d) of some entities (rows: int64, stacked numbering)."""
@@ -294,3 +295,19 @@ class TieredEmbedding(nn.Module):
         if self.table is not None:
             return 4 * self.table.numel()
         return sum(tier.count_bytes() for tier in self.tiers)
+
+
+class _QuadraticForm(torch.autograd.Function):
+    """Sum of the elements of ``C * (X X^T)``, C (m x m) symmetric and constant: the backward pass needs C X again."""
+
+    @staticmethod
+    def forward(ctx: Any, c: Tensor, x: Tensor) -> Tensor:
+        product = c @ x
+        ctx.save_for_backward(product)
+        return torch.dot(product.flatten(), x.flatten())
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
+        (product,) = ctx.saved_tensors
+        return None, 2 * gradient * product
