@@ -6,6 +6,7 @@ Names are imported when they are first asked for, so that `c2f_dgl.serving` need
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from c2f_dgl.heterograph import from_heterograph
     from c2f_dgl.recommender import C2FRecommender, ndcg_scorer
     from c2f_dgl.serving import ServingModel
+
+# OpenBLAS's threads wait for the next product for tens of milliseconds, on the cores that torch's threads need then.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
 __version__ = "0.3.0"
 

@@ -68,10 +68,12 @@ class HistoryRanker:
         """The CPU."""
         return torch.device("cpu")
 
-    def scores(self, users: Tensor) -> Tensor:
-        """Scores (len(users) x n_items, float32) of all items for some users (int64)."""
+    def scores(self, users: Tensor, out: Tensor | None = None) -> Tensor:
+        """Scores (len(users) x n_items, float32) of all items for some users (int64), in `out` if given."""
         product = self.history[users.numpy()] @ self.weights
-        return torch.as_tensor(product.toarray() if sp.issparse(product) else np.asarray(product))
+        if sp.issparse(product):
+            return torch.as_tensor(product.toarray(out=None if out is None else out.numpy()))
+        return torch.as_tensor(np.asarray(product)) if out is None else out.copy_(torch.as_tensor(product))
 
 
 @dataclass(frozen=True)
@@ -102,10 +104,10 @@ class FilterRanker:
         """The CPU."""
         return self.linear.device
 
-    def scores(self, users: Tensor) -> Tensor:
-        """Scores (len(users) x n_items, float32) of all items for some users (int64)."""
+    def scores(self, users: Tensor, out: Tensor | None = None) -> Tensor:
+        """Scores (len(users) x n_items, float32) of all items for some users (int64), in `out` if given."""
         lowpass = (self.linear.history[users.numpy()] @ self.down) @ self.up
-        return self.linear.scores(users).add_(torch.as_tensor(lowpass), alpha=self.weight)
+        return self.linear.scores(users, out).add_(torch.as_tensor(lowpass), alpha=self.weight)
 
 
 class PopularSettings(Settings):

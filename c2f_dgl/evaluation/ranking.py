@@ -36,8 +36,11 @@ class Ranker(Protocol):
     def device(self) -> torch.device:
         """Where users are given and scores come."""
 
-    def scores(self, users: Tensor) -> Tensor:
-        """Scores (len(users) x n_items) of all items for some users (int64); the caller may write into them."""
+    def scores(self, users: Tensor, out: Tensor | None = None) -> Tensor:
+        """Scores (len(users) x n_items) of all items for some users (int64); the caller may write into them.
+
+        They may be put into `out`, of that shape: memory that is new to the process takes longer than scoring.
+        """
 
 
 @dataclass(frozen=True)
@@ -73,9 +76,9 @@ class Scorer:
         """Where the embeddings are."""
         return self.users.device
 
-    def scores(self, users: Tensor) -> Tensor:
-        """Scores (len(users) x n_items) of all items for some users (int64)."""
-        scores = self.users.new_empty(len(users), len(self.items))
+    def scores(self, users: Tensor, out: Tensor | None = None) -> Tensor:
+        """Scores (len(users) x n_items) of all items for some users (int64), in `out` if given."""
+        scores = self.users.new_empty(len(users), len(self.items)) if out is None else out
         add_product(scores, self.users[users], self.items, beta=0.0)
         if self.item_bias is not None:
             scores += self.item_bias
@@ -117,10 +120,14 @@ def top_items(scorer: Ranker, users: np.ndarray, k: int, seen: sp.csr_matrix | N
     """
     k = min(k, scorer.n_items)
     best, scores = np.empty((len(users), k), dtype=np.int64), np.empty((len(users), k), dtype=np.float32)
+    held: Tensor | None = None  # the scores of a block, overwritten by those of the next one
     for rows in _blocks(len(users), scorer.n_items):
         some = users[rows]
-        values = scorer.scores(torch.as_tensor(some, dtype=torch.int64, device=scorer.device))
-        best[rows], scores[rows] = _top(values, k, None if seen is None else seen[some])
+        held = scorer.scores(
+            torch.as_tensor(some, dtype=torch.int64, device=scorer.device),
+            None if held is None else held[: len(some)],
+        )
+        best[rows], scores[rows] = _top(held, k, None if seen is None else seen[some])
     return best, scores
 
 
@@ -225,7 +232,7 @@ def compare(
     ----------
     variants : callable
         Given some users (int64, on `device`), yields one matrix of scores (len(users) x n_items) per variant, always
-        in the same order. It is overwritten before the next one is asked for.
+        in the same order. What a user has seen is set to -inf in it before the next one is asked for.
     seen, relevant : csr_matrix, shape (n_users, n_items)
         As for `evaluate`.
     metric : str

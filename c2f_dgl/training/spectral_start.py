@@ -39,6 +39,7 @@ from c2f_dgl.tiers.spectral import graph_codebook, lowpass_weights, ritz_codeboo
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
 
 _Number = TypeVar("_Number", int, float)
+_Key = tuple[float, float, tuple[tuple[str, float], ...]]
 
 log = logging.getLogger("c2f_dgl")
 
@@ -48,6 +49,9 @@ _POWERS = (0.0, 0.5, 1.0)
 _FILTER_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 # 0 is tried beside these: a relation that does not help is left out.
 _IMPORTANCES, _FIRST_IMPORTANCE = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0), 0.1
+
+# Numbers of directions that are compared in one pass over the users, from the most on.
+_RANKS_AT_ONCE = 3
 
 # Users whose scores set the scale of the codebook.
 _SCALE_USERS = 256
@@ -109,11 +113,15 @@ def spectral_start(
         sides = None if config.graph.extra else (roles.query, roles.ranked)
         return _solve(on, embedding, propagation, cutoff, sides)
 
+    judged: dict[tuple[_Key, _Variant], float] = {}
+
     def judge(solution: _Solution, variants: Sequence[_Variant]) -> dict[_Variant, float]:
-        variants = sorted(set(variants))
-        scores = _scores(solution, variants, graph, model.filter_neighbours, roles)
-        figures = compare(scores, split.train, split.valid, config.select, device)
-        return dict(zip(variants, figures, strict=True))
+        new = sorted({variant for variant in variants if (solution.key, variant) not in judged})
+        if new:
+            scores = _scores(solution, new, graph, model.filter_neighbours, roles)
+            figures = compare(scores, split.train, split.valid, config.select, device)
+            judged.update(zip([(solution.key, variant) for variant in new], figures, strict=True))
+        return {variant: judged[solution.key, variant] for variant in variants}
 
     ranks = _ranks(most)
     scales = _ITEM_SCALES if model.item_scale is None else (model.item_scale,)
@@ -130,7 +138,11 @@ def spectral_start(
     open_ = [name for name, relation in config.graph.extra.items() if relation.importance is None]
     solution = solve(first_cutoff, linked(dict.fromkeys(open_, _FIRST_IMPORTANCE)))
     best = _Best(solution, _Variant(most, first_scale))
-    best.offer(solution, judge(solution, [_Variant(rank, first_scale) for rank in ranks]))
+    for stop in range(len(ranks), 0, -_RANKS_AT_ONCE):  # fewer directions for as long as the fewest are best
+        widest = ranks[max(0, stop - _RANKS_AT_ONCE) : stop]
+        best.offer(solution, judge(solution, [_Variant(rank, first_scale) for rank in widest]))
+        if best.variant.rank != widest[0]:
+            break
     best.offer(solution, judge(solution, [replace(best.variant, item_scale=scale) for scale in scales]))
 
     def judge_importance(name: str, importance: float) -> float:
@@ -219,15 +231,25 @@ def _scores(
         for start, stop in itertools.pairwise(steps)
     }
 
+    alone = len(factors) == 1 and not filters  # then the terms can be scaled in place of their sums
+    if alone:
+        (only,) = factors.values()
+        terms = {rank: (of_users, of_items * only[:, None]) for rank, (of_users, of_items) in terms.items()}
+    held: list[Tensor] = []  # overwritten at each call: memory that is new to the process takes longer than scoring
+
     def scores(users: Tensor) -> Iterator[Tensor]:
-        summed = degree.new_zeros(len(users), len(degree))
-        embedded, other, given = (torch.empty_like(summed) for _ in range(3))  # new ones each time would take longer
+        if not held or len(held[0]) < len(users):
+            held[:] = [degree.new_empty(len(users), len(degree)) for _ in range(4)]
+        summed, embedded, other, given = (memory[: len(users)] for memory in held)
         filtered = None if term is None else torch.as_tensor(term.scores(users.cpu().numpy())).to(degree)
         for rank, alike in itertools.groupby(variants, key=lambda variant: variant.rank):
             user_terms, item_terms = terms[rank]
-            add_product(summed, user_terms[users], item_terms)
+            add_product(summed, user_terms[users], item_terms, beta=float(rank != variants[0].rank))
             for scale, of_scale in itertools.groupby(alike, key=lambda variant: variant.item_scale):
                 weights = [variant.filter_weight for variant in of_scale]
+                if alone:
+                    yield summed
+                    continue
                 torch.mul(summed, factors[scale], out=embedded)
                 if weights == [0.0]:
                     yield embedded
@@ -264,6 +286,11 @@ class _Solution:
     features: dict[str, Tensor]
     values: Tensor | None = None
     power: float = 1.0
+
+    @property
+    def key(self) -> _Key:
+        """What was chosen for it: equal solutions have equal ones."""
+        return self.cutoff, self.power, tuple(self.linked.importances.items())
 
     def weighted(self, power: float) -> _Solution:
         """With directions weighted by another power of their singular values: the codebook absorbs it."""
