@@ -40,6 +40,22 @@ def steps(data: str) -> str:
     return "\n".join(lines)
 
 
+def ratios(data: str) -> str:
+    """How many times a collapsed step every other way takes."""
+    record = read("throughput", data)
+    if record is None:
+        return absent(f"throughput {data} --parts")
+    head = " | ".join(f"{int(size):,} triplets" for size in record["steps"])
+    lines = [f"| a step of the same triplets, {where(record, data)} | {head} |", "|---" * (1 + len(record["steps"])) + "|"]
+    for name in next(iter(record["steps"].values())):
+        rows = [ways[name] for ways in record["steps"].values()]
+        cells = [f"{row['times_collapsed']:.0f} ×" for row in rows]
+        if name == "collapsed":
+            cells = [f"{1000 * row['median_seconds']:.1f} ms" for row in rows]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def parts(data: str) -> str:
     """What training does beside its steps."""
     record = read("throughput", data)

@@ -79,18 +79,6 @@ def cost(preset: str, data: str) -> str:
     return f"{data}: {span} seconds a run on two CPU cores, reading and evaluation included, at most {peak:.1f} GiB."
 
 
-def kernels(data: str) -> str:
-    """One training step of each engine and kernel."""
-    result = json.loads((RESULTS / "kernels" / f"{data}.json").read_text())
-    lines = [
-        f"| one step, {result['triplets']:,} triplets, {data}, {result['threads']} threads | median seconds | ratio |",
-        "|---|---|---|",
-    ]
-    for way, step in result["steps"].items():
-        lines.append(f"| {way} | {step['median_seconds']:.3f} | {step['times_collapsed']:.1f} |")
-    return "\n".join(lines)
-
-
 def weights() -> str:
     """Bytes of the learned part of each run in each precision, and the test figures of what was read again."""
     lines = [
@@ -193,7 +181,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "best gowalla": lambda: stages("best", "gowalla"),
     "bytes": weights,
     "serving": serving,
-    "kernels gowalla": lambda: kernels("gowalla"),
     "fast cost gowalla": lambda: cost("fast", "gowalla"),
     "fast cost lastfm": lambda: cost("fast", "lastfm"),
     "relations lastfm": lambda: relation_tables.effect("lastfm"),
@@ -211,6 +198,7 @@ TABLES: dict[str, Callable[[], str]] = {
         for data in ("gowalla", "yelp2020-shape", "amazon-book-shape")
         for name, table in {"steps": speed.steps, "parts": speed.parts}.items()
     },
+    "ratios gowalla": lambda: speed.ratios("gowalla"),
     "roofline gowalla": lambda: speed.bound("gowalla"),
     "time to accuracy gowalla": lambda: speed.accuracy("gowalla"),
     "scaling": lambda: speed.growth("planted"),

@@ -8,8 +8,8 @@ change (the interactions) are never touched when another one (S) does.
 
 Two kernels compute the product. ``dgl``: DGL's message passing, ``multi_update_all`` of ``u_mul_e`` and ``sum``.
 ``csr``: torch's sparse CSR product, one relation at a time, on the structure that DGL holds. ``auto`` is ``dgl`` on
-a GPU for which DGL was built, ``csr`` elsewhere: DGL's CPU kernels take longer (see
-`benchmarks/kernels.py`).
+a GPU for which DGL was built, ``csr`` elsewhere: DGL's CPU kernels for weighted edges take longer (see
+`benchmarks/throughput.py`).
 """
 
 from __future__ import annotations
