@@ -61,28 +61,36 @@ class Lead:
     settings : LeadSettings
     start, match : callable
         S before training, from the context; S after an epoch, from model and context.
+    late_match : callable, optional
+        In place of `match` from the half of the epochs on.
     updates : callable
         Whether S is matched after so many epochs.
     objective : callable, optional
         Context to the loss of a step.
     learned_layers : bool
         Whether the weights of the layers are trained.
+    link_scale : float
+        What the weights of S are multiplied by in the graph.
     """
 
     asks: str
     settings: LeadSettings = _CONTROL
     start: Callable[[Context[LeadSettings]], Assignment] | None = None
     match: Callable[[Model, Context[LeadSettings]], Assignment] | None = None
+    late_match: Callable[[Model, Context[LeadSettings]], Assignment] | None = None
     updates: Callable[[int], bool] = lambda epoch: epoch >= _FIXED
     objective: Callable[[Context[LeadSettings]], Callable[[Any, Triplets], Tensor]] | None = None
     learned_layers: bool = False
+    link_scale: float = 1.0
 
     def train(self, context: Context[LeadSettings]) -> Fitted:
         """One phase of the package's trainer; S is matched between its epochs."""
         settings = context.settings
         assignment = (self.start or _anchored)(context)
         codebook = random_codebook(assignment.n_atoms, settings.d, "xavier", context.generator("codebook"))
-        embedding = TieredEmbedding(layout_of(context), [Tier("coarse", codebook, assignment)])
+        embedding = TieredEmbedding(
+            layout_of(context), [Tier("coarse", codebook, assignment)], link_scale=self.link_scale
+        )
         model = build_model(context, embedding, settings.layers)
         if self.learned_layers:
             model.engine = LearnedLayers(embedding, settings.layers)  # a module: its parameters are the model's
@@ -90,7 +98,10 @@ class Lead:
 
         def rematch(epoch: int) -> None:
             if self.updates(epoch) and epoch < settings.epochs:
-                embedding.tiers[0].assign((self.match or _pursued)(model, context))
+                match = self.match or _pursued
+                if self.late_match is not None and epoch >= settings.epochs // 2:
+                    match = self.late_match
+                embedding.tiers[0].assign(match(model, context))
                 model.relink()
 
         record = train_phase(
@@ -180,16 +191,35 @@ def _shifted(assignment: Assignment, by: int, n_atoms: int) -> Assignment:
 
 def _pursued_by_degree(model: Model, context: Context[LeadSettings]) -> Assignment:
     """2 t - 1 entries for the half of the entities with most interactions, 1 for the others."""
-    train, features, layout = context.split.train, model.engine.all_nodes(), model.embedding.layout
+    train, features = context.split.train, model.engine.all_nodes()
     degree = np.concatenate([train.getnnz(axis=1), train.getnnz(axis=0)])
     rich = torch.as_tensor(degree.argsort(kind="stable").argsort() >= len(degree) // 2)
-    rows, most = layout.stack(features), 2 * context.settings.t - 1
+    rows = model.embedding.layout.stack(features)
+    return _pursued_unevenly(rows, features["coarse"], rich, 2 * context.settings.t - 1, 1)
+
+
+def _pursued_by_need(model: Model, context: Context[LeadSettings]) -> Assignment:
+    """One entry more for the quarter of the entities of which t entries leave most."""
+    features, t = model.engine.all_nodes(), context.settings.t
+    rows, atoms = model.embedding.layout.stack(features), features["coarse"]
+    left = (rows - pursuit(rows, atoms, t).compose(atoms)).square().sum(dim=1)
+    return _pursued_unevenly(rows, atoms, left >= left.quantile(0.75), t + 1, t)
+
+
+def _pursued_unevenly(rows: Tensor, atoms: Tensor, rich: Tensor, most: int, least: int) -> Assignment:
+    """`most` entries where `rich` (N,), `least` elsewhere."""
     indices = torch.zeros(len(rows), most, dtype=torch.int64)
     weights = rows.new_zeros(len(rows), most)
-    for some, t in ((rich, most), (~rich, 1)):
-        found = pursuit(rows[some], features["coarse"], t)
+    for some, t in ((rich, most), (~rich, least)):
+        found = pursuit(rows[some], atoms, t)
         indices[some, :t], weights[some, :t] = found.indices, found.weights
-    return Assignment(indices, weights, len(features["coarse"]))
+    return Assignment(indices, weights, len(atoms))
+
+
+def _pursued_widely(model: Model, context: Context[LeadSettings]) -> Assignment:
+    """Twice the entries."""
+    features = model.engine.all_nodes()
+    return pursuit(model.embedding.layout.stack(features), features["coarse"], 2 * context.settings.t)
 
 
 def _nested(context: Context[LeadSettings]) -> Assignment:
@@ -250,6 +280,20 @@ def _popular(context: Context[LeadSettings]) -> Callable[[Any, Triplets], Tensor
     return objective
 
 
+def _near_start(context: Context[LeadSettings]) -> Callable[[Any, Triplets], Tensor]:
+    """BPR, and the squared distance of E to what it was before the first step, weighted as L2 is."""
+    start: list[Tensor] = []
+
+    def objective(model: Model, batch: Triplets) -> Tensor:
+        codebook = model.embedding.tiers[0].codebook
+        if not start:
+            start.append(codebook.detach().clone())
+        distance = (codebook - start[0]).square().sum(dim=1).mean()
+        return batch_loss(model, batch, "bpr", context.settings.l2) + context.settings.l2 * distance
+
+    return objective
+
+
 def _margin(context: Context[LeadSettings]) -> Callable[[Any, Triplets], Tensor]:
     """BPR that weights a negative by the root of its degree, mean 1."""
     degree = torch.as_tensor(context.split.train.getnnz(axis=0), dtype=torch.float32)
@@ -270,8 +314,13 @@ LEADS = {
     "frozen": Lead("Do updates better stop halfway?", updates=lambda n: _FIXED <= n < _EPOCHS // 2),
     "apart": Lead("Are atoms of their own for users and items better?", start=_apart, match=_pursued_apart),
     "by-degree": Lead("Is t by degree (3 or 1) better than t = 2 for all?", match=_pursued_by_degree),
+    "annealed": Lead("Is S better annealed, t = 4 for the first half?", match=_pursued_widely, late_match=_pursued),
+    "lighter": Lead("Do meta nodes that weigh a tenth against neighbours help?", link_scale=0.1),
+    "heavier": Lead("Do meta nodes that weigh ten times as much help?", link_scale=10.0),
+    "near-start": Lead("Does a pull of E towards its start help?", objective=_near_start),
     "wider": Lead("Do as many values more in E, for 50 atoms more, pay?", LeadSettings(m=350)),
     "residual": Lead("Does a third, residual atom an entity pay?", LeadSettings(t=3)),
+    "subset": Lead("Does it pay for the quarter of entities that need it most?", match=_pursued_by_need),
     "nested": Lead(
         "Does a hierarchical code (a parent and one of its 4 children) pay?", start=_nested, match=_best_child
     ),

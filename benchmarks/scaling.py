@@ -3,7 +3,8 @@
 `planted` at growing sizes, with 5 users and 1 item per 100 interactions, m = 300 and d = 128; then, at the smallest of
 them, with N, m and d varied one at a time. Each in a process of its own: seconds to draw the data, to build the graph,
 for an assignment update, for an epoch (from some steps, drawn as training draws them), and the peak memory. The
-exponents are slopes of least squares on logarithms. Writes benchmarks/results/scaling/<name>.json.
+exponents are slopes of least squares on logarithms. Writes benchmarks/results/scaling/<name>.json; points that are in
+it already are not measured again.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def main() -> None:
         "m": [{**base, "m": m} for m in (75, 150, 300, 600)],
         "d": [{**base, "d": d} for d in (32, 64, 128, 256)],
     }
-    console, machine, done = Console(stderr=True), measure.machine(), {}
+    console, machine, done = Console(stderr=True), measure.machine(), measured_before(arguments.name, base)
     found: dict[str, dict] = {}
     for name, points in sweeps.items():
         rows = []
@@ -73,6 +74,15 @@ def main() -> None:
         found[name] = {"points": rows, "exponents": {of: exponent(sizes, [r[of] for r in rows]) for of in FIGURES}}
         print(name, found[name]["exponents"])
     print(measure.keep("scaling", arguments.name, {"machine": machine, "sweeps": found}))
+
+
+def measured_before(name: str, point: dict) -> dict[str, dict]:
+    """Points of the record there is, by the JSON of what was asked for; `point` is one that is asked for."""
+    path = measure.RESULTS / "scaling" / f"{name}.json"
+    if not path.exists():
+        return {}
+    rows = (row for sweep in json.loads(path.read_text())["sweeps"].values() for row in sweep["points"])
+    return {json.dumps({key: row[key] for key in point}): row for row in rows}
 
 
 def value(name: str, point: dict) -> int:

@@ -46,7 +46,10 @@ def ratios(data: str) -> str:
     if record is None:
         return absent(f"throughput {data} --parts")
     head = " | ".join(f"{int(size):,} triplets" for size in record["steps"])
-    lines = [f"| a step of the same triplets, {where(record, data)} | {head} |", "|---" * (1 + len(record["steps"])) + "|"]
+    lines = [
+        f"| a step of the same triplets, {where(record, data)} | {head} |",
+        "|---" * (1 + len(record["steps"])) + "|",
+    ]
     for name in next(iter(record["steps"].values())):
         rows = [ways[name] for ways in record["steps"].values()]
         cells = [f"{row['times_collapsed']:.0f} ×" for row in rows]

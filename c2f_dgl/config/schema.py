@@ -213,7 +213,9 @@ class RunConfig(_Options):
         if self.coarse is None and self.finer:
             raise ValueError("finer tiers need a first one: coarse is null")
         for name, tier in self.finer.items():
-            if name in (*self.graph.roles.entities, "coarse", "table") or not name.isidentifier():
+            # Artifacts call what is recommended to and what is recommended user and item, whatever their types' names.
+            taken = {*self.graph.roles.entities, "coarse", "table", "user", "item"}
+            if name in taken or not name.isidentifier():
                 raise ValueError(f"{name!r} cannot name a tier: expected a new identifier such as 'fine'")
             if self.model.layers == 0 and self.model.entity_input == "unrefined":
                 raise ValueError(f"{name} would have no effect: with layers = 0 only refined entities see a finer tier")

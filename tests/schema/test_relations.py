@@ -234,6 +234,18 @@ def test_a_schema_that_cannot_be_is_refused_with_its_field(tree: dict, message: 
         ),
         ({"graph": {"nodes": {"fine": {}}}}, "'fine' cannot name a tier"),
         ({"graph": {"nodes": {"coarse": {}}}}, "'coarse' names a tier"),
+        (
+            {
+                "graph": {
+                    "query": "reader",
+                    "target": "borrowed",
+                    "ranked": "book",
+                    "nodes": {"reader": {}, "book": {}},
+                },
+                "finer": {"item": {}},
+            },
+            "'item' cannot name a tier",
+        ),
         ({"graph": {"nodes": {"tag": {"codebook": "own"}}}, "coarse": None, "finer": {}}, "own codebooks need tiers"),
     ],
 )
