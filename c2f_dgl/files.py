@@ -52,13 +52,18 @@ def replacing(path: str | Path) -> Iterator[Path]:
             yield aside
             with aside.open("rb") as written:
                 os.fsync(written.fileno())
-            umask = os.umask(0)
-            os.umask(umask)
-            aside.chmod(0o666 & ~umask)
+            _permit(aside)
             aside.replace(path)
         finally:
             if aside is not None:
                 aside.unlink(missing_ok=True)
+
+
+def _permit(file: Path) -> None:
+    """Permissions as the user's umask says: a temporary file has its owner's alone."""
+    umask = os.umask(0)
+    os.umask(umask)
+    file.chmod(0o666 & ~umask)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -90,6 +95,9 @@ def replacing_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[P
             new = aside / "new"
             new.mkdir()
             yield new
+            for file in new.rglob("*"):
+                if file.is_file():  # some libraries make theirs private
+                    _permit(file)
             if path.exists():
                 path.replace(aside / "old")
             new.replace(path)
