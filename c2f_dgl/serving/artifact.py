@@ -48,6 +48,9 @@ FILES = ("learned.safetensors", "graph.safetensors", "ids.safetensors", "embeddi
 
 DEFAULT_MAX_BYTES = 8 * 2**30
 
+# Steps from an item over a user to an item that a filter may be formed of: a thousand times Gowalla's.
+MOST_PATHS = 2**36
+
 # Largest manifest, and largest header of a tensor file, that are read at all.
 _MANIFEST_BYTES = 2**22
 _HEADER_BYTES = 2**20
@@ -331,13 +334,21 @@ def read_artifact(path: str | Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Ar
         entry = files.child(name)
         tensors[name] = _read_tensors(path / name, entry, wanted, budget)
         budget -= sum(values.nbytes for values in tensors[name].values())
+    interactions = _interactions(tensors["graph.safetensors"], n_items, path / "graph.safetensors")
+    paths = float(np.square(interactions.counts, dtype=np.float64).sum())
+    if layout.filter_neighbours > 0 and paths > MOST_PATHS:
+        raise InputError(
+            f"its filter would be formed of {paths:.0e} pairs of items with a user in common",
+            where=path / "graph.safetensors",
+            expected=f"at most {MOST_PATHS:.0e}: users with fewer items",
+        )
     embeddings = None
     if optional in tensors:
         users, items = (_decoded(tensors[optional], role, path / optional) for role in ("users", "items"))
         embeddings = Embeddings(users, items, rounded=True)
     return Artifact(
         layout.learned(tensors["learned.safetensors"], path / "learned.safetensors"),
-        _interactions(tensors["graph.safetensors"], n_items, path / "graph.safetensors"),
+        interactions,
         _ids(tensors["ids.safetensors"]["users"], tree.child("ids").child("users"), n_users, path),
         _ids(tensors["ids.safetensors"]["items"], tree.child("ids").child("items"), n_items, path),
         embeddings,

@@ -269,6 +269,17 @@ def test_memory_is_bounded_by_the_reader(artifact: Path) -> None:
         ServingModel.load(artifact, max_bytes=1000)
 
 
+def test_a_filter_that_would_take_forever_is_refused(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    change_manifest(artifact, with_filter)
+    model = ServingModel.load(artifact)
+    paths = int(np.square(model.interactions.counts).sum())
+    monkeypatch.setattr("c2f_dgl.serving.artifact.MOST_PATHS", paths)
+    ServingModel.load(artifact)
+    monkeypatch.setattr("c2f_dgl.serving.artifact.MOST_PATHS", paths - 1)
+    with pytest.raises(InputError, match="users with fewer items"):
+        ServingModel.load(artifact)
+
+
 FUZZ = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
 
