@@ -24,6 +24,9 @@ def add_product(out: Tensor, a: Tensor, b: Tensor, *, beta: float = 1.0) -> None
     if not on_blas or 0 in (*a.shape, *b.shape):
         out.addmm_(a, b.T, beta=beta)
         return
+    if len(a) == 1:  # a matrix product would first copy b into blocks
+        out[0].addmv_(b, a[0], beta=beta)
+        return
     # BLAS counts in columns: the transpose of a contiguous matrix is what it calls contiguous.
     left, right, result = b.contiguous().numpy().T, a.contiguous().numpy().T, out.numpy().T
     blas.sgemm(1.0, left, right, beta=beta, c=result, trans_a=True, overwrite_c=True)
