@@ -222,6 +222,13 @@ def _pursued_widely(model: Model, context: Context[LeadSettings]) -> Assignment:
     return pursuit(model.embedding.layout.stack(features), features["coarse"], 2 * context.settings.t)
 
 
+def _pursued_narrowly(model: Model, context: Context[LeadSettings]) -> Assignment:
+    """t entries, in the room of twice as many: checkpoints of both fit one model."""
+    features, t = model.engine.all_nodes(), context.settings.t
+    rows = model.embedding.layout.stack(features)
+    return _pursued_unevenly(rows, features["coarse"], torch.zeros(len(rows), dtype=torch.bool), 2 * t, t)
+
+
 def _nested(context: Context[LeadSettings]) -> Assignment:
     """A METIS part and one of its own children, drawn at random; both weigh 1 for good."""
     n_parents = context.settings.m // (1 + _CHILDREN)
@@ -314,7 +321,9 @@ LEADS = {
     "frozen": Lead("Do updates better stop halfway?", updates=lambda n: _FIXED <= n < _EPOCHS // 2),
     "apart": Lead("Are atoms of their own for users and items better?", start=_apart, match=_pursued_apart),
     "by-degree": Lead("Is t by degree (3 or 1) better than t = 2 for all?", match=_pursued_by_degree),
-    "annealed": Lead("Is S better annealed, t = 4 for the first half?", match=_pursued_widely, late_match=_pursued),
+    "annealed": Lead(
+        "Is S better annealed, t = 4 for the first half?", match=_pursued_widely, late_match=_pursued_narrowly
+    ),
     "lighter": Lead("Do meta nodes that weigh a tenth against neighbours help?", link_scale=0.1),
     "heavier": Lead("Do meta nodes that weigh ten times as much help?", link_scale=10.0),
     "near-start": Lead("Does a pull of E towards its start help?", objective=_near_start),
