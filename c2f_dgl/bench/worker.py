@@ -36,7 +36,9 @@ def main() -> int:
         record = run(job, out)
     # Whatever goes wrong is the record of this job: the others go on.
     except Exception as error:
-        failure = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+        # On one line: it stands in a row of a table.
+        message = " ".join(str(error).split())
+        failure = {"error": f"{type(error).__name__}: {message}", "traceback": traceback.format_exc()}
         write_record(out, job, "failed", failure)
         return 1
     except KeyboardInterrupt:

@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from c2f_dgl.baselines.registry import SYSTEMS, find_system, select_systems
-from c2f_dgl.bench import run, table
+from c2f_dgl.bench import run, table, worker
 from c2f_dgl.bench.job import Job
 from c2f_dgl.bench.run import Bench, best_settings, draw_settings, run_bench
 from c2f_dgl.errors import InputError
@@ -209,3 +209,16 @@ def test_a_job_of_other_settings_is_another_job(tmp_path: Path) -> None:
     run.run_job(replace(job, settings={"k": 7}), tmp_path)
     assert len(log(tmp_path)) == 2
     assert np.isclose(json.loads(job.path(tmp_path).read_text())["valid"]["ndcg@20"], 0.007)
+
+
+def test_a_failure_is_kept_as_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = Job("planted", "anchor-knn", 5, 100, 1.0, "cpu", {})
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("two lines:\n\tof a message")
+
+    monkeypatch.setattr(worker, "run", fail)
+    monkeypatch.setattr(sys, "argv", ["worker", str(tmp_path), json.dumps(vars(job))])
+    assert worker.main() == 1
+    (record,) = (json.loads(path.read_text()) for path in tmp_path.glob("runs/*.json"))
+    assert record["error"] == "RuntimeError: two lines: of a message"
