@@ -61,8 +61,6 @@ class Lead:
     settings : LeadSettings
     start, match : callable
         S before training, from the context; S after an epoch, from model and context.
-    late_match : callable, optional
-        In place of `match` from the half of the epochs on.
     updates : callable
         Whether S is matched after so many epochs.
     objective : callable, optional
@@ -77,7 +75,6 @@ class Lead:
     settings: LeadSettings = _CONTROL
     start: Callable[[Context[LeadSettings]], Assignment] | None = None
     match: Callable[[Model, Context[LeadSettings]], Assignment] | None = None
-    late_match: Callable[[Model, Context[LeadSettings]], Assignment] | None = None
     updates: Callable[[int], bool] = lambda epoch: epoch >= _FIXED
     objective: Callable[[Context[LeadSettings]], Callable[[Any, Triplets], Tensor]] | None = None
     learned_layers: bool = False
@@ -98,10 +95,7 @@ class Lead:
 
         def rematch(epoch: int) -> None:
             if self.updates(epoch) and epoch < settings.epochs:
-                match = self.match or _pursued
-                if self.late_match is not None and epoch >= settings.epochs // 2:
-                    match = self.late_match
-                embedding.tiers[0].assign(match(model, context))
+                embedding.tiers[0].assign((self.match or _pursued)(model, context))
                 model.relink()
 
         record = train_phase(
@@ -216,19 +210,6 @@ def _pursued_unevenly(rows: Tensor, atoms: Tensor, rich: Tensor, most: int, leas
     return Assignment(indices, weights, len(atoms))
 
 
-def _pursued_widely(model: Model, context: Context[LeadSettings]) -> Assignment:
-    """Twice the entries."""
-    features = model.engine.all_nodes()
-    return pursuit(model.embedding.layout.stack(features), features["coarse"], 2 * context.settings.t)
-
-
-def _pursued_narrowly(model: Model, context: Context[LeadSettings]) -> Assignment:
-    """t entries, in the room of twice as many: checkpoints of both fit one model."""
-    features, t = model.engine.all_nodes(), context.settings.t
-    rows = model.embedding.layout.stack(features)
-    return _pursued_unevenly(rows, features["coarse"], torch.zeros(len(rows), dtype=torch.bool), 2 * t, t)
-
-
 def _nested(context: Context[LeadSettings]) -> Assignment:
     """A METIS part and one of its own children, drawn at random; both weigh 1 for good."""
     n_parents = context.settings.m // (1 + _CHILDREN)
@@ -321,15 +302,13 @@ LEADS = {
     "frozen": Lead("Do updates better stop halfway?", updates=lambda n: _FIXED <= n < _EPOCHS // 2),
     "apart": Lead("Are atoms of their own for users and items better?", start=_apart, match=_pursued_apart),
     "by-degree": Lead("Is t by degree (3 or 1) better than t = 2 for all?", match=_pursued_by_degree),
-    "annealed": Lead(
-        "Is S better annealed, t = 4 for the first half?", match=_pursued_widely, late_match=_pursued_narrowly
-    ),
     "lighter": Lead("Do meta nodes that weigh a tenth against neighbours help?", link_scale=0.1),
     "heavier": Lead("Do meta nodes that weigh ten times as much help?", link_scale=10.0),
     "near-start": Lead("Does a pull of E towards its start help?", objective=_near_start),
     "wider": Lead("Do as many values more in E, for 50 atoms more, pay?", LeadSettings(m=350)),
     "residual": Lead("Does a third, residual atom an entity pay?", LeadSettings(t=3)),
-    "subset": Lead("Does it pay for the quarter of entities that need it most?", match=_pursued_by_need),
+    "four": Lead("Do two more atoms an entity pay (t = 4)?", LeadSettings(t=4)),
+    "subset": Lead("Does a third atom for the quarter of entities that two leave worst pay?", match=_pursued_by_need),
     "nested": Lead(
         "Does a hierarchical code (a parent and one of its 4 children) pay?", start=_nested, match=_best_child
     ),
