@@ -3,8 +3,8 @@
 In one run: the rate of a square matrix product, and how much longer or shorter it takes in bfloat16 (whether a step in
 it could win); the bandwidth of a copy; the step of `benchmarks.throughput` at each batch size. The step's operations
 and bytes are those that it cannot do without, counted from its sizes; the bound is the longer of the two times, as if
-each hid the other entirely. Writes benchmarks/results/roofline/<data set>.json. With --profile also the operators that
-take the time.
+each hid the other entirely. Also what full ranking is made of. Writes benchmarks/results/roofline/<data set>.json; with
+--profile also each operator's share of a step.
 """
 
 from __future__ import annotations
@@ -15,10 +15,15 @@ import numpy as np
 import torch
 
 from benchmarks import measure, throughput
+from c2f_dgl.evaluation.products import add_product
+from c2f_dgl.evaluation.ranking import largest, top_items
 from c2f_dgl.training.sampler import TripletSampler
 
 SIDE = 2048  # of the matrices of the product
-LOW_SIDE = 512  # of those in bfloat16: a processor without it may take hundreds of times as long
+LOW_SIDE = 512  # of those in bfloat16, which takes a processor without it many times as long
+SCORES = 1 << 25  # of a block of users in full ranking
+OPERATORS = 8  # of a profile, those that take most
+DEPTH = 50  # of full ranking
 COPIED = 1 << 26  # float32 values: 256 MiB, beyond any cache
 
 
@@ -37,6 +42,7 @@ def main() -> None:
         "machine": machine,
         **measured(split, arguments.batches, arguments.runs, arguments.device, profile=arguments.profile),
     }
+    record["ranking"] = ranking(split, arguments.runs, arguments.device)
     for size, step in record["steps"].items():
         print(f"{size:>6} triplets: {step['median_seconds']:.4f} s, {step['times_bound']:.2f} times the bound")
     print(measure.keep("roofline", split.name, record))
@@ -83,8 +89,34 @@ def measured(split, batches: list[int], runs: int, device: str, *, profile: bool
         if profile:
             with torch.profiler.profile() as seen:
                 ways[size]()
-            print(seen.key_averages().table(sort_by="self_cpu_time_total", row_limit=12, max_name_column_width=40))
+            spent = {row.key: row.self_cpu_time_total for row in seen.key_averages()}
+            total = sum(spent.values())
+            found["steps"][size]["profile"] = {
+                name: spent[name] / total for name in sorted(spent, key=spent.__getitem__, reverse=True)[:OPERATORS]
+            }
     return found
+
+
+def ranking(split, runs: int, device: str) -> dict:
+    """Seconds to rank all items for all users, and of its two largest parts, in blocks of as many users."""
+    scorer = throughput.build(split, "collapsed", "csr", device).scorer()
+    blocks = scorer.users.split(max(1, SCORES // split.n_items))
+    held = blocks[0].new_empty(len(blocks[0]), split.n_items)
+
+    def product() -> None:
+        for users in blocks:
+            add_product(held[: len(users)], users, scorer.items, beta=0.0)
+
+    def search() -> None:
+        for users in blocks:
+            largest(held[: len(users)], min(DEPTH, split.n_items))
+
+    ways = {
+        "all": lambda: top_items(scorer, np.arange(split.n_users), DEPTH, split.train),
+        "product": product,
+        "search": search,
+    }
+    return {way: measure.spread(seconds) for way, seconds in measure.alternate(ways, min(runs, 5)).items()}
 
 
 def needed(n: int, c: int, m: int, d: int) -> tuple[float, float]:

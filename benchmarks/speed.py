@@ -87,6 +87,13 @@ def bound(data: str) -> str:
             f"{row['seconds_of_bytes']:.4f} | {row['times_bound']:.2f} |"
         )
     lines += ["", f"A matrix product in bfloat16 takes {record['bfloat16_times_float32']:.2f} times that in float32."]
+    for size, row in record["steps"].items():
+        if "profile" in row:
+            shares = ", ".join(f"`{name}` {share:.0%}" for name, share in row["profile"].items())
+            lines += ["", f"{int(size):,} triplets by operator: {shares}."]
+    if "ranking" in record:
+        whole, product, search = (span(record["ranking"][part], 2) for part in ("all", "product", "search"))
+        lines += ["", f"All users ranked: {whole} s; the product alone {product} s, the search alone {search} s."]
     return "\n".join(lines)
 
 

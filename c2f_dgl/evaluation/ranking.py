@@ -39,7 +39,7 @@ class Ranker(Protocol):
     def scores(self, users: Tensor, out: Tensor | None = None) -> Tensor:
         """Scores (len(users) x n_items) of all items for some users (int64); the caller may write into them.
 
-        They may be put into `out`, of that shape: memory that is new to the process takes longer than scoring.
+        They may be put into `out`, of that shape: memory that is new to the process is several times slower to fill.
         """
 
 

@@ -235,7 +235,7 @@ def _scores(
     if alone:
         (only,) = factors.values()
         terms = {rank: (of_users, of_items * only[:, None]) for rank, (of_users, of_items) in terms.items()}
-    held: list[Tensor] = []  # overwritten at each call: memory that is new to the process takes longer than scoring
+    held: list[Tensor] = []  # overwritten at each call: memory that is new to the process is slow to fill
 
     def scores(users: Tensor) -> Iterator[Tensor]:
         if not held or len(held[0]) < len(users):
