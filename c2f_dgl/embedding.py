@@ -104,8 +104,11 @@ class ComputedTable(nn.Module):
         return self._kept
 
     def sum_of_squares(self, rows: Tensor, weights: Tensor) -> Tensor:
-        """``sum_r weights[r] |x_r|^2`` of the table's rows x."""
-        return weights @ self.entity_rows(rows).square().sum(dim=1)
+        """``sum_r weights[r] |x_r|^2`` of the table's rows x; one that comes several times is looked up once."""
+        totals = torch.zeros(self.layout.total, dtype=weights.dtype, device=weights.device)
+        totals = totals.index_add(0, rows, weights)
+        rows = totals.nonzero()[:, 0]
+        return totals[rows] @ self.entity_rows(rows).square().sum(dim=1)
 
     def link(self, graph: dgl.DGLGraph, first: int = 0) -> dgl.DGLGraph:
         """`graph` as it is: a table adds no nodes."""

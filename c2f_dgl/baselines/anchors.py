@@ -36,10 +36,10 @@ from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import Scorer
 from c2f_dgl.graph.item_filter import graph_filter
 
-# Dense matrices of items x items float64 that EASE holds at once.
 # Rows of X^T X formed at once: bounds the memory to these rows' entries beside what is kept.
 _ROW_BLOCK = 1_024
 
+# Dense matrices of items x items float64 that EASE holds at once.
 _EASE_COPIES = 3
 
 

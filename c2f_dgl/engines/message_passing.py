@@ -7,6 +7,7 @@ from torch import Tensor
 
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.embedding import EmbeddingLayer
+from c2f_dgl.engines.pairs import dots
 from c2f_dgl.engines.propagation import Propagation
 from c2f_dgl.graph.layout import take_rows
 
@@ -29,13 +30,15 @@ class MessagePassing:
 
     def entities(self, rows: Tensor) -> Tensor:
         """H_full of some entities (rows: int64, stacked numbering), differentiable in the codebooks."""
-        features = self.propagation(self.graph, self.embedding, self.embedding.codebooks())
-        return take_rows(self.embedding.layout.stack(features), rows)
+        return take_rows(self._stacked(), rows)
 
     def scores(self, users: Tensor, items: Tensor) -> Tensor:
         """h_u . h_i of users (n,) with items (n, c), rows in stacked numbering."""
-        h_users, h_items = self.entities(torch.cat([users, items.flatten()])).split([len(users), items.numel()])
-        return (h_users[:, None] * h_items.view(*items.shape, -1)).sum(-1)
+        h = self._stacked()
+        return dots(take_rows(h, users), h, items)
+
+    def _stacked(self) -> Tensor:
+        return self.embedding.layout.stack(self.propagation(self.graph, self.embedding, self.embedding.codebooks()))
 
     @torch.no_grad()
     def all_nodes(self) -> dict[str, Tensor]:

@@ -1,7 +1,8 @@
-"""Scores of pairs from rows of a propagated basis, without the embeddings of the items.
+"""Scores of pairs, without a row per pair of anything.
 
-With H = B W (B: the basis, N x p, constant; W: what is learned, p x d) the score of a user and an item is a bilinear
-form of two rows of B,
+`dots` takes the dot products of rows with rows of a table, differentiable in both: embeddings that were just
+propagated. `pair_scores` is for rows of a propagated basis, without the embeddings of the items. With H = B W (B: the
+basis, N x p, constant; W: what is learned, p x d) the score of a user and an item is a bilinear form of two rows of B,
 
     h_u . h_i  =  b_u (W W^T) b_i^T  =  v_u . b_i,        v_u = b_u W W^T,
 
@@ -26,6 +27,35 @@ from torch.nn import functional as F
 
 # Users whose rows are converted at once, where the basis is kept in less than full precision.
 _ROWS = 256
+
+
+def dots(left: Tensor, table: Tensor, items: Tensor) -> Tensor:
+    """Dot products of rows with rows of a table, differentiable in both.
+
+    Parameters
+    ----------
+    left : Tensor, shape (n, d)
+    table : Tensor, shape (N, d)
+    items : Tensor, shape (n, c), int64
+        Rows of the table.
+
+    Returns
+    -------
+    Tensor, shape (n, c)
+    """
+    return _Dots.apply(left, table, items)  # type: ignore[no-any-return]
+
+
+class _Dots(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, left: Tensor, table: Tensor, items: Tensor) -> Tensor:
+        ctx.save_for_backward(left, table, items)
+        return _dots(left, table, items)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+        left, table, items = ctx.saved_tensors
+        return _bags(gradient, table, items), _reverse_bags(gradient, left, items, len(table)), None
 
 
 def pair_scores(basis: Tensor, learned: Tensor, users: Tensor, items: Tensor) -> Tensor:
@@ -89,6 +119,15 @@ def _bags(weights: Tensor, basis: Tensor, items: Tensor) -> Tensor:
         parts = zip(weights.split(_ROWS), _widened(basis, items, weights), strict=True)
         return torch.cat([torch.bmm(part[:, None], rows)[:, 0] for part, rows in parts])
     return F.embedding_bag(items, basis, per_sample_weights=weights.contiguous(), mode="sum")
+
+
+def _reverse_bags(weights: Tensor, left: Tensor, items: Tensor, n_rows: int) -> Tensor:
+    """``sum_u weights[u, i] * left[u]`` over the rows that have item i (n_rows x d), in a fixed order."""
+    items, order = items.flatten().sort(stable=True)
+    starts = torch.searchsorted(items, torch.arange(n_rows, device=items.device))
+    return F.embedding_bag(
+        order // weights.shape[1], left, starts, per_sample_weights=weights.flatten()[order], mode="sum"
+    )
 
 
 def _widened(basis: Tensor, items: Tensor, like: Tensor) -> Iterator[Tensor]:
