@@ -15,15 +15,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.sparse.linalg import svds
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from c2f_dgl.baselines.fitting import build_model, fitted, layout_of, train_phase
+from c2f_dgl.baselines.fitting import fitted, layout_of, train_phase
 from c2f_dgl.baselines.system import Context, Fitted, GradientSettings, System
-from c2f_dgl.engines import Propagation, propagated_basis
-from c2f_dgl.graph.layout import NodeLayout
+from c2f_dgl.dgl_import import dgl
+from c2f_dgl.engines import Propagation, RelationImportance, propagated_basis
+from c2f_dgl.engines.pairs import dots
+from c2f_dgl.graph.layout import NodeLayout, take_rows
 from c2f_dgl.graph.partition import metis_parts
-from c2f_dgl.model import Recommender
+from c2f_dgl.model import Readout, Recommender, item_degrees
+from c2f_dgl.roles import EdgeType
 from c2f_dgl.tiers.assignment import Assignment, anchored, pursuit, stack
 from c2f_dgl.tiers.codebook import random_codebook
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
@@ -32,8 +36,15 @@ from c2f_dgl.training.sampler import Triplets
 
 Model = Recommender[TieredEmbedding]
 
+# Graph with its links and the embedding, to bases and their weights at the start.
+Terms = Callable[[dgl.DGLGraph, TieredEmbedding], tuple[list[Tensor], list[float]]]
+
 # Epochs with S fixed, epochs in all, and fine children of a coarse parent.
 _FIXED, _EPOCHS, _CHILDREN = 5, 40, 4
+
+# Fine atoms for the entities that need them, singular vectors of a low pass, and the noise that annealing begins with
+# as a multiple of what is matched.
+_FINE, _RANK, _NOISE = 50, 64, 2.0
 
 
 class LeadSettings(GradientSettings):
@@ -60,13 +71,15 @@ class Lead:
         The question, answered by yes where it ranks better than the control.
     settings : LeadSettings
     start, match : callable
-        S before training, from the context; S after an epoch, from model and context.
+        S before training, from the context; S after an epoch, from model, context and the number of epochs done.
     updates : callable
         Whether S is matched after so many epochs.
     objective : callable, optional
         Context to the loss of a step.
-    learned_layers : bool
-        Whether the weights of the layers are trained.
+    terms : callable, optional
+        Context to the bases whose weights are trained along, and their weights at the start.
+    learned_links : bool
+        Whether the weights of the users' and the items' links to atoms have a trained factor each.
     link_scale : float
         What the weights of S are multiplied by in the graph.
     """
@@ -74,28 +87,32 @@ class Lead:
     asks: str
     settings: LeadSettings = _CONTROL
     start: Callable[[Context[LeadSettings]], Assignment] | None = None
-    match: Callable[[Model, Context[LeadSettings]], Assignment] | None = None
+    match: Callable[[Model, Context[LeadSettings], int], Assignment] | None = None
     updates: Callable[[int], bool] = lambda epoch: epoch >= _FIXED
     objective: Callable[[Context[LeadSettings]], Callable[[Any, Triplets], Tensor]] | None = None
-    learned_layers: bool = False
+    terms: Callable[[Context[LeadSettings]], Terms] | None = None
+    learned_links: bool = False
     link_scale: float = 1.0
 
     def train(self, context: Context[LeadSettings]) -> Fitted:
         """One phase of the package's trainer; S is matched between its epochs."""
-        settings = context.settings
+        settings, graph = context.settings, context.graph
         assignment = (self.start or _anchored)(context)
         codebook = random_codebook(assignment.n_atoms, settings.d, "xavier", context.generator("codebook"))
         embedding = TieredEmbedding(
             layout_of(context), [Tier("coarse", codebook, assignment)], link_scale=self.link_scale
         )
-        model = build_model(context, embedding, settings.layers)
-        if self.learned_layers:
-            model.engine = LearnedLayers(embedding, settings.layers)  # a module: its parameters are the model's
+        links = LinkImportance() if self.learned_links else None
+        readout = Readout(item_degrees(graph), context.split.n_users)
+        model = Recommender(graph, embedding, Propagation(settings.layers, importance=links), readout)
+        if self.terms is not None:
+            model.engine = LearnedTerms(embedding, self.terms(context))  # its parameters are the model's
             model.relink()
+            model.chosen_scalars = len(model.engine.betas)
 
         def rematch(epoch: int) -> None:
             if self.updates(epoch) and epoch < settings.epochs:
-                embedding.tiers[0].assign((self.match or _pursued)(model, context))
+                embedding.tiers[0].assign((self.match or _pursued)(model, context, epoch))
                 model.relink()
 
         record = train_phase(
@@ -108,43 +125,84 @@ class Lead:
         return fitted(model, [{**record, "asks": self.asks}])
 
 
-class LearnedLayers(nn.Module):
-    """An engine that learns the weight of every layer: a basis of each layer, H = sum_l beta_l M_l E."""
+class LearnedTerms(nn.Module):
+    """An engine that learns the weights of several bases, H = sum_k beta_k M_k E."""
 
-    def __init__(self, embedding: TieredEmbedding, n_layers: int) -> None:
+    def __init__(self, embedding: TieredEmbedding, terms: Terms) -> None:
         super().__init__()
-        self.embedding = [embedding]  # in a list: not a part of this module
-        self.betas = nn.Parameter(torch.full((n_layers + 1,), 1.0 / (n_layers + 1)))
+        self.embedding, self.terms = [embedding], terms  # in a list: not a part of this module
+        self.betas = nn.Parameter(torch.empty(0))
 
     @torch.no_grad()
-    def rebuild(self, graph: Any) -> None:
-        """Propagate to each layer."""
-        embedding, n = self.embedding[0], len(self.betas)
-        sizes = [graph.num_nodes(name) for name in (*embedding.layout.types, embedding.tiers[0].name)]
-        self.nodes = NodeLayout((*embedding.layout.types, embedding.tiers[0].name), tuple(sizes))
-        atoms = torch.eye(embedding.tiers[0].size)
-        self.bases = [
-            propagated_basis(graph, embedding, Propagation(n - 1, tuple(map(float, np.eye(n)[layer]))), 0, atoms)
-            for layer in range(n)
-        ]
+    def rebuild(self, graph: dgl.DGLGraph) -> None:
+        """Form the bases."""
+        embedding = self.embedding[0]
+        names = (*embedding.layout.types, embedding.tiers[0].name)
+        self.nodes = NodeLayout(names, tuple(graph.num_nodes(name) for name in names))
+        self.bases, start = self.terms(graph, embedding)
+        if not len(self.betas):
+            self.betas = nn.Parameter(torch.tensor(start))
 
-    def _combined(self, rows: Tensor | slice) -> Tensor:
-        basis = sum(beta * basis[rows] for beta, basis in zip(self.betas, self.bases, strict=True))
-        assert isinstance(basis, Tensor)
-        return basis @ self.embedding[0].tiers[0].coordinates()
+    def _combined(self) -> Tensor:
+        combined = sum(beta * basis for beta, basis in zip(self.betas, self.bases, strict=True))
+        assert isinstance(combined, Tensor)
+        return combined @ self.embedding[0].tiers[0].coordinates()
 
     def entities(self, rows: Tensor) -> Tensor:
         """H of some entities."""
-        return self._combined(rows)
+        return take_rows(self._combined(), rows)
 
     def scores(self, users: Tensor, items: Tensor) -> Tensor:
         """h_u . h_i of users (n,) with items (n, c)."""
-        return torch.einsum("nd,ncd->nc", self._combined(users), self._combined(items.flatten()).view(*items.shape, -1))
+        h = self._combined()
+        return dots(take_rows(h, users), h, items)
 
     @torch.no_grad()
     def all_nodes(self) -> dict[str, Tensor]:
         """H of every node type."""
-        return self.nodes.split(self._combined(slice(None)))
+        return self.nodes.split(self._combined())
+
+
+def _each_layer(context: Context[LeadSettings]) -> Terms:
+    """A basis of each layer, all weighing the same at the start."""
+    n = context.settings.layers + 1
+    weights = [tuple(map(float, row)) for row in np.eye(n)]
+
+    def terms(graph: dgl.DGLGraph, embedding: TieredEmbedding) -> tuple[list[Tensor], list[float]]:
+        atoms = torch.eye(embedding.tiers[0].size)
+        return [propagated_basis(graph, embedding, Propagation(n - 1, row), 0, atoms) for row in weights], [1 / n] * n
+
+    return terms
+
+
+def _low_pass(context: Context[LeadSettings]) -> Terms:
+    """The mean over layers, and V V^T S: S behind an ideal low pass, V the first singular vectors of R~."""
+    r = context.split.train.astype(np.float64)
+    root = [np.maximum(np.asarray(r.sum(axis=axis)).ravel(), 1.0) ** -0.5 for axis in (1, 0)]
+    left, _, right = svds(r.multiply(root[0][:, None]).multiply(root[1]).tocsr(), k=_RANK, rng=0)
+    v = torch.as_tensor(np.concatenate([left, right.T]) / np.sqrt(2), dtype=torch.float32)
+
+    def terms(graph: dgl.DGLGraph, embedding: TieredEmbedding) -> tuple[list[Tensor], list[float]]:
+        atoms, n = torch.eye(embedding.tiers[0].size), embedding.layout.total
+        propagated, direct = (
+            propagated_basis(graph, embedding, Propagation(n_layers), 0, atoms)
+            for n_layers in (context.settings.layers, 0)
+        )
+        return [propagated, torch.cat([v @ (v.T @ direct[:n]), torch.zeros_like(direct[n:])])], [1.0, 1.0]
+
+    return terms
+
+
+class LinkImportance(RelationImportance):
+    """A trained factor on the users' links to atoms, one on the items', each in both directions."""
+
+    def __init__(self) -> None:
+        super().__init__({(side, "composed_of", "coarse"): 1.0 for side in ("user", "item")})
+
+    def factors(self) -> dict[EdgeType, Tensor]:
+        """By relation, differentiable."""
+        values = dict(zip(self.relations, self.log_factor.exp(), strict=True))
+        return values | {("coarse", f"composes_{side}", side): factor for (side, _, _), factor in values.items()}
 
 
 def _anchored(context: Context[LeadSettings]) -> Assignment:
@@ -153,9 +211,20 @@ def _anchored(context: Context[LeadSettings]) -> Assignment:
     return anchored(parts, settings.m, settings.t, 0.5, context.rng("assignment"))
 
 
-def _pursued(model: Model, context: Context[LeadSettings]) -> Assignment:
+def _pursued(model: Model, context: Context[LeadSettings], epoch: int) -> Assignment:
     features = model.engine.all_nodes()
     return pursuit(model.embedding.layout.stack(features), features["coarse"], context.settings.t)
+
+
+def _annealed(model: Model, context: Context[LeadSettings], epoch: int) -> Assignment:
+    """Pursuit of rows with noise, which falls to nothing by half the epochs: who gets which atoms is drawn at first."""
+    features = model.engine.all_nodes()
+    rows, atoms = model.embedding.layout.stack(features), features["coarse"]
+    heat = max(0.0, 1 - (epoch - _FIXED) / max(1, context.settings.epochs // 2 - _FIXED))
+    noise = torch.randn(rows.shape, generator=context.generator(f"noise of epoch {epoch}"))
+    return pursuit(
+        rows + _NOISE * heat * rows.square().mean(dim=1, keepdim=True).sqrt() * noise, atoms, context.settings.t
+    )
 
 
 def _apart(context: Context[LeadSettings]) -> Assignment:
@@ -170,7 +239,7 @@ def _apart(context: Context[LeadSettings]) -> Assignment:
     return stack([_shifted(side, place * half, 2 * half) for place, side in enumerate(sides)])
 
 
-def _pursued_apart(model: Model, context: Context[LeadSettings]) -> Assignment:
+def _pursued_apart(model: Model, context: Context[LeadSettings], epoch: int) -> Assignment:
     features = model.engine.all_nodes()
     halves = features["coarse"].chunk(2)
     sides = [
@@ -183,7 +252,7 @@ def _shifted(assignment: Assignment, by: int, n_atoms: int) -> Assignment:
     return Assignment(assignment.indices + by, assignment.weights, n_atoms)
 
 
-def _pursued_by_degree(model: Model, context: Context[LeadSettings]) -> Assignment:
+def _pursued_by_degree(model: Model, context: Context[LeadSettings], epoch: int) -> Assignment:
     """2 t - 1 entries for the half of the entities with most interactions, 1 for the others."""
     train, features = context.split.train, model.engine.all_nodes()
     degree = np.concatenate([train.getnnz(axis=1), train.getnnz(axis=0)])
@@ -192,12 +261,34 @@ def _pursued_by_degree(model: Model, context: Context[LeadSettings]) -> Assignme
     return _pursued_unevenly(rows, features["coarse"], rich, 2 * context.settings.t - 1, 1)
 
 
-def _pursued_by_need(model: Model, context: Context[LeadSettings]) -> Assignment:
+def _pursued_by_need(model: Model, context: Context[LeadSettings], epoch: int) -> Assignment:
     """One entry more for the quarter of the entities of which t entries leave most."""
     features, t = model.engine.all_nodes(), context.settings.t
     rows, atoms = model.embedding.layout.stack(features), features["coarse"]
     left = (rows - pursuit(rows, atoms, t).compose(atoms)).square().sum(dim=1)
     return _pursued_unevenly(rows, atoms, left >= left.quantile(0.75), t + 1, t)
+
+
+def _without_fine(context: Context[LeadSettings]) -> Assignment:
+    """As `_anchored`, on all atoms but the fine ones."""
+    settings = context.settings
+    m = settings.m - _FINE
+    first = anchored(metis_parts(context.graph, m, context.seed), m, settings.t, 0.5, context.rng("assignment"))
+    return Assignment(first.indices, first.weights, settings.m)
+
+
+def _fine_by_need(model: Model, context: Context[LeadSettings], epoch: int) -> Assignment:
+    """Two coarse atoms each, and a fine one more for the quarter of the entities of which those leave most."""
+    features, m = model.engine.all_nodes(), context.settings.m - _FINE
+    rows, atoms = model.embedding.layout.stack(features), features["coarse"]
+    first = pursuit(rows, atoms[:m], context.settings.t)
+    left = rows - first.compose(atoms[:m])
+    fine = pursuit(left, atoms[m:], 1)
+    size = left.square().sum(dim=1)
+    weights = fine.weights * (size >= size.quantile(0.75))[:, None]
+    return Assignment(
+        torch.cat([first.indices, fine.indices + m], dim=1), torch.cat([first.weights, weights], dim=1), len(atoms)
+    )
 
 
 def _pursued_unevenly(rows: Tensor, atoms: Tensor, rich: Tensor, most: int, least: int) -> Assignment:
@@ -219,7 +310,7 @@ def _nested(context: Context[LeadSettings]) -> Assignment:
     return Assignment(torch.as_tensor(indices), torch.ones(indices.shape), n_parents * (1 + _CHILDREN))
 
 
-def _best_child(model: Model, context: Context[LeadSettings]) -> Assignment:
+def _best_child(model: Model, context: Context[LeadSettings], epoch: int) -> Assignment:
     """Parents matched by pursuit, then of each one's children that which leaves least."""
     features, n_parents = model.engine.all_nodes(), context.settings.m // (1 + _CHILDREN)
     rows, atoms = model.embedding.layout.stack(features), features["coarse"]
@@ -309,10 +400,19 @@ LEADS = {
     "residual": Lead("Does a third, residual atom an entity pay?", LeadSettings(t=3)),
     "four": Lead("Do two more atoms an entity pay (t = 4)?", LeadSettings(t=4)),
     "subset": Lead("Does a third atom for the quarter of entities that two leave worst pay?", match=_pursued_by_need),
+    "fine-subset": Lead(
+        "Do 50 fine atoms, for the quarter of entities that two coarse ones leave worst, pay?",
+        LeadSettings(m=300 + _FINE),
+        start=_without_fine,
+        match=_fine_by_need,
+    ),
+    "annealed": Lead("Does noise in the matching that is annealed to nothing pay?", match=_annealed),
+    "learned-links": Lead("Does a trained weight of the links to atoms (a number a side) pay?", learned_links=True),
+    "low-pass": Lead("Does an ideal low pass (64 singular vectors) beside the layers pay?", terms=_low_pass),
     "nested": Lead(
         "Does a hierarchical code (a parent and one of its 4 children) pay?", start=_nested, match=_best_child
     ),
-    "layers": Lead("Do learned layer weights (L + 1 numbers) pay?", learned_layers=True),
+    "layers": Lead("Do learned layer weights (L + 1 numbers) pay?", terms=_each_layer),
     "hardest": Lead("Does the hardest of the 5 negatives alone pay?", objective=_hardest),
     "popular": Lead("Do negatives drawn by the root of their popularity pay?", objective=_popular),
     "weighted": Lead("Do negatives weighted by the root of their popularity pay?", objective=_margin),

@@ -29,7 +29,7 @@ class SearchSettings(GradientSettings):
     l2: float = Field(1e-4, ge=0, description="lambda of Eq. 9, on the input embeddings of the batch, a mean")
     batch_size: int = Field(4096, ge=1, description="triplets a step")
     negatives: int = Field(1, ge=1, description="unseen items drawn for each positive")
-    epochs: int = Field(60, ge=1, description="most epochs of the retraining")
+    epochs: int = Field(300, ge=1, description="most epochs of the retraining")
     search_epochs: int = Field(30, ge=1, description="epochs of the search")
     search_lr: float = Field(1e-2, gt=0, description="Adam's learning rate in the search")
     std: float = Field(0.1, gt=0, description="standard deviation of the embeddings at the start")
