@@ -113,7 +113,7 @@ def serving() -> str:
 
 
 def leads(data: str) -> str:
-    """Every lead's answer: a system of the bench against the control, paired over users."""
+    """Every lead's answer: a system of the bench against the control, paired over users; (n): on n seeds alone."""
     result = json.loads((RESULTS / "leads" / data / "results.json").read_text())
     rows = {row["title"]: row for row in result["rows"]}
     control = rows.pop("control")
@@ -126,8 +126,10 @@ def leads(data: str) -> str:
     ]
     for title, row in rows.items():
         if row["against"] is None:
-            lines.append(f"| {title} | {row['errors'] or 'not run'} | | | | |")
+            lines.append(f"| {title} | {'; '.join(row['errors']) or 'not run'} | | | | |")
             continue
+        if len(row["seeds"]) != n_seeds:
+            title += f" ({len(row['seeds'])})"
         percent, low, high, p = (row["against"][key] for key in ("percent", "low", "high", "p"))
         span = f"{percent:+.1f} % ({low:+.1f} to {high:+.1f})"
         least = "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -277,6 +277,7 @@ def table(results: Results) -> str:
     paper = ["ndcg@20", "recall@20"] if any(row.paper for row in results.rows) else []
     head += [f"paper {'N' if metric.startswith('ndcg') else 'R'}@20" for metric in paper]
     lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
+    most = max((len(row.seeds) for row in results.rows), default=0)
     for row in results.rows:
         published = [_figure((row.paper or {}).get(metric)) for metric in paper]
         title = row.title if row.budgeted else f"{row.title} †"
@@ -284,14 +285,17 @@ def table(results: Results) -> str:
             cells = [title, f"failed: {'; '.join(row.errors)}", *[""] * (len(head) - len(paper) - 2), *published]
             lines.append(f"| {' | '.join(cells)} |")
             continue
+        if len(row.seeds) < most:
+            title += f" ({len(row.seeds)})"
         cells = [title, f"{row.values:,}", f"{row.bytes:,}"]
         cells += [_figure(row.test[name], row.spread.get(name)) for name in METRICS]
         cells += [f"{row.seconds:,.1f}{' ‡' if row.cut_short else ''}", f"{(row.peak_bytes or 0) / 2**20:,.0f}"]
         cells += ["ours" if row.name == results.control else _difference(row.against), *published]
         lines.append(f"| {' | '.join(cells)} |")
+    partly = " ((n): over n of them)" if any(0 < len(row.seeds) < most for row in results.rows) else ""
     legend = (
         f"Learned values within {results.bench.values:,}, except where the size is the system's own (†). Test figures: "
-        "mean ± standard deviation over seeds. Seconds are of training (‡: ended by the budget of "
+        f"mean ± standard deviation over seeds{partly}. Seconds are of training (‡: ended by the budget of "
         f"{results.bench.minutes:g} minutes), memory of the whole process. "
         f"Δ: mean difference to {results.control} over users, averaged over seeds before the test; * where p < 0.05 in "
         "a paired t-test, adjusted for the number of systems."

@@ -169,6 +169,9 @@ def test_rows_have_means_spreads_and_paired_differences(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text(table.as_json(results))
     assert table.read_results(tmp_path / "results.json") == results
     assert "0.1050 ± 0.0071" in table.table(results)
+    assert f"{rows['dgl-ngcf'].title} † (1) |" in table.table(results) and table.table(results).count(" (1) ") == 1
+    assert "(n): over n of them" in table.table(results)
+    assert "over n of them" not in table.table(replace(results, rows=[knn]))
     assert [row.cut_short for row in results.rows] == [False, True, False]
     assert table.table(results).count("1.5 ‡") == 1
     assert "paper" not in table.table(results)
