@@ -50,6 +50,7 @@ from c2f_dgl.training.sampler import Triplets
 class EsapnSettings(SearchSettings):
     """Hyper-parameters of ESAPN."""
 
+    lr: float = Field(1e-2, gt=0, description="Adam's learning rate where embeddings are trained on")
     sizes: tuple[int, ...] = Field((1, 2, 4, 8, 16, 32), min_length=2, description="sizes, ascending")
     hidden: int = Field(32, ge=1, description="width of the policies' hidden layer")
     policy_lr: float = Field(1e-2, gt=0, description="Adam's learning rate of the policies")
@@ -294,7 +295,7 @@ def train(context: Context[EsapnSettings]) -> Fitted:
         node_type: own.bincount(minlength=len(settings.sizes)).tolist()
         for node_type, own in layout.split(layer.level.cpu()).items()
     }
-    return fitted(model, [record, train_phase(context, model, settings.training(lr=settings.search_lr), "train on")])
+    return fitted(model, [record, train_phase(context, model, settings.training(), "train on")])
 
 
 SYSTEMS = (
