@@ -32,8 +32,8 @@ from torch import Tensor, nn
 
 from c2f_dgl.baselines.fitting import build_model, fitted, layout_of, train_phase
 from c2f_dgl.baselines.masked import allocate, random_table
-from c2f_dgl.baselines.searching import SearchSettings, degrees, heldout_sampler, search_loss
-from c2f_dgl.baselines.system import GRADIENT_SPACE, Context, Fitted, System
+from c2f_dgl.baselines.searching import SEARCH_SPACE, SearchSettings, degrees, heldout_sampler, search_loss
+from c2f_dgl.baselines.system import Context, Fitted, System
 from c2f_dgl.baselines.unified import indifferent_network, unify, xavier
 from c2f_dgl.embedding import ComputedTable
 from c2f_dgl.errors import InputError
@@ -215,6 +215,6 @@ SYSTEMS = (
         "Zhao et al. 2021 (ICDM)",
         AutoEmbSettings(),
         train,
-        {**GRADIENT_SPACE, "sizes": ((1, 4, 16), (1, 2, 8), (1, 8, 32))},
+        {**SEARCH_SPACE, "sizes": ((1, 4, 16), (1, 2, 8), (1, 8, 32))},
     ),
 )

@@ -28,8 +28,8 @@ from torch import Tensor
 
 from c2f_dgl.baselines.fitting import build_model, fitted, layout_of, train_phase
 from c2f_dgl.baselines.masked import MaskedValues, random_table
-from c2f_dgl.baselines.searching import PruningSettings, search_loss
-from c2f_dgl.baselines.system import GRADIENT_SPACE, Context, Fitted, System
+from c2f_dgl.baselines.searching import SEARCH_SPACE, PruningSettings, search_loss
+from c2f_dgl.baselines.system import Context, Fitted, System
 from c2f_dgl.baselines.thresholds import BudgetWatch, SoftThresholded
 from c2f_dgl.embedding import ComputedTable
 from c2f_dgl.errors import InputError
@@ -151,6 +151,6 @@ SYSTEMS = (
         "Liang et al. 2023 (ICDM)",
         CerpSettings(),
         train,
-        {**GRADIENT_SPACE, "gamma": (1e-3, 1e-2, 1e-1), "slack": (2.0, 4.0, 8.0)},
+        {**SEARCH_SPACE, "gamma": (1e-3, 1e-2, 1e-1), "slack": (2.0, 4.0, 8.0)},
     ),
 )

@@ -31,8 +31,8 @@ from torch import Tensor, nn
 
 from c2f_dgl.baselines.fitting import SELECT, build_model, layout_of, train_phase
 from c2f_dgl.baselines.masked import cut_to_budget, prefix_mask, random_table
-from c2f_dgl.baselines.searching import SearchSettings, degrees, judged, retrain
-from c2f_dgl.baselines.system import GRADIENT_SPACE, Context, Fitted, System
+from c2f_dgl.baselines.searching import SEARCH_SPACE, SearchSettings, degrees, judged, retrain
+from c2f_dgl.baselines.system import Context, Fitted, System
 from c2f_dgl.baselines.td3 import TD3, Transitions
 from c2f_dgl.embedding import ComputedTable
 from c2f_dgl.errors import InputError
@@ -220,6 +220,6 @@ SYSTEMS = (
         "Qu et al. 2023 (SIGIR)",
         CiessSettings(),
         train,
-        {**GRADIENT_SPACE, "walk": (0.05, 0.1, 0.2), "d": (32, 64, 128)},
+        {**SEARCH_SPACE, "walk": (0.05, 0.1, 0.2), "d": (32, 64, 128)},
     ),
 )

@@ -37,8 +37,8 @@ from torch.nn import functional as F
 
 from c2f_dgl.baselines.fitting import build_model, fitted, layout_of, train_phase
 from c2f_dgl.baselines.masked import random_table
-from c2f_dgl.baselines.searching import SearchSettings, degrees, heldout_sampler, search_loss
-from c2f_dgl.baselines.system import GRADIENT_SPACE, Context, Fitted, System
+from c2f_dgl.baselines.searching import SEARCH_SPACE, SearchSettings, degrees, heldout_sampler, search_loss
+from c2f_dgl.baselines.system import Context, Fitted, System
 from c2f_dgl.baselines.unified import indifferent_network, unify, xavier
 from c2f_dgl.embedding import ComputedTable
 from c2f_dgl.errors import InputError
@@ -305,6 +305,6 @@ SYSTEMS = (
         "Liu et al. 2020 (SIGIR)",
         EsapnSettings(),
         train,
-        {**GRADIENT_SPACE, "policy_lr": (3e-3, 1e-2, 3e-2), "search_epochs": (20, 30, 50)},
+        {**SEARCH_SPACE, "policy_lr": (3e-3, 1e-2, 3e-2), "search_epochs": (20, 30, 50)},
     ),
 )

@@ -32,8 +32,8 @@ from torch import Tensor, nn
 
 from c2f_dgl.baselines.fitting import SELECT, build_model, layout_of, train_phase
 from c2f_dgl.baselines.masked import prefix_mask, random_table
-from c2f_dgl.baselines.searching import SearchSettings, degrees, judged, retrain, search_loss
-from c2f_dgl.baselines.system import GRADIENT_SPACE, Context, Fitted, System
+from c2f_dgl.baselines.searching import SEARCH_SPACE, SearchSettings, degrees, judged, retrain, search_loss
+from c2f_dgl.baselines.system import Context, Fitted, System
 from c2f_dgl.embedding import ComputedTable
 from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.graph.layout import NodeLayout
@@ -240,6 +240,6 @@ SYSTEMS = (
         "Lyu et al. 2022 (CIKM)",
         OptEmbedSettings(),
         train,
-        {**GRADIENT_SPACE, "fields": (1, 4, 16), "alpha": (1e-4, 1e-3, 1e-2)},
+        {**SEARCH_SPACE, "fields": (1, 4, 16), "alpha": (1e-4, 1e-3, 1e-2)},
     ),
 )

@@ -27,8 +27,8 @@ from torch import Tensor
 
 from c2f_dgl.baselines.fitting import build_model, layout_of, train_phase
 from c2f_dgl.baselines.masked import random_table
-from c2f_dgl.baselines.searching import PruningSettings, retrain, search_loss
-from c2f_dgl.baselines.system import GRADIENT_SPACE, Context, Fitted, System
+from c2f_dgl.baselines.searching import SEARCH_SPACE, PruningSettings, retrain, search_loss
+from c2f_dgl.baselines.system import Context, Fitted, System
 from c2f_dgl.baselines.thresholds import BudgetWatch, SoftThresholded
 from c2f_dgl.embedding import ComputedTable
 from c2f_dgl.graph.layout import NodeLayout
@@ -102,6 +102,6 @@ SYSTEMS = (
         "Liu et al. 2021 (ICLR)",
         PepSettings(),
         train,
-        {**GRADIENT_SPACE, "decay": (0.001, 0.005, 0.02), "granularity": ("global", "dimension", "entity", "entry")},
+        {**SEARCH_SPACE, "decay": (0.001, 0.005, 0.02), "granularity": ("global", "dimension", "entity", "entry")},
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,13 @@ from torch import Tensor
 
 from c2f_dgl.baselines.fitting import build_model, fitted, layout_of, train_phase
 from c2f_dgl.baselines.masked import MaskedTable
-from c2f_dgl.baselines.system import Context, Fitted, GradientSettings
+from c2f_dgl.baselines.system import GRADIENT_SPACE, Context, Fitted, GradientSettings
 from c2f_dgl.model import Recommender
 from c2f_dgl.training.loss import batch_loss
 from c2f_dgl.training.sampler import Triplets, TripletSampler
+
+# Tables with few values an entity want larger steps than full ones.
+SEARCH_SPACE: Mapping[str, Sequence[Any]] = {**GRADIENT_SPACE, "lr": (5e-3, 1e-2, 2e-2, 5e-2)}
 
 
 class SearchSettings(GradientSettings):
