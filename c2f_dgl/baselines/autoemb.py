@@ -32,11 +32,17 @@ from torch import Tensor, nn
 
 from c2f_dgl.baselines.fitting import build_model, fitted, layout_of, train_phase
 from c2f_dgl.baselines.masked import allocate, random_table
-from c2f_dgl.baselines.searching import SEARCH_SPACE, SearchSettings, degrees, heldout_sampler, search_loss
+from c2f_dgl.baselines.searching import (
+    SEARCH_SPACE,
+    SearchSettings,
+    degrees,
+    heldout_sampler,
+    search_loss,
+    search_phase,
+)
 from c2f_dgl.baselines.system import Context, Fitted, System
-from c2f_dgl.baselines.unified import indifferent_network, unify, xavier
+from c2f_dgl.baselines.unified import SizedTable, how_many, indifferent_network, left_for_embeddings, unify, xavier
 from c2f_dgl.embedding import ComputedTable
-from c2f_dgl.errors import InputError
 from c2f_dgl.graph.layout import NodeLayout
 from c2f_dgl.model import Recommender
 from c2f_dgl.training.sampler import Triplets
@@ -108,7 +114,7 @@ class SoftSizes(ComputedTable):
         return torch.cat(parts)
 
 
-class HardSizes(ComputedTable):
+class HardSizes(SizedTable):
     """The table when every entity has one size.
 
     Parameters
@@ -154,22 +160,12 @@ class HardSizes(ComputedTable):
             "maps": sum(w.numel() for w in self.maps),
         }
 
-    def count_bytes(self) -> int:
-        """All values, and an int32 per entity that says which size it has and where it is."""
-        return super().count_bytes() + 4 * self.layout.total
-
 
 def train(context: Context[AutoEmbSettings]) -> Fitted:
     """Learn the controllers and the candidates on two levels, choose sizes, retrain."""
     settings, layout = context.settings, layout_of(context)
     sizes, n_maps = torch.tensor(settings.sizes), len(layout.types)
-    budget = context.values - n_maps * sum(settings.sizes) * settings.d
-    if budget < context.n_entities * settings.sizes[0]:
-        raise InputError(
-            f"{context.values:,} values do not pay for a size of {settings.sizes[0]} each and {n_maps} maps a size",
-            where="settings of autoemb",
-            expected="smaller sizes or d, or more values",
-        )
+    budget = left_for_embeddings(context, n_maps * sum(settings.sizes) * settings.d, settings.sizes[0], "autoemb")
     generator, popularity = context.generator("table"), degrees(context).log1p()
     popularity = (popularity - popularity.mean()) / popularity.std().clamp_min(1e-6)
     soft = SoftSizes(layout, popularity, settings.sizes, settings.d, settings.hidden, settings.std, generator)
@@ -188,21 +184,10 @@ def train(context: Context[AutoEmbSettings]) -> Fitted:
         # What the lower level's step leaves on the controllers is replaced above before it is ever used.
         return search_loss(model, batch, settings.l2)
 
-    record = train_phase(
-        context,
-        model,
-        settings.training(**settings.searching()),
-        "two levels",
-        objective=objective,
-        parameters=lower,
-        keep="last",
-        deadline=context.share_of_time(0.5),
-    )
+    record = search_phase(context, model, "two levels", objective=objective, parameters=lower)
     with torch.no_grad():
         choice = allocate(soft.log_weights().cpu(), sizes, budget)
-    record["sizes"] = {
-        node_type: own.bincount(minlength=len(sizes)).tolist() for node_type, own in layout.split(choice).items()
-    }
+    record["sizes"] = how_many(layout, choice, len(sizes))
     hard = HardSizes(layout, choice, settings.sizes, settings.d, settings.std, context.generator("retrain"))
     chosen = build_model(context, hard, settings.layers)
     return fitted(chosen, [record, train_phase(context, chosen, settings.training(), "retrain")])

@@ -28,9 +28,9 @@ from torch import Tensor
 
 from c2f_dgl.baselines.fitting import build_model, fitted, layout_of, train_phase
 from c2f_dgl.baselines.masked import MaskedValues, random_table
-from c2f_dgl.baselines.searching import SEARCH_SPACE, PruningSettings, search_loss
+from c2f_dgl.baselines.searching import SEARCH_SPACE, PruningSettings
 from c2f_dgl.baselines.system import Context, Fitted, System
-from c2f_dgl.baselines.thresholds import BudgetWatch, SoftThresholded
+from c2f_dgl.baselines.thresholds import SoftThresholded, prune
 from c2f_dgl.embedding import ComputedTable
 from c2f_dgl.errors import InputError
 from c2f_dgl.graph.layout import NodeLayout, take_rows
@@ -122,24 +122,8 @@ def train(context: Context[CerpSettings]) -> Fitted:
     rate = settings.rate(context.split.train.nnz)
     pruned = [SoftThresholded(start, (b, settings.d), start_logit=settings.start_logit, rate=rate) for start in starts]
     layer = Codebooks(layout, rows, *pruned)
-    watch = BudgetWatch(pruned, context.values)
-    record = train_phase(
-        context,
-        build_model(context, layer, settings.layers),
-        settings.training(**settings.searching()),
-        "prune",
-        objective=lambda model, batch: (
-            search_loss(model, batch, settings.search_l2)
-            - settings.gamma * complement(layer.table(), settings.eta)
-            + settings.decay * (pruned[0].decay() + pruned[1].decay())
-        ),
-        after_step=watch.look,
-        after_epoch=lambda epoch: watch.met,
-        keep="last",
-        deadline=context.share_of_time(0.5),
-    )
-    record["left"] = watch.left
-    kept = [MaskedValues(mask, start) for mask, start in zip(watch.masks(), starts, strict=True)]
+    masks, record = prune(context, layer, pruned, lambda: -settings.gamma * complement(layer.table(), settings.eta))
+    kept = [MaskedValues(mask, start) for mask, start in zip(masks, starts, strict=True)]
     model = build_model(context, Codebooks(layout, rows, *kept), settings.layers)
     return fitted(model, [record, train_phase(context, model, settings.training(), "retrain")])
 

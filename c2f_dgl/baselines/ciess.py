@@ -29,9 +29,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from c2f_dgl.baselines.fitting import SELECT, build_model, layout_of, train_phase
+from c2f_dgl.baselines.fitting import SELECT, build_model, layout_of
 from c2f_dgl.baselines.masked import cut_to_budget, prefix_mask, random_table
-from c2f_dgl.baselines.searching import SEARCH_SPACE, SearchSettings, degrees, judged, retrain
+from c2f_dgl.baselines.searching import SEARCH_SPACE, SearchSettings, degrees, judged, retrain, search_phase
 from c2f_dgl.baselines.system import Context, Fitted, System
 from c2f_dgl.baselines.td3 import TD3, Transitions
 from c2f_dgl.embedding import ComputedTable
@@ -196,16 +196,7 @@ def train(context: Context[CiessSettings]) -> Fitted:
             search.step(epoch)
 
     epochs = settings.warmup_epochs + settings.search_epochs
-    training = settings.training(**settings.searching(fixed_epochs=epochs, evaluate_every=epochs))
-    record = train_phase(
-        context,
-        model,
-        training,
-        "search",
-        after_epoch=after_epoch,
-        keep="last",
-        deadline=context.share_of_time(0.5),
-    )
+    record = search_phase(context, model, "search", epochs=epochs, after_epoch=after_epoch)
     if not search.best:  # no time was left for it
         search.judge(search.actions)
     record["searched_valid"] = [figure for figure, _ in search.best]

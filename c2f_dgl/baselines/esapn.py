@@ -37,11 +37,16 @@ from torch.nn import functional as F
 
 from c2f_dgl.baselines.fitting import build_model, fitted, layout_of, train_phase
 from c2f_dgl.baselines.masked import random_table
-from c2f_dgl.baselines.searching import SEARCH_SPACE, SearchSettings, degrees, heldout_sampler, search_loss
+from c2f_dgl.baselines.searching import (
+    SEARCH_SPACE,
+    SearchSettings,
+    degrees,
+    heldout_sampler,
+    search_loss,
+    search_phase,
+)
 from c2f_dgl.baselines.system import Context, Fitted, System
-from c2f_dgl.baselines.unified import indifferent_network, unify, xavier
-from c2f_dgl.embedding import ComputedTable
-from c2f_dgl.errors import InputError
+from c2f_dgl.baselines.unified import SizedTable, how_many, indifferent_network, left_for_embeddings, unify, xavier
 from c2f_dgl.graph.layout import NodeLayout
 from c2f_dgl.model import Recommender
 from c2f_dgl.training.sampler import Triplets
@@ -95,7 +100,7 @@ class EnlargePolicy(nn.Module):
         self.optimizer.step()
 
 
-class GrownSizes(ComputedTable):
+class GrownSizes(SizedTable):
     """The table when every entity has one size, which can be enlarged.
 
     Parameters
@@ -159,10 +164,6 @@ class GrownSizes(ComputedTable):
             for parts in self._maps(node_type):
                 used += sum(part.numel() for part in list(parts)[smallest:])
         return {"embeddings": int(torch.tensor(self.sizes)[self.level.cpu()].sum()), "maps": used}
-
-    def count_bytes(self) -> int:
-        """All values, and an int32 per entity that says which size it has and where it is."""
-        return super().count_bytes() + 4 * self.layout.total
 
     def _maps(self, node_type: str) -> tuple[nn.ParameterList, nn.ParameterList]:
         return cast("nn.ParameterList", self.maps[node_type]), cast("nn.ParameterList", self.shifts[node_type])
@@ -267,13 +268,7 @@ def train(context: Context[EsapnSettings]) -> Fitted:
     """Grow sizes while training, then train on at the sizes found."""
     settings, layout = context.settings, layout_of(context)
     layer = GrownSizes(layout, settings.sizes, settings.std, context.generator("table"))
-    values = context.values - layer.count_values()["maps"]
-    if values < layout.total * settings.sizes[0]:
-        raise InputError(
-            f"{context.values:,} values do not pay for a size of {settings.sizes[0]} each and the maps between sizes",
-            where="settings of esapn",
-            expected="smaller sizes, or more values",
-        )
+    values = left_for_embeddings(context, layer.count_values()["maps"], settings.sizes[0], "esapn")
     model = build_model(context, layer, settings.layers)
     growth = Growth(context, model, values)
 
@@ -281,20 +276,8 @@ def train(context: Context[EsapnSettings]) -> Fitted:
         growth.observe(batch)
         return search_loss(model, batch, settings.l2)
 
-    record = train_phase(
-        context,
-        model,
-        settings.training(**settings.searching()),
-        "grow",
-        objective=objective,
-        after_epoch=growth.step,
-        keep="last",
-        deadline=context.share_of_time(0.5),
-    )
-    record["sizes"] = {
-        node_type: own.bincount(minlength=len(settings.sizes)).tolist()
-        for node_type, own in layout.split(layer.level.cpu()).items()
-    }
+    record = search_phase(context, model, "grow", objective=objective, after_epoch=growth.step)
+    record["sizes"] = how_many(layout, layer.level.cpu(), len(settings.sizes))
     return fitted(model, [record, train_phase(context, model, settings.training(), "train on")])
 
 

@@ -30,9 +30,17 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from c2f_dgl.baselines.fitting import SELECT, build_model, layout_of, train_phase
+from c2f_dgl.baselines.fitting import SELECT, build_model, layout_of
 from c2f_dgl.baselines.masked import prefix_mask, random_table
-from c2f_dgl.baselines.searching import SEARCH_SPACE, SearchSettings, degrees, judged, retrain, search_loss
+from c2f_dgl.baselines.searching import (
+    SEARCH_SPACE,
+    SearchSettings,
+    degrees,
+    judged,
+    retrain,
+    search_loss,
+    search_phase,
+)
 from c2f_dgl.baselines.system import Context, Fitted, System
 from c2f_dgl.embedding import ComputedTable
 from c2f_dgl.evaluation.ranking import evaluate
@@ -225,9 +233,7 @@ def train(context: Context[OptEmbedSettings]) -> Fitted:
         loss = search_loss(model, batch, settings.l2)
         return loss + settings.alpha * (-net.threshold).exp().mean()
 
-    training = settings.training(**settings.searching())
-    deadline = context.share_of_time(0.4)
-    supernet = train_phase(context, model, training, "supernet", objective=objective, keep="last", deadline=deadline)
+    supernet = search_phase(context, model, "supernet", share=0.4, objective=objective)
     supernet["rows"] = int((net.margins() > 0).sum())
     mask, evolution = evolve(context, model)
     return retrain(context, mask, start, [supernet, evolution])

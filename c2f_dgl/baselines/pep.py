@@ -25,11 +25,11 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from c2f_dgl.baselines.fitting import build_model, layout_of, train_phase
+from c2f_dgl.baselines.fitting import layout_of
 from c2f_dgl.baselines.masked import random_table
-from c2f_dgl.baselines.searching import SEARCH_SPACE, PruningSettings, retrain, search_loss
+from c2f_dgl.baselines.searching import SEARCH_SPACE, PruningSettings, retrain
 from c2f_dgl.baselines.system import Context, Fitted, System
-from c2f_dgl.baselines.thresholds import BudgetWatch, SoftThresholded
+from c2f_dgl.baselines.thresholds import SoftThresholded, prune
 from c2f_dgl.embedding import ComputedTable
 from c2f_dgl.graph.layout import NodeLayout
 
@@ -77,22 +77,8 @@ def train(context: Context[PepSettings]) -> Fitted:
     start = random_table(context.n_entities, settings.d, settings.std, context.generator("table"))
     rate = settings.rate(context.split.train.nnz)
     layer = ThresholdedTable(layout_of(context), start, settings.granularity, settings.start_logit, rate)
-    watch = BudgetWatch([layer.pruned], context.values)
-    record = train_phase(
-        context,
-        build_model(context, layer, settings.layers),
-        settings.training(**settings.searching()),
-        "prune",
-        objective=lambda model, batch: (
-            search_loss(model, batch, settings.search_l2) + settings.decay * layer.pruned.decay()
-        ),
-        after_step=watch.look,
-        after_epoch=lambda epoch: watch.met,
-        keep="last",
-        deadline=context.share_of_time(0.5),
-    )
-    (mask,) = watch.masks()
-    return retrain(context, mask, start, [{**record, "left": watch.left}])
+    (mask,), record = prune(context, layer, [layer.pruned])
+    return retrain(context, mask, start, [record])
 
 
 SYSTEMS = (

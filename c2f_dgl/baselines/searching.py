@@ -38,11 +38,6 @@ class SearchSettings(GradientSettings):
     search_lr: float = Field(1e-2, gt=0, description="Adam's learning rate in the search")
     std: float = Field(0.1, gt=0, description="standard deviation of the embeddings at the start")
 
-    def searching(self, **changes: Any) -> dict[str, Any]:
-        """Fields of `training` for a search: validated once, at its end, and never stopped early."""
-        given = {"fixed_epochs": self.search_epochs, "evaluate_every": self.search_epochs, "lr": self.search_lr}
-        return {**given, **changes}
-
 
 class PruningSettings(SearchSettings):
     """A search by learned soft thresholds sigmoid(s) (see `c2f_dgl.baselines.thresholds`)."""
@@ -66,6 +61,36 @@ def search_loss(model: Recommender[Any], batch: Triplets, l2: float) -> Tensor:
     """BPR with L2 of a batch (see `c2f_dgl.training.loss.batch_loss`), the table computed once."""
     with model.embedding.computed_once():
         return batch_loss(model, batch, "bpr", l2)
+
+
+def search_phase(
+    context: Context[Any],
+    model: Recommender[Any],
+    phase: str,
+    *,
+    share: float = 0.5,
+    epochs: int | None = None,
+    **how: Any,
+) -> dict[str, Any]:
+    """`train_phase` of a search: validated once, at its end, in which state the model is left; returns its record.
+
+    Parameters
+    ----------
+    context : Context
+        Of `SearchSettings`.
+    model : Recommender
+    phase : str
+    share : float
+        Of the time that is left: the most it may take.
+    epochs : int, optional
+        In place of ``settings.search_epochs``.
+    **how
+        What else `train_phase` takes: objective, parameters, after_step, after_epoch.
+    """
+    settings = context.settings
+    epochs = settings.search_epochs if epochs is None else epochs
+    training = settings.training(fixed_epochs=epochs, evaluate_every=epochs, lr=settings.search_lr)
+    return train_phase(context, model, training, phase, keep="last", deadline=context.share_of_time(share), **how)
 
 
 def degrees(context: Context[Any]) -> Tensor:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from c2f_dgl.baselines.fitting import build_model
 from c2f_dgl.baselines.masked import keep_largest
-from c2f_dgl.embedding import stored_bytes
+from c2f_dgl.baselines.searching import PruningSettings, search_loss, search_phase
+from c2f_dgl.baselines.system import Context
+from c2f_dgl.embedding import ComputedTable, stored_bytes
 
 
 class SoftThresholded(nn.Module):
@@ -104,3 +108,48 @@ class BudgetWatch:
 
     def _largest(self) -> list[Tensor]:
         return keep_largest([part.margins().detach().cpu() for part in self.parts], self.values)
+
+
+def prune(
+    context: Context[PruningSettings],
+    layer: ComputedTable,
+    parts: Sequence[SoftThresholded],
+    regulariser: Callable[[], Tensor] | None = None,
+) -> tuple[list[Tensor], dict[str, Any]]:
+    """Train a layer while the thresholds of its parts rise, until the budget is met or the search ends.
+
+    Parameters
+    ----------
+    context : Context
+    layer : ComputedTable
+        Made of `parts`.
+    parts : sequence of SoftThresholded
+    regulariser : callable, optional
+        A further term of the loss.
+
+    Returns
+    -------
+    masks : list of Tensor
+        See `BudgetWatch.masks`.
+    record : dict
+        Of the phase, with how many entries were ``left``.
+    """
+    settings, watch = context.settings, BudgetWatch(parts, context.values)
+
+    def objective(model: Any, batch: Any) -> Tensor:
+        loss = search_loss(model, batch, settings.search_l2)
+        if regulariser is not None:
+            loss = loss + regulariser()
+        for part in parts:
+            loss = loss + settings.decay * part.decay()
+        return loss
+
+    record = search_phase(
+        context,
+        build_model(context, layer, settings.layers),
+        "prune",
+        objective=objective,
+        after_step=watch.look,
+        after_epoch=lambda epoch: watch.met,
+    )
+    return watch.masks(), {**record, "left": watch.left}

@@ -8,8 +8,46 @@ see the same function.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+
+from c2f_dgl.baselines.system import Context
+from c2f_dgl.embedding import ComputedTable
+from c2f_dgl.errors import InputError
+from c2f_dgl.graph.layout import NodeLayout
+
+
+class SizedTable(ComputedTable):
+    """A table computed from embeddings of several sizes, one of them for each entity."""
+
+    def count_bytes(self) -> int:
+        """All values, and an int32 per entity that says which size it has and where it is."""
+        return super().count_bytes() + 4 * self.layout.total
+
+
+def left_for_embeddings(context: Context[Any], maps: int, smallest: int, system: str) -> int:
+    """Values that embeddings may have beside the maps to one width.
+
+    Raises
+    ------
+    InputError
+        Too few for the smallest size each.
+    """
+    left = context.values - maps
+    if left < context.n_entities * smallest:
+        raise InputError(
+            f"{context.values:,} values do not pay for a size of {smallest} each and {maps:,} values of maps",
+            where=f"settings of {system}",
+            expected="smaller sizes or d, or more values",
+        )
+    return left
+
+
+def how_many(layout: NodeLayout, choice: Tensor, n_sizes: int) -> dict[str, list[int]]:
+    """Entities of each size, by node type, for records; choice: indices of sizes (N,), int64."""
+    return {node_type: own.bincount(minlength=n_sizes).tolist() for node_type, own in layout.split(choice).items()}
 
 
 def unify(x: Tensor) -> Tensor:
