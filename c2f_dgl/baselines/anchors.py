@@ -4,16 +4,17 @@ With R the training interactions, D_u and D_i the degrees and R~ = D_u^(-1/2) R 
 
     popular    s_ui = degree of i
     kNN        s_u  = r_u G,  G the k largest cosines c_ij = (R^T R)_ij / sqrt(d_i d_j) of each row
-               (Sarwar et al. 2001; without the division by the sum of similarities, which is for ratings)
-    SVD        s_ui = u_u . v_i (d_i + 1)^a,  R~ = U S V^T cut to a rank, u_u = (U S)_u
+               (Deshpande & Karypis 2004: the k neighbours of each item that was seen)
+    SVD        s_ui = u_u . v_i (d_i + 1)^a,  R~ = U S V^T cut to a rank, u_u = (R~ V)_u = (U S)_u
                (Cremonesi et al. 2010, PureSVD; there R is not normalised and a = 0)
     GF-CF      s_u  = r_u R~^T R~ + alpha r_u D_i^(-1/2) V V^T D_i^(1/2)  (Shen et al. 2021). Of each row of R~^T R~ the
                `neighbours` largest entries are kept. Its diagonal is left out, which changes no ranking: it scores
                what a user has seen.
     EASE^R     s_u  = r_u B,  B = I - P diag(P)^(-1),  P = (R^T R + lambda I)^(-1)  (Steck 2019)
 
-What is solved for counts as learned: the factors of SVD (N x rank), V of GF-CF, B of EASE. Degrees and similarities are
-the interactions' own, count as no learned values, and take bytes. EASE inverts an items x items matrix and refuses
+What is solved for counts as learned: V of SVD and of GF-CF (items x rank), B of EASE. What follows from it and the
+interactions by arithmetic counts as no learned values: degrees, similarities, which take bytes, and the users' factors
+of SVD, which are R~ V. EASE inverts an items x items matrix and refuses
 where that would take too much memory.
 """
 
@@ -123,7 +124,7 @@ class KnnSettings(Settings):
 class SvdSettings(Settings):
     """Hyper-parameters of the truncated SVD."""
 
-    rank: int | None = Field(None, ge=1, description="rank; null: values / N")
+    rank: int | None = Field(None, ge=1, description="rank; null: values / items")
     item_scale: float = Field(0.4, description="a: exponent of an item's degree in its scores")
 
 
@@ -158,17 +159,20 @@ def train_knn(context: Context[KnnSettings]) -> Fitted:
 
 
 def train_svd(context: Context[SvdSettings]) -> Fitted:
-    """Factors of the normalised interactions."""
+    """Item factors of the normalised interactions; the users' are the interactions times them."""
     split, started = context.split, time.perf_counter()
-    rank = context.values // context.n_entities if context.settings.rank is None else context.settings.rank
+    rank = context.values // split.n_items if context.settings.rank is None else context.settings.rank
     if not 1 <= rank <= min(split.train.shape):
         raise InputError(f"a rank of {rank}", where="anchor-svd", expected=f"1 to {min(split.train.shape)}")
     with context.reporter.busy("decomposing the interactions"):
-        left, values, right = _svd(_normalised(split.train), rank, context)
+        normalised = _normalised(split.train)
+        right = _svd(normalised, rank, context)
     scale = (split.train.getnnz(axis=0) + 1.0) ** context.settings.item_scale
-    users, items = (torch.as_tensor(x.astype(np.float32)) for x in (left * values, right.T * scale[:, None]))
-    factors = {"users": users.numel(), "items": items.numel()}
-    return Fitted(Scorer(users, items), factors, 4 * sum(factors.values()), [_phase("svd", started, rank=rank)])
+    factors = (normalised @ right.T, right.T * scale[:, None])
+    users, items = (torch.as_tensor(np.asarray(x, dtype=np.float32)) for x in factors)
+    return Fitted(
+        Scorer(users, items), {"items": items.numel()}, 4 * items.numel(), [_phase("svd", started, rank=rank)]
+    )
 
 
 def train_gfcf(context: Context[GfcfSettings]) -> Fitted:
@@ -177,7 +181,7 @@ def train_gfcf(context: Context[GfcfSettings]) -> Fitted:
     rank = min(settings.rank, *train.shape)
     with context.reporter.busy("filtering the interactions"):
         walk = graph_filter(context.graph, settings.neighbours).neighbours
-        _, _, right = _svd(_normalised(train), rank, context)
+        right = _svd(_normalised(train), rank, context)
     root = np.sqrt(np.maximum(train.getnnz(axis=0), 1))
     down, up = (right.T / root[:, None]).astype(np.float32), (right * root).astype(np.float32)
     size = csr_bytes(walk) + 4 * right.size
@@ -255,10 +259,10 @@ def _inverse_root(degree: np.ndarray) -> np.ndarray:
     return 1 / np.sqrt(np.maximum(degree, 1))
 
 
-def _svd(matrix: sp.csr_matrix, rank: int, context: Context[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """U, S, V^T of the largest singular values."""
-    left, values, right = randomized_svd(matrix, rank, n_iter=6, random_state=int(context.rng("svd").integers(2**31)))
-    return left, values, right
+def _svd(matrix: sp.csr_matrix, rank: int, context: Context[Any]) -> np.ndarray:
+    """V^T (rank x items) of the largest singular values."""
+    _, _, right = randomized_svd(matrix, rank, n_iter=6, random_state=int(context.rng("svd").integers(2**31)))
+    return np.asarray(right)
 
 
 def csr_bytes(matrix: sp.csr_matrix) -> int:
@@ -276,10 +280,10 @@ SYSTEMS = (
     System(
         "anchor-knn",
         "Item-kNN",
-        "Sarwar et al. 2001 (WWW)",
+        "Deshpande & Karypis 2004 (TOIS)",
         KnnSettings(),
         train_knn,
-        {"k": (20, 50, 100, 200, 400)},
+        {"k": (50, 100, 200, 400, 800, 1600)},
         budgeted=False,
     ),
     System(
@@ -305,7 +309,7 @@ SYSTEMS = (
         "Shen et al. 2021 (CIKM)",
         GfcfSettings(),
         train_gfcf,
-        {"alpha": (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0), "rank": (64, 128, 256)},
+        {"alpha": (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0), "rank": (64, 128, 256, 512)},
         budgeted=False,
     ),
     System(

@@ -1,11 +1,11 @@
 """AutoEmb: a controller weighs candidate sizes for every user and item by how often it occurs.
 
-Source: Zhao, Wang, Chen, Zheng, Liu, Tang. *AutoEmb: Automated Embedding Dimensionality Search in Streaming
+Source: Zhao, Liu, Fan et al. *AutoEmb: Automated Embedding Dimensionality Search in Streaming
 Recommendations.* ICDM 2021.
 
     e~_k = tanh(BN(W_k e_k))                    candidate k of d_k entries, brought to one width
     alpha = softmax(controller(popularity))     a network for users, one for items
-    e = sum_k alpha_k e~_k                      soft selection
+    e = g sum_k alpha_k e~_k                    soft selection
 
     upper level: controllers minimise the loss on validation;  lower level: all else minimises the loss on training
 
@@ -18,7 +18,9 @@ Deviations
 - The paper keeps all candidates, which saves no memory. Here each entity takes one size after the search: the choice
   with the largest total log alpha that meets the budget, together with the W_k that are used. Embeddings and W_k are
   retrained from a new start.
-- No bias in W_k: batch normalisation takes it away.
+- No bias in W_k: batch normalisation takes it away. In the search it is over all entities of a kind, afterwards over
+  those of a kind and a size.
+- Selected embeddings are multiplied by one learned number a kind, g: no network on top of them could scale scores.
 """
 
 from __future__ import annotations
@@ -41,7 +43,15 @@ from c2f_dgl.baselines.searching import (
     search_phase,
 )
 from c2f_dgl.baselines.system import Context, Fitted, System
-from c2f_dgl.baselines.unified import SizedTable, how_many, indifferent_network, left_for_embeddings, unify, xavier
+from c2f_dgl.baselines.unified import (
+    SizedTable,
+    how_many,
+    indifferent_network,
+    left_for_embeddings,
+    start_gains,
+    unify,
+    xavier,
+)
 from c2f_dgl.embedding import ComputedTable
 from c2f_dgl.graph.layout import NodeLayout
 from c2f_dgl.model import Recommender
@@ -94,6 +104,7 @@ class SoftSizes(ComputedTable):
             self.maps[node_type] = nn.ParameterList([xavier(k, d, generator) for k in sizes])
             # All sizes weigh the same at the start.
             self.controllers[node_type] = indifferent_network(1, hidden, len(sizes), generator)
+        self.gains = start_gains(layout, std)
 
     def log_weights(self) -> Tensor:
         """log alpha (N x candidates)."""
@@ -110,7 +121,7 @@ class SoftSizes(ComputedTable):
             candidates = cast("nn.ParameterList", self.candidates[node_type])
             maps = cast("nn.ParameterList", self.maps[node_type])
             unified = torch.stack([unify(e @ w) for e, w in zip(candidates, maps, strict=True)], dim=1)
-            parts.append((weights[:, :, None] * unified).sum(dim=1))
+            parts.append(self.gains[node_type] * (weights[:, :, None] * unified).sum(dim=1))
         return torch.cat(parts)
 
 
@@ -135,7 +146,8 @@ class HardSizes(SizedTable):
         self, layout: NodeLayout, choice: Tensor, sizes: Sequence[int], d: int, std: float, generator: torch.Generator
     ) -> None:
         super().__init__(layout)
-        rows = []
+        rows, kinds = [], []
+        self.gains = start_gains(layout, std)
         self.embeddings, self.maps = nn.ParameterList(), nn.ParameterList()
         for node_type in layout.types:
             own = layout.rows(node_type)
@@ -143,21 +155,24 @@ class HardSizes(SizedTable):
                 members = own.start + (choice[own] == k).nonzero()[:, 0]
                 if len(members):
                     rows.append(members)
+                    kinds.append(node_type)
                     self.embeddings.append(random_table(len(members), size, std, generator))
                     self.maps.append(xavier(size, d, generator))
+        self.kinds = tuple(kinds)
         # Groups are computed one below the other; where each entity's row is then.
         self.register_buffer("order", torch.cat(rows).argsort())
 
     def table(self) -> Tensor:
         """e (N x d)."""
-        pairs = zip(self.embeddings, self.maps, strict=True)
-        return torch.cat([unify(e @ w) for e, w in pairs]).index_select(0, self.order)
+        groups = zip(self.kinds, self.embeddings, self.maps, strict=True)
+        return torch.cat([self.gains[kind] * unify(e @ w) for kind, e, w in groups]).index_select(0, self.order)
 
     def count_values(self) -> dict[str, int]:
-        """Embeddings at their sizes, and the maps in use."""
+        """Embeddings at their sizes, the maps in use, and g."""
         return {
             "embeddings": sum(e.numel() for e in self.embeddings),
             "maps": sum(w.numel() for w in self.maps),
+            "gains": len(self.gains),
         }
 
 
@@ -165,7 +180,8 @@ def train(context: Context[AutoEmbSettings]) -> Fitted:
     """Learn the controllers and the candidates on two levels, choose sizes, retrain."""
     settings, layout = context.settings, layout_of(context)
     sizes, n_maps = torch.tensor(settings.sizes), len(layout.types)
-    budget = left_for_embeddings(context, n_maps * sum(settings.sizes) * settings.d, settings.sizes[0], "autoemb")
+    rest = n_maps * (sum(settings.sizes) * settings.d + 1)
+    budget = left_for_embeddings(context, rest, settings.sizes[0], "autoemb")
     generator, popularity = context.generator("table"), degrees(context).log1p()
     popularity = (popularity - popularity.mean()) / popularity.std().clamp_min(1e-6)
     soft = SoftSizes(layout, popularity, settings.sizes, settings.d, settings.hidden, settings.std, generator)

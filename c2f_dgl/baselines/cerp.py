@@ -13,8 +13,8 @@ kept and the codebooks retrained under them from where they started.
 Deviations
 ----------
 - The regulariser is a mean over all entries and not a norm, so that gamma does not depend on the size of the data.
-- S is pulled up against the loss by a decay towards 0, as in `c2f_dgl.baselines.pep`, and the masks keep exactly the
-  budget in the same way: the entries of both codebooks with the largest |.| - sigmoid(S).
+- S is pulled up against the loss as in `c2f_dgl.baselines.pep`, and the masks keep exactly the budget in the same way:
+  the entries of both codebooks with the largest |.| - sigmoid(S).
 - b follows from the budget: before pruning the codebooks hold `slack` times as many values.
 """
 

@@ -200,7 +200,10 @@ def train(context: Context[CiessSettings]) -> Fitted:
     if not search.best:  # no time was left for it
         search.judge(search.actions)
     record["searched_valid"] = [figure for figure, _ in search.best]
-    tried = [retrain(context, prefix_mask(sizes, settings.d), start, [record]) for _, sizes in search.best]
+    tried = [
+        retrain(context, prefix_mask(sizes, settings.d), start, [record], share=1 / (len(search.best) - place))
+        for place, (_, sizes) in enumerate(search.best)
+    ]
     return max(tried, key=lambda fitted: fitted.phases[-1]["valid"][SELECT])
 
 

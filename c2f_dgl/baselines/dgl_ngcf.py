@@ -10,7 +10,7 @@ e_u does not depend on i, so the sum of the second term is W2 (e_u * sum_i e_i /
 sum that `multi_update_all` gives, and no edge holds a d-vector. W1 and W2 have a bias, as in the published code.
 
 Deviations: layers have the embeddings' width d = 64 as in the paper; its node dropout, off by default there, is left
-out.
+out; L2 is on the input embeddings of the batch, as for all systems, and not on the final ones and the weights.
 """
 
 from __future__ import annotations

@@ -10,9 +10,10 @@ hash functions, and a multilayer perceptron gives its embedding from the code:
 The width of the hidden layers is the widest the budget allows. a and b follow from the seed, and codes from them:
 neither is stored.
 
-Deviations: the paper's decoder is deeper and k larger (1024); at the budgets here two hidden layers leave more units.
-Batch normalisation takes its mean and variance from all N entities, which are decoded at every step, in training and
-afterwards: serving stores them, so they take bytes.
+Deviations: users and items share hash functions and decoder; the paper has a decoder for each feature. Its decoder is
+deeper and k larger (1024): at the budgets here two hidden layers leave more units. Batch normalisation takes its mean
+and variance from all N entities, which are decoded at every step, in training and afterwards: serving stores them, so
+they take bytes.
 """
 
 from __future__ import annotations

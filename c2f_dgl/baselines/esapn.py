@@ -7,20 +7,21 @@ Source: Liu, Zhao, Wang, Liu, Tang. *Automated Embedding Size Search in Deep Rec
                                                                                           one for items
     reward: mean of the entity's last T losses on validation, less the present one
     policy: minimise - (reward - baseline) log pi(action | state)                         REINFORCE
-    e~ = tanh(BN(M_(K-1) ... M_k e_k))                                                    hard selection, one width
+    e~ = g tanh(BN(M_(K-1) ... M_k e_k))                                                  hard selection, one width
 
 A new embedding starts as M_k e_k, so that the step to it changes no score. The embeddings, the maps M and the policies
 are learned together; when the policies stop, the embeddings are trained on at the sizes they have.
 
 Deviations
 ----------
-- The loss is BPR on propagated embeddings, and there is no stream: an entity's frequency is the number of its training
-  positives that were drawn so far, over the number of epochs, so that it grows to its number of interactions.
+- The loss is BPR on propagated embeddings, and there is no stream: an entity's frequency grows evenly, over the epochs
+  of the search, to its number of training interactions.
 - Policies act once an epoch on all entities, and are rewarded after it with losses on triplets of the validation part.
   The baseline is the mean reward of the entities of the same kind.
 - Rewards are divided by the spread of those of the same epoch: losses fall at another pace as training goes on.
-- The budget is paid out evenly over the search. Where more entities are to be enlarged than it pays for, those come
-  first whose policy is most sure.
+- The budget is paid out evenly over the search. Where more entities are to be enlarged than it pays for, it is drawn
+  which of them are; a policy does not learn from the others, which did not get what they asked for.
+- Unified embeddings are multiplied by one learned number a kind, g: no network on top of them could scale scores.
 """
 
 from __future__ import annotations
@@ -46,7 +47,15 @@ from c2f_dgl.baselines.searching import (
     search_phase,
 )
 from c2f_dgl.baselines.system import Context, Fitted, System
-from c2f_dgl.baselines.unified import SizedTable, how_many, indifferent_network, left_for_embeddings, unify, xavier
+from c2f_dgl.baselines.unified import (
+    SizedTable,
+    how_many,
+    indifferent_network,
+    left_for_embeddings,
+    start_gains,
+    unify,
+    xavier,
+)
 from c2f_dgl.graph.layout import NodeLayout
 from c2f_dgl.model import Recommender
 from c2f_dgl.training.sampler import Triplets
@@ -86,10 +95,10 @@ class EnlargePolicy(nn.Module):
         return odds
 
     @torch.no_grad()
-    def sample(self, frequency: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-        """Actions (n,), bool, and the probabilities (n,) of enlarging."""
+    def sample(self, frequency: Tensor, level: Tensor) -> Tensor:
+        """Actions (n,), bool."""
         probability = self.logits(frequency, level).sigmoid()
-        return torch.rand(len(probability), generator=self.generator) < probability, probability
+        return torch.rand(len(probability), generator=self.generator) < probability
 
     def learn(self, frequency: Tensor, level: Tensor, actions: Tensor, advantages: Tensor) -> None:
         """One step of gradient ascent on the mean of ``advantage log pi(action | state)``, all (n,)."""
@@ -109,7 +118,7 @@ class GrownSizes(SizedTable):
     sizes : sequence of int
         d_k, ascending.
     std : float
-        Of the embeddings of size d_1 at the start.
+        Of the embeddings of size d_1 and of the unified ones at the start.
     generator : torch.Generator
     """
 
@@ -127,6 +136,7 @@ class GrownSizes(SizedTable):
             pairs = list(itertools.pairwise(sizes))
             self.maps[node_type] = nn.ParameterList([xavier(small, large, generator) for small, large in pairs])
             self.shifts[node_type] = nn.ParameterList([torch.zeros(large) for _, large in pairs])
+        self.gains = start_gains(layout, std)
         self.register_buffer("level", torch.zeros(n, dtype=torch.int64))
 
     def table(self) -> Tensor:
@@ -138,7 +148,7 @@ class GrownSizes(SizedTable):
             for k in range(len(self.sizes) - 1):
                 own = self.level[rows, None] > k
                 x = torch.where(own, self.embeddings[k + 1][rows], self._mapped(node_type, k, x))
-            parts.append(unify(x))
+            parts.append(self.gains[node_type] * unify(x))
         return torch.cat(parts)
 
     @torch.no_grad()
@@ -163,7 +173,8 @@ class GrownSizes(SizedTable):
             smallest = int(self.level[self.layout.rows(node_type)].min())
             for parts in self._maps(node_type):
                 used += sum(part.numel() for part in list(parts)[smallest:])
-        return {"embeddings": int(torch.tensor(self.sizes)[self.level.cpu()].sum()), "maps": used}
+        embeddings = int(torch.tensor(self.sizes)[self.level.cpu()].sum())
+        return {"embeddings": embeddings, "maps": used, "gains": len(self.gains)}
 
     def _maps(self, node_type: str) -> tuple[nn.ParameterList, nn.ParameterList]:
         return cast("nn.ParameterList", self.maps[node_type]), cast("nn.ParameterList", self.shifts[node_type])
@@ -173,9 +184,9 @@ class GrownSizes(SizedTable):
         return x @ maps[k] + shifts[k]
 
 
-def affordable(asked: Tensor, probability: Tensor, cost: Tensor, budget: int) -> Tensor:
-    """Those who asked (n,), bool, that a budget pays for, the most probable first."""
-    order = torch.where(asked, probability, -1.0).argsort(descending=True, stable=True)
+def affordable(asked: Tensor, cost: Tensor, budget: int, generator: torch.Generator) -> Tensor:
+    """Those who asked (n,), bool, that a budget pays for, in an order that is drawn; costs (n,), int64."""
+    order = torch.randperm(len(asked), generator=generator)
     within = torch.zeros_like(asked)
     within[order] = (cost * asked)[order].cumsum(0) <= budget
     return asked & within
@@ -205,16 +216,9 @@ class Growth:
         self.values, self.first_values = values, self.layer.layout.total * self.layer.sizes[0]
         self.sampler = heldout_sampler(context, 1)
         self.n_losses, self.rng = max(4 * context.split.valid.nnz, 1024), context.rng("losses")
-        self.scale = degrees(context).max().log1p()
-        self.drawn = torch.zeros(self.layer.layout.total)
+        self.degrees = degrees(context)
         self.losses: deque[Tensor] = deque(maxlen=self.settings.memory)
-        self.acted: tuple[Tensor, Tensor, Tensor] | None = None
-
-    def observe(self, batch: Triplets) -> None:
-        """Count positives."""
-        offset = self.layer.layout.offset("item")
-        rows = torch.cat([torch.as_tensor(batch.users), torch.as_tensor(batch.positives) + offset])
-        self.drawn += torch.bincount(rows, minlength=len(self.drawn))
+        self.acted: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
 
     def step(self, epoch: int) -> None:
         """Reward the last actions, learn, and act; `epoch` epochs are done."""
@@ -223,27 +227,24 @@ class Growth:
             reward = torch.stack(tuple(self.losses)).nanmean(dim=0) - losses
             self._learn(reward)
         self.losses.append(losses)
-        frequency = (self.drawn / self.settings.search_epochs).log1p() / self.scale
-        level = self.layer.level.cpu().clone()
-        drawn = [policy.sample(frequency[rows], level[rows]) for rows, policy in self._each()]
-        asked, probability = (torch.cat(part) for part in zip(*drawn, strict=True))
-        cost = self.layer.cost().cpu()
-        paid = self.first_values + (self.values - self.first_values) * min(1.0, epoch / self.settings.search_epochs)
-        enlarged = affordable(
-            asked & (cost > 0), probability, cost, int(paid) - self.layer.count_values()["embeddings"]
-        )
+        done = min(1.0, epoch / self.settings.search_epochs)
+        frequency = (done * self.degrees).log1p() / self.degrees.max().log1p()
+        level, cost = self.layer.level.cpu().clone(), self.layer.cost().cpu()
+        asked = torch.cat([policy.sample(frequency[rows], level[rows]) for rows, policy in self._each()])
+        paid = self.first_values + (self.values - self.first_values) * done
+        left = int(paid) - self.layer.count_values()["embeddings"]
+        enlarged = affordable(asked & (cost > 0), cost, left, self.generator)
         self.layer.enlarge(enlarged.to(self.layer.level.device))
-        # What was asked for in vain was not done: it is not what the reward is for.
-        self.acted = (frequency, level, enlarged)
+        self.acted = (frequency, level, enlarged, enlarged | ~asked)
 
     def _each(self) -> list[tuple[slice, EnlargePolicy]]:
         return [(self.layer.layout.rows(node_type), policy) for node_type, policy in self.policies.items()]
 
     def _learn(self, reward: Tensor) -> None:
         assert self.acted is not None
-        frequency, level, actions = self.acted
+        frequency, level, actions, as_drawn = self.acted
         for rows, policy in self._each():
-            known = rows.start + reward[rows].isfinite().nonzero()[:, 0]
+            known = rows.start + (reward[rows].isfinite() & as_drawn[rows]).nonzero()[:, 0]
             if len(known) > 1:
                 own = reward[known]
                 advantage = (own - own.mean()) / (own.std() + 1e-8)
@@ -268,12 +269,12 @@ def train(context: Context[EsapnSettings]) -> Fitted:
     """Grow sizes while training, then train on at the sizes found."""
     settings, layout = context.settings, layout_of(context)
     layer = GrownSizes(layout, settings.sizes, settings.std, context.generator("table"))
-    values = left_for_embeddings(context, layer.count_values()["maps"], settings.sizes[0], "esapn")
+    rest = layer.count_values()
+    values = left_for_embeddings(context, rest["maps"] + rest["gains"], settings.sizes[0], "esapn")
     model = build_model(context, layer, settings.layers)
     growth = Growth(context, model, values)
 
     def objective(model: Recommender[GrownSizes], batch: Triplets) -> Tensor:
-        growth.observe(batch)
         return search_loss(model, batch, settings.l2)
 
     record = search_phase(context, model, "grow", objective=objective, after_epoch=growth.step)

@@ -33,7 +33,7 @@ class LegcfSettings(GradientSettings):
     """Hyper-parameters of LEGCF."""
 
     d: int = Field(
-        64, ge=1, description="d; halved, to 16 at least, while the budget leaves less than 32 meta-embeddings"
+        128, ge=1, description="d; halved, to 16 at least, while the budget leaves less than 32 meta-embeddings"
     )
     t: int = Field(2, ge=1, description="t: meta-embeddings an entity is composed of, at most")
     anchor_weight: float = Field(0.5, ge=0, le=1, description="w*: weight of the own METIS part at the start")
@@ -76,4 +76,5 @@ def train(context: Context[LegcfSettings]) -> Fitted:
     return fitted(model, [{**record, "m": m, "t": t, "d": d}])
 
 
-SYSTEMS = (System("legcf", "LEGCF", "Liang et al. 2024 (SIGIR)", LegcfSettings(), train, GRADIENT_SPACE),)
+_SPACE = {**GRADIENT_SPACE, "d": (32, 64, 128, 256), "t": (1, 2, 3)}
+SYSTEMS = (System("legcf", "LEGCF", "Liang et al. 2024 (SIGIR)", LegcfSettings(), train, _SPACE),)

@@ -74,7 +74,11 @@ def largest_rank(rows: Shape, columns: Shape, values: int) -> int:
 
 
 def graph_order(graph: dgl.DGLGraph, rows: Shape, seed: int) -> np.ndarray:
-    """Position of each entity (N,), int64: by METIS part, then by part of that part, then as they come."""
+    """Position of each entity (N,), int64, below m1 m2 m3: part p of the graph and part q of that part are one slot.
+
+    A slot has the m3 positions that share (i1, i2) = (p, q). What does not fit into its slot takes the free positions,
+    in order.
+    """
     first = metis_parts(graph, rows[0], seed)
     second = np.zeros_like(first)
     n_users = graph.num_nodes("user")
@@ -84,8 +88,15 @@ def graph_order(graph: dgl.DGLGraph, rows: Shape, seed: int) -> np.ndarray:
         inside = dgl.node_subgraph(graph, {"user": members[:split], "item": members[split:] - n_users})
         if inside.num_edges("interacts"):  # METIS has nothing to go by otherwise
             second[members] = metis_parts(inside, rows[1], seed)
-    position = np.empty_like(first)
-    position[np.lexsort((np.arange(len(first)), second, first))] = np.arange(len(first))
+    slot = first * rows[1] + second
+    order = np.argsort(slot, kind="stable")
+    place = np.empty_like(slot)
+    place[order] = np.arange(len(slot)) - np.searchsorted(slot[order], slot[order])
+    position = slot * rows[2] + place
+    over = order[place[order] >= rows[2]]
+    free = np.ones(math.prod(rows), dtype=bool)
+    free[position[place < rows[2]]] = False
+    position[over] = np.flatnonzero(free)[: len(over)]
     return position
 
 
@@ -149,4 +160,5 @@ def train(context: Context[NimbleTTSettings]) -> Fitted:
     return fit(context, TensorTrain(layout, order, cores))
 
 
-SYSTEMS = (System("nimble_tt", "NimbleTT", "Yin et al. 2022 (KDD)", NimbleTTSettings(), train, GRADIENT_SPACE),)
+_SPACE = {**GRADIENT_SPACE, "d_factors": ((2, 4, 2), (4, 4, 2), (4, 4, 4), (4, 8, 4))}
+SYSTEMS = (System("nimble_tt", "NimbleTT", "Yin et al. 2022 (KDD)", NimbleTTSettings(), train, _SPACE),)

@@ -1,12 +1,12 @@
 """OptEmbed: rows pruned by learned thresholds in a supernet of sizes, sizes then found by evolution.
 
-Source: Lyu, Tang, Guo, Tang, He, Zhang, Liu. *OptEmbed: Learning Optimal Embedding Table for Click-through Rate
+Source: Lyu, Tang, Zhu et al. *OptEmbed: Learning Optimal Embedding Table for Click-through Rate
 Prediction.* CIKM 2022.
 
     E = E_full * m_e * m_d
     m_e,n = 1[||e_n||_1 - t_f(n) > 0]          a learned threshold per field, long-tail derivative for the step
     m_d,f: the first d_f entries               drawn per field and batch while the supernet is trained
-    L = L_BPR + alpha mean exp(-t_f)           what pushes thresholds up
+    L = L_BPR + alpha sum_f exp(-t_f)          what pushes thresholds up
 
 Then an evolutionary search (the best, their crossovers and mutations) over d_f on the trained supernet, and retraining
 under both masks from where the table started.
@@ -15,7 +15,9 @@ Deviations
 ----------
 - The fields of an id-based recommender are users and items: two sizes to search. `fields` cuts each of them into so
   many fields of equal size by training interactions; 1 is the paper's.
-- ||.||_1 is a mean over the row and t starts at 0, so that thresholds do not depend on d; and alpha's term is a mean.
+- ||.|| is the mean over the row, and thresholds are in units of its mean over the field. They start at 0 and have a
+  learning rate with which they rise to no more than `reach` in the search: with that of the table they would pass every
+  row's norm in ten steps, before there is anything in the rows.
 - Sizes are drawn uniformly on a logarithmic scale, by the supernet's training and by the evolution: a budget of a few
   values an entity is at the very end of a linear one.
 - The paper has no budget. Here an individual of the evolution is repaired to meet it: the thresholds of its fields are
@@ -54,7 +56,8 @@ class OptEmbedSettings(SearchSettings):
 
     d: int = Field(64, ge=1, description="d, the largest size")
     fields: int = Field(4, ge=1, description="fields of users and of items")
-    alpha: float = Field(1e-3, ge=0, description="alpha: weight of the term that pushes thresholds up")
+    alpha: float = Field(1e-1, ge=0, description="alpha: weight of the term that pushes thresholds up")
+    reach: float = Field(1.0, gt=0, description="where thresholds end if nothing resists, in mean norms of a field")
     population: int = Field(12, ge=2, description="individuals of a generation")
     parents: int = Field(4, ge=1, description="best individuals that are crossed and mutated")
     generations: int = Field(8, ge=1, description="generations")
@@ -86,22 +89,32 @@ class Supernet(ComputedTable):
     start : Tensor, shape (N, d)
     field : Tensor, shape (N,), int64
         Of each entity.
+    rate : float
+        Learning rate of thresholds as a multiple of that of the table (t is learned as ``rate`` times a parameter,
+        which is the same under Adam).
     """
 
     field: Tensor
     sizes: Tensor
 
-    def __init__(self, layout: NodeLayout, start: Tensor, field: Tensor) -> None:
+    def __init__(self, layout: NodeLayout, start: Tensor, field: Tensor, rate: float) -> None:
         super().__init__(layout)
         n_fields = int(field.max()) + 1
         self.weight = nn.Parameter(start.clone())
-        self.threshold = nn.Parameter(torch.zeros(n_fields))
+        self.raw_threshold, self.rate = nn.Parameter(torch.zeros(n_fields)), rate
         self.register_buffer("field", field)
         self.register_buffer("sizes", torch.full((n_fields,), start.shape[1]))
 
+    def thresholds(self) -> Tensor:
+        """t of each field, in units of the mean norm of its rows."""
+        return self.rate * self.raw_threshold
+
     def margins(self) -> Tensor:
-        """mean |e_n| - t (N,): what is positive is not pruned."""
-        return self.weight.abs().mean(dim=1) - self.threshold[self.field]
+        """||e_n|| - t ||e|| (N,), ||e|| the mean over the field: what is positive is not pruned."""
+        norms, zeros = self.weight.abs().mean(dim=1), torch.zeros_like(self.raw_threshold)
+        total = zeros.index_add(0, self.field, norms.detach())
+        mean = total / zeros.index_add(0, self.field, torch.ones_like(norms))
+        return norms - (self.thresholds() * mean)[self.field]
 
     def row_mask(self) -> Tensor:
         """m_e (N,), 0 or 1, differentiable as the paper has it."""
@@ -224,14 +237,16 @@ def train(context: Context[OptEmbedSettings]) -> Fitted:
     """Train the supernet, search the sizes of its fields, retrain."""
     settings, layout = context.settings, layout_of(context)
     start = random_table(context.n_entities, settings.d, settings.std, context.generator("table"))
-    net = Supernet(layout, start, fields_of(layout, degrees(context), settings.fields))
+    steps = settings.search_steps(context.split.train.nnz)
+    rate = settings.reach / (settings.search_lr * steps)
+    net = Supernet(layout, start, fields_of(layout, degrees(context), settings.fields), rate)
     model = build_model(context, net, settings.layers)
     generator = context.generator("sizes")
 
     def objective(model: Recommender[Supernet], batch: Triplets) -> Tensor:
         net.sizes.copy_(draw_sizes(len(net.sizes), settings.d, generator))
         loss = search_loss(model, batch, settings.l2)
-        return loss + settings.alpha * (-net.threshold).exp().mean()
+        return loss + settings.alpha * (-net.thresholds()).exp().sum()
 
     supernet = search_phase(context, model, "supernet", share=0.4, objective=objective)
     supernet["rows"] = int((net.margins() > 0).sum())
@@ -246,6 +261,6 @@ SYSTEMS = (
         "Lyu et al. 2022 (CIKM)",
         OptEmbedSettings(),
         train,
-        {**SEARCH_SPACE, "fields": (1, 4, 16), "alpha": (1e-4, 1e-3, 1e-2)},
+        {**SEARCH_SPACE, "fields": (1, 4, 16), "alpha": (3e-2, 1e-1, 3e-1)},
     ),
 )

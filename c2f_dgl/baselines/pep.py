@@ -12,10 +12,11 @@ feature-dimension-wise thresholds).
 Deviations
 ----------
 - The loss is BPR on propagated embeddings, not cross-entropy on clicks.
-- What pushes s up against the loss is a decay towards 0, where g = 1/2, as in the paper's code and in soft threshold
-  reparameterisation (Kusupati et al. 2020); its strength serves any number of thresholds.
-- The mask is taken at the first step that leaves no more entries than the budget, as in the paper, or at the end of the
-  search. It keeps exactly the budget: the entries with the largest |V| - g(s).
+- What pushes s up against the loss is a constant pull, where the paper's code has a decay of s towards 0; its strength
+  serves any number of thresholds (see `c2f_dgl.baselines.thresholds`). It grows fourfold with every epoch beyond
+  `search_epochs`, so that any budget is met.
+- The mask is taken at the first step that leaves no more entries than the budget, as in the paper. It keeps exactly the
+  budget: the entries with the largest |V| - g(s).
 """
 
 from __future__ import annotations
@@ -88,6 +89,6 @@ SYSTEMS = (
         "Liu et al. 2021 (ICLR)",
         PepSettings(),
         train,
-        {**SEARCH_SPACE, "decay": (0.001, 0.005, 0.02), "granularity": ("global", "dimension", "entity", "entry")},
+        {**SEARCH_SPACE, "pull": (1e-4, 3e-4, 1e-3), "granularity": ("global", "dimension", "entity", "entry")},
     ),
 )

@@ -172,9 +172,10 @@ def train_concat(context: Context[QRSettings]) -> Fitted:
     return train(context, "concat")
 
 
+_SPACE = {**GRADIENT_SPACE, "d": (16, 32, 64, 128)}
 _SOURCE = "Shi et al. 2020 (KDD)"
 SYSTEMS = (
-    System("qr-sum", "QR, sum", _SOURCE, QRSettings(), train_sum, GRADIENT_SPACE),
-    System("qr-product", "QR, product", _SOURCE, QRSettings(), train_product, GRADIENT_SPACE),
-    System("qr-concat", "QR, concatenation", _SOURCE, QRSettings(), train_concat, GRADIENT_SPACE),
+    System("qr-sum", "QR, sum", _SOURCE, QRSettings(), train_sum, _SPACE),
+    System("qr-product", "QR, product", _SOURCE, QRSettings(), train_product, _SPACE),
+    System("qr-concat", "QR, concatenation", _SOURCE, QRSettings(), train_concat, _SPACE),
 )

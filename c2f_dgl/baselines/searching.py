@@ -38,6 +38,10 @@ class SearchSettings(GradientSettings):
     search_lr: float = Field(1e-2, gt=0, description="Adam's learning rate in the search")
     std: float = Field(0.1, gt=0, description="standard deviation of the embeddings at the start")
 
+    def search_steps(self, n_interactions: int) -> int:
+        """Steps of the search."""
+        return self.search_epochs * -(-n_interactions // max(1, self.batch_size // self.negatives))
+
 
 class PruningSettings(SearchSettings):
     """A search by learned soft thresholds sigmoid(s) (see `c2f_dgl.baselines.thresholds`)."""
@@ -46,15 +50,14 @@ class PruningSettings(SearchSettings):
     search_lr: float = Field(3e-3, gt=0, description="Adam's learning rate while pruning")
     search_l2: float = Field(1e-2, ge=0, description="l2 while pruning")
     start_logit: float = Field(-24.0, lt=0, description="s at the start: nothing is pruned")
-    decay: float = Field(0.005, ge=0, description="strength of the pull of s to 0, that is of thresholds to 1/2")
+    pull: float = Field(1e-3, gt=0, description="strength of the pull on s upwards, against the loss")
 
     def rate(self, n_interactions: int) -> float:
-        """Learning rate of s over that of weights: what takes s from its start to 0 within the search, unresisted.
+        """Learning rate of s over that of weights: what takes s from its start to 0 in `search_epochs`, unresisted.
 
-        The thresholds are then negligible most of the time, while embeddings form, and rise at its end.
+        The thresholds are then negligible most of the time, while embeddings form, and rise at the end.
         """
-        steps = self.search_epochs * -(-n_interactions // max(1, self.batch_size // self.negatives))
-        return -self.start_logit / (self.search_lr * steps)
+        return -self.start_logit / (self.search_lr * self.search_steps(n_interactions))
 
 
 def search_loss(model: Recommender[Any], batch: Triplets, l2: float) -> Tensor:
@@ -118,8 +121,13 @@ def heldout_sampler(context: Context[Any], negatives: int) -> TripletSampler:
     return TripletSampler(split.valid, negatives, seen=(split.train + split.valid).tocsr())
 
 
-def retrain(context: Context[Any], mask: Tensor, start: Tensor, searched: list[dict[str, Any]]) -> Fitted:
-    """Train the entries of a mask (N x d, bool) alone from a start (N x d); the phases before it come first."""
+def retrain(
+    context: Context[Any], mask: Tensor, start: Tensor, searched: list[dict[str, Any]], share: float = 1.0
+) -> Fitted:
+    """Train the entries of a mask (N x d, bool) alone from a start (N x d); the phases before it come first.
+
+    It may take a `share` of the time that is left.
+    """
     model = build_model(context, MaskedTable(layout_of(context), mask, start), context.settings.layers)
-    record = train_phase(context, model, context.settings.training(), "retrain")
+    record = train_phase(context, model, context.settings.training(), "retrain", deadline=context.share_of_time(share))
     return fitted(model, [*searched, record])

@@ -49,14 +49,15 @@ class SoftThresholded(nn.Module):
         """|V| - sigma(s) (n x d): what is positive is not pruned."""
         return self.weight.abs() - self.s().sigmoid()
 
-    def decay(self) -> Tensor:
-        """sqrt(k) sum(s^2) / 2, k the entries that share a threshold.
+    def pull(self) -> Tensor:
+        """-sqrt(k) sum(s) / rate, k the entries that share a threshold.
 
-        Its gradient pulls s up to 0, that is every threshold up to 1/2, against the loss. What the loss leaves on a
-        threshold is noise of the order of sqrt(k) for the most part: so the same strength serves all shapes.
+        A constant pull on s upwards, against the loss. While the thresholds are
+        negligible the loss has no gradient on them, and under Adam any constant one makes s rise at its rate. Later
+        the loss resists, for the most part with noise of the order of sqrt(k): so a strength serves all shapes.
         """
         share = self.weight.numel() / self.logit.numel()
-        return 0.5 * share**0.5 * self.s().square().sum()
+        return -(share**0.5) * self.s().sum() / self.rate
 
     @torch.no_grad()
     def count(self) -> int:
@@ -116,7 +117,10 @@ def prune(
     parts: Sequence[SoftThresholded],
     regulariser: Callable[[], Tensor] | None = None,
 ) -> tuple[list[Tensor], dict[str, Any]]:
-    """Train a layer while the thresholds of its parts rise, until the budget is met or the search ends.
+    """Train a layer while the thresholds of its parts rise, until the budget is met.
+
+    Where the loss still holds them down after ``search_epochs``, the pull grows fourfold with every epoch from there
+    on, for as many epochs again at most.
 
     Parameters
     ----------
@@ -135,21 +139,29 @@ def prune(
         Of the phase, with how many entries were ``left``.
     """
     settings, watch = context.settings, BudgetWatch(parts, context.values)
+    strength = settings.pull
 
     def objective(model: Any, batch: Any) -> Tensor:
         loss = search_loss(model, batch, settings.search_l2)
         if regulariser is not None:
             loss = loss + regulariser()
         for part in parts:
-            loss = loss + settings.decay * part.decay()
+            loss = loss + strength * part.pull()
         return loss
+
+    def after_epoch(epoch: int) -> bool:
+        nonlocal strength
+        if epoch >= settings.search_epochs:
+            strength *= 4
+        return watch.met
 
     record = search_phase(
         context,
         build_model(context, layer, settings.layers),
         "prune",
+        epochs=2 * settings.search_epochs,
         objective=objective,
         after_step=watch.look,
-        after_epoch=lambda epoch: watch.met,
+        after_epoch=after_epoch,
     )
     return watch.masks(), {**record, "left": watch.left}

@@ -1,9 +1,9 @@
 """What AutoEmb and ESAPN share: embeddings of several sizes brought to one width and one scale, and small networks.
 
-    e~ = tanh((x - mean) / sqrt(var + eps))      batch normalisation without scale and shift, then tanh
+    e~ = g tanh((x - mean) / sqrt(var + eps))      batch normalisation without scale and shift, then tanh
 
-The mean and the variance are over all the rows that are given, which are all entities of a kind: training and ranking
-see the same function.
+The mean and the variance are over all the rows that are given, and not over a batch: training and ranking see the same
+function, and what is stored is enough to compute them. g is one learned number for all users, one for all items.
 """
 
 from __future__ import annotations
@@ -51,11 +51,16 @@ def how_many(layout: NodeLayout, choice: Tensor, n_sizes: int) -> dict[str, list
 
 
 def unify(x: Tensor) -> Tensor:
-    """e~ of the rows of x (n x d)."""
+    """tanh(BN(x)) of the rows of x (n x d)."""
     if len(x) == 0:
         return x
     variance, mean = torch.var_mean(x, dim=0, correction=0)
     return ((x - mean) * (variance + 1e-5).rsqrt()).tanh()
+
+
+def start_gains(layout: NodeLayout, std: float) -> nn.ParameterDict:
+    """g of each node type at its start: as large as makes unified embeddings, whose root mean square is about 0.6."""
+    return nn.ParameterDict({node_type: torch.tensor(std / 0.6) for node_type in layout.types})
 
 
 def xavier(rows: int, columns: int, generator: torch.Generator) -> Tensor:

@@ -189,6 +189,9 @@ def train_stage(
             _validate(model, split, record, progress, select, observer)
         observer.end_epoch(record, optimizer, progress)
         if stop is not None and stop():
+            # What was trained since the last validation counts, too.
+            if "valid" not in record:
+                _validate(model, split, record, progress, select, observer)
             return
 
 

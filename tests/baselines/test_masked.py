@@ -83,7 +83,7 @@ def test_the_largest_are_kept_across_tensors() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 3), (4, 1), (4, 3)])
-def test_soft_threshold_is_its_equation_and_decay_prunes(shape: tuple[int, int]) -> None:
+def test_soft_threshold_is_its_equation_and_the_pull_prunes(shape: tuple[int, int]) -> None:
     start = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
     layer = SoftThresholded(start, shape, start_logit=-6.0, rate=10.0)
     with torch.no_grad():
@@ -96,7 +96,7 @@ def test_soft_threshold_is_its_equation_and_decay_prunes(shape: tuple[int, int])
     before = layer.count()
     for _ in range(100):
         optimizer.zero_grad()
-        layer.decay().backward()
+        layer.pull().backward()
         optimizer.step()
-    assert float(layer.s().detach().max()) > -2  # from -6, with 0 as its limit
+    assert float(layer.s().detach().max()) > -2  # from -6
     assert layer.count() < before

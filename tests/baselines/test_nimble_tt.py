@@ -60,7 +60,7 @@ def test_neighbours_share_leading_indices(planted_context) -> None:
     layout = layout_of(context)
     rows = tt.row_factors(layout.total)
     position = tt.graph_order(context.graph, rows, 2024)
-    assert sorted(position.tolist()) == list(range(layout.total))
+    assert len(set(position.tolist())) == layout.total and 0 <= position.min() <= position.max() < math.prod(rows)
     users, items = context.split.train.nonzero()
 
     def sharing(where: np.ndarray) -> float:
@@ -75,3 +75,17 @@ def test_it_trains_above_most_popular_within_the_budget(planted_context, popular
     fitted = tt.train(context)
     assert 0.7 * 9_600 < sum(fitted.values.values()) <= 9_600
     assert evaluate(fitted.ranker, context.split.train, context.split.valid)["ndcg@20"] > 1.5 * popular_ndcg
+
+
+def test_parts_have_the_slots_of_their_numbers_and_overflow_goes_where_there_is_room(
+    planted_context, monkeypatch
+) -> None:
+    graph = planted_context(tt.NimbleTTSettings()).graph
+    n, rows = 1800, (2, 3, 301)
+    parts = np.minimum(np.arange(n) // 450, 1)  # 450 and 1,350 of 903 positions each
+    monkeypatch.setattr(tt, "metis_parts", lambda graph, k, seed: parts if k == 2 else np.zeros(graph.num_nodes(), int))
+    position = tt.graph_order(graph, rows, 1)
+    assert position[:301].tolist() == list(range(301))  # slot (0, 0); what is beyond it does not fit
+    assert position[450:751].tolist() == list(range(903, 903 + 301))  # slot (1, 0)
+    assert len(set(position.tolist())) == n and position.max() < math.prod(rows)
+    assert sorted(position[301:450].tolist()) == list(range(301, 450))

@@ -25,7 +25,7 @@ def test_it_prunes_to_the_budget_and_trains_above_most_popular(planted_context, 
     assert sum(fitted.values.values()) == context.values
     pruned, retrained = fitted.phases
     dense = {pep: 16 * context.n_entities, cerp: 4 * context.values}[module]
-    assert pruned["left"] < 0.6 * dense  # by the thresholds, before any cut to the budget
+    assert 0 < pruned["left"] <= context.values < dense  # by the thresholds, not by a cut
     assert retrained["phase"] == "retrain"
     assert fitted.bytes < 4 * 16 * context.n_entities
 
@@ -90,3 +90,15 @@ def test_cerps_regulariser_keeps_entries_from_vanishing_in_both_codebooks() -> N
 def test_cerp_refuses_codebooks_that_need_no_pruning(planted_context) -> None:
     with pytest.raises(InputError, match="no larger"):
         cerp.train(planted_context(cerp.CerpSettings(d=1), values=9_600))
+
+
+@pytest.mark.parametrize("granularity", ["global", "dimension", "entity", "entry"])
+@pytest.mark.parametrize("batch_size", [512, 8192])
+def test_thresholds_meet_the_budget_whatever_shares_one_and_however_many_steps_there_are(
+    planted_context, granularity: pep.Granularity, batch_size: int
+) -> None:
+    changes = {"granularity": granularity, "batch_size": batch_size, "search_epochs": 8, "epochs": 1}
+    context = planted_context(PEP.model_copy(update=changes))
+    pruned = pep.train(context).phases[0]
+    assert pruned["left"] <= context.values
+    assert pruned["epochs"] > 4  # embeddings form before they are pruned

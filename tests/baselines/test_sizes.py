@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,7 +12,6 @@ from c2f_dgl.baselines.unified import unify
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.graph.layout import NodeLayout
-from c2f_dgl.training.sampler import Triplets
 
 LAYOUT = NodeLayout(("user", "item"), (6, 5))
 AUTOEMB = autoemb.AutoEmbSettings(search_epochs=10, epochs=10)
@@ -59,6 +59,8 @@ def test_unified_rows_are_normalised_by_column() -> None:
 def test_autoembs_table_is_the_weighted_sum_of_its_candidates() -> None:
     popularity = torch.linspace(-1, 1, 11)
     layer = autoemb.SoftSizes(LAYOUT, popularity, (1, 3), 4, 8, 0.1, generator())
+    with torch.no_grad():
+        layer.gains["item"].fill_(3.0)
     torch.testing.assert_close(layer.log_weights().exp(), torch.full((11, 2), 0.5))
     with torch.no_grad():
         layer.controllers["item"][2].bias += torch.tensor([0.0, 1.0])
@@ -67,7 +69,7 @@ def test_autoembs_table_is_the_weighted_sum_of_its_candidates() -> None:
     expected = sum(
         weights[rows, k, None] * unify(layer.candidates["item"][k] @ layer.maps["item"][k]) for k in range(2)
     )
-    torch.testing.assert_close(layer.table()[rows], expected)
+    torch.testing.assert_close(layer.table()[rows], 3 * expected)
     torch.testing.assert_close(weights[rows, 1], torch.full((5,), torch.sigmoid(torch.tensor(1.0)).item()))
 
 
@@ -75,11 +77,11 @@ def test_autoembs_chosen_sizes_are_in_place() -> None:
     choice = torch.tensor([1, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0])
     layer = autoemb.HardSizes(LAYOUT, choice, (1, 3), 4, 0.1, generator())
     table = layer.table()
-    of_users = [unify(e @ w) for e, w in zip(layer.embeddings[:2], layer.maps[:2], strict=True)]
+    of_users = [0.1 / 0.6 * unify(e @ w) for e, w in zip(layer.embeddings[:2], layer.maps[:2], strict=True)]
     torch.testing.assert_close(table[[1, 3, 4]], of_users[0])
     torch.testing.assert_close(table[[0, 2, 5]], of_users[1])
     # 8 of size 1 and 3 of size 3; both maps for users, one for items.
-    assert layer.count_values() == {"embeddings": 17, "maps": 4 + 12 + 4}
+    assert layer.count_values() == {"embeddings": 17, "maps": 4 + 12 + 4, "gains": 2}
 
 
 def log_weights_after(context, monkeypatch) -> torch.Tensor:
@@ -118,13 +120,12 @@ def test_esapns_policy_moves_toward_what_is_rewarded() -> None:
     policy = esapn.EnlargePolicy(3, 16, 0.02, generator())
     frequency = torch.linspace(0, 1, 200)
     level = torch.zeros(200, dtype=torch.int64)
-    _, start = policy.sample(frequency, level)
-    torch.testing.assert_close(start, torch.full((200,), 0.5))
+    assert not policy.logits(frequency, level).any()
     for _ in range(200):
-        actions, _ = policy.sample(frequency, level)
+        actions = policy.sample(frequency, level)
         reward = torch.where(frequency > 0.5, 1.0, -1.0) * actions
         policy.learn(frequency, level, actions, reward - reward.mean())
-    _, learned = policy.sample(frequency, level)
+    learned = policy.logits(frequency, level).sigmoid()
     assert float(learned[frequency > 0.6].min()) > 0.8
     assert float(learned[frequency < 0.4].max()) < 0.2
 
@@ -137,8 +138,8 @@ def test_enlarging_changes_sizes_and_not_the_table() -> None:
                 shift.normal_(generator=generator(2))
     which = torch.tensor([1, 0, 1, 0, 0, 0, 1, 1, 0, 0, 0], dtype=torch.bool)
     before = layer.table().detach()
-    maps = sum(parameter.numel() for name, parameter in layer.named_parameters() if not name.startswith("embeddings"))
-    assert layer.count_values() == {"embeddings": 11, "maps": maps}
+    maps = sum(p.numel() for name, p in layer.named_parameters() if name.startswith(("maps", "shifts")))
+    assert layer.count_values() == {"embeddings": 11, "maps": maps, "gains": 2}
     assert layer.cost().tolist() == [1] * 11
     layer.enlarge(which)
     torch.testing.assert_close(layer.table(), before)
@@ -155,24 +156,43 @@ def test_enlarging_changes_sizes_and_not_the_table() -> None:
     assert bool((layer.embeddings[2].grad[~which] == 0).all())
 
 
-def test_the_surest_are_paid_first() -> None:
-    asked = torch.tensor([True, True, False, True])
-    probability, cost = torch.tensor([0.2, 0.9, 0.95, 0.5]), torch.tensor([1, 2, 1, 2])
-    assert esapn.affordable(asked, probability, cost, 4).tolist() == [False, True, False, True]
-    assert esapn.affordable(asked, probability, cost, 1).tolist() == [False] * 4
-    assert esapn.affordable(asked, probability, cost, 5).tolist() == [True, True, False, True]
+def test_who_is_paid_is_drawn_among_those_who_ask() -> None:
+    asked = torch.tensor([True, True, False, True, True])
+    cost, paid = torch.tensor([1, 2, 1, 2, 3]), torch.zeros(5)
+    for seed in range(200):
+        within = esapn.affordable(asked, cost, 4, generator(seed))
+        assert int(cost[within].sum()) <= 4 and not within[2]
+        paid += within
+    assert bool((paid[asked] > 20).all())
+    assert esapn.affordable(asked, cost, 8, generator()).tolist() == asked.tolist()
 
 
-def test_growth_counts_positives_and_spreads_the_budget(planted_context) -> None:
+def test_a_policy_does_not_learn_from_those_who_did_not_get_what_they_asked_for(planted_context, monkeypatch) -> None:
+    context = planted_context(ESAPN)
+    layer = esapn.GrownSizes(layout_of(context), ESAPN.sizes, 0.1, context.generator("table"))
+    growth = esapn.Growth(context, build_model(context, layer, 2), 1_900)  # pays for a hundred of 1,800
+    seen = []
+    monkeypatch.setattr(
+        esapn.EnlargePolicy, "learn", lambda self, frequency, level, actions, advantages: seen.append(actions)
+    )
+    growth.step(10)
+    growth.step(11)
+    actions = torch.cat(seen)
+    # Half of 1,800 asked, of whom a hundred were paid; the other half did not ask. Some have no loss to learn from.
+    assert int(actions.sum()) <= 100 and 500 < len(actions) < 1_100
+
+
+def test_growth_spreads_the_budget_and_frequencies_grow(planted_context, monkeypatch) -> None:
     context = planted_context(ESAPN)
     layer = esapn.GrownSizes(layout_of(context), ESAPN.sizes, 0.1, context.generator("table"))
     growth = esapn.Growth(context, build_model(context, layer, 2), 5_000)
-    users, items = torch.tensor([3, 3, 7]).numpy(), torch.tensor([0, 1, 1]).numpy()
-    growth.observe(Triplets(users, items, items[:, None]))
-    assert growth.drawn[[3, 7, 1000, 1001]].tolist() == [2, 1, 1, 2] and growth.drawn.sum() == 6
-    spent = []
+    spent, frequencies = [], []
     for epoch in range(1, 11):
         growth.step(epoch)
         spent.append(layer.count_values()["embeddings"])
+        frequencies.append(growth.acted[0])
     assert all(1_800 < now <= 1_800 + 3_200 * (k + 1) / 10 for k, now in enumerate(spent))
     assert spent[-1] > 4_900
+    degree = torch.as_tensor(np.concatenate([context.split.train.getnnz(axis=axis) for axis in (1, 0)])).float()
+    torch.testing.assert_close(frequencies[-1], degree.log1p() / degree.max().log1p())
+    assert bool((frequencies[0] <= frequencies[-1]).all())

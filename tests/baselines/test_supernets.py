@@ -42,15 +42,17 @@ def test_the_same_seed_gives_the_same_model(planted_context, module, settings) -
 
 def supernet() -> optembed.Supernet:
     weight = torch.tensor([[1.0, -1.0, 1.0], [0.3, 0.3, 0.3], [2.0, 0.0, 0.0]]).repeat(4, 1)[:10]
-    return optembed.Supernet(LAYOUT, weight, torch.tensor([0] * 6 + [1] * 4))
+    return optembed.Supernet(LAYOUT, weight, torch.tensor([0] * 6 + [1] * 4), rate=2.0)
 
 
 def test_the_supernet_masks_rows_and_sizes() -> None:
     net = supernet()
+    norms = net.weight.detach().abs().mean(dim=1)
     with torch.no_grad():
-        net.threshold.copy_(torch.tensor([0.5, 0.9]))
+        # Twice as much is 0.5 and 0.9 mean norms of the fields' rows, over 2.
+        net.raw_threshold.copy_(torch.tensor([0.5 / norms[:6].mean(), 0.9 / norms[6:].mean()]) / 2)
     net.sizes.copy_(torch.tensor([2, 3]))
-    margins = net.weight.detach().abs().mean(dim=1) - torch.tensor([0.5] * 6 + [0.9] * 4)
+    margins = norms - torch.tensor([0.5] * 6 + [0.9] * 4)
     expected = net.weight.detach() * (margins > 0)[:, None]
     expected[:6, 2] = 0
     torch.testing.assert_close(net.table(), expected)
@@ -68,11 +70,11 @@ def test_the_step_has_the_long_tail_derivative() -> None:
 
 def test_thresholds_rise_under_their_term_and_prune() -> None:
     net = supernet()
-    optimizer = torch.optim.Adam([net.threshold], lr=0.05)
+    optimizer = torch.optim.Adam([net.raw_threshold], lr=0.05)
     kept = [int((net.margins() > 0).sum())]
     for _ in range(12):
         optimizer.zero_grad()
-        (-net.threshold).exp().mean().backward()
+        (-net.thresholds()).exp().sum().backward()
         optimizer.step()
         kept.append(int((net.margins() > 0).sum()))
     assert kept[0] == 10 and kept[-1] < 10
