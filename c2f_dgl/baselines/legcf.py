@@ -6,9 +6,9 @@ row of S; the meta nodes join the graph with S as weights, and LightGCN runs on 
 
     S = top_t( H_full pinv(H_meta) )
 
-It is the coarse tier of this package with no tier below, so it is that: `Tier`, the collapsed engine, the trainer's two
-phases (S fixed, S updated). m is what the budget leaves beside the t N weights of S; where that is too little d
-and then t are lowered.
+It is the coarse tier of this package with no tier below, so it is that: `Tier`, the collapsed engine, the trainer. It
+has a phase with S fixed, then one with S updated from the best state of the first. m is what the budget leaves beside
+the t N weights of S; where that is too little d and then t are lowered.
 
 Deviations: the equations as this paper and the coarse-to-fine one print them, without what the published code adds
 (tanh, biases, two normalisations; the preset ``published`` has those).
@@ -71,9 +71,10 @@ def train(context: Context[LegcfSettings]) -> Fitted:
     assignment = anchored(np.asarray(parts), m, t, settings.anchor_weight, context.rng("assignment"))
     tier = Tier("coarse", random_codebook(m, d, "xavier", context.generator("codebook")), assignment)
     model = build_model(context, TieredEmbedding(layout_of(context), [tier]), settings.layers)
-    training = settings.training(updating_epochs=settings.epochs)
-    record = train_phase(context, model, training, tier=CoarseConfig(m=m, t=t))
-    return fitted(model, [{**record, "m": m, "t": t, "d": d}])
+    fixed = train_phase(context, model, settings.training(), "fixed", deadline=context.share_of_time(0.5))
+    training = settings.training(fixed_epochs=0, updating_epochs=settings.epochs)
+    updating = train_phase(context, model, training, "updating", tier=CoarseConfig(m=m, t=t))
+    return fitted(model, [{**fixed, "m": m, "t": t, "d": d}, updating])
 
 
 _SPACE = {**GRADIENT_SPACE, "d": (32, 64, 128, 256), "t": (1, 2, 3)}

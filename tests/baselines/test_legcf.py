@@ -25,6 +25,8 @@ def test_it_trains_in_both_phases_within_the_budget(planted_context, popular_ndc
     assert sum(fitted.values.values()) <= 9_600
     assert fitted.values["coarse codebook"] == fitted.phases[0]["m"] * 16
     # Fixed for ten epochs, then updated for up to ten: the best state is kept with its own assignment.
-    assert fitted.phases[0]["epochs"] > 10
+    fixed, updating = fitted.phases
+    assert fixed["epochs"] == 10 and 0 < updating["epochs"] <= 10
+    assert updating["valid"]["ndcg@20"] >= fixed["valid"]["ndcg@20"]
     figure = evaluate(fitted.ranker, context.split.train, context.split.valid)["ndcg@20"]
-    np.testing.assert_allclose(figure, fitted.phases[0]["valid"]["ndcg@20"], rtol=1e-3)
+    np.testing.assert_allclose(figure, updating["valid"]["ndcg@20"], rtol=1e-3)
