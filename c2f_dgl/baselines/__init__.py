@@ -36,6 +36,9 @@ source, the equations and every deviation. See ``full.py`` for the least there i
    - ``fit(context, embedding)``: all of it, for a system of one phase.
    - ``fitted(model, phases)``: the result, counted from the embedding.
 
+   A system with a search has `searching.SearchSettings` and ``SEARCH_SPACE``, and runs the search by
+   ``search_phase(context, model, "phase", share=0.5, objective=..., ...)``, which leaves the model in its last state.
+
    Search on ``split.train`` and ``split.valid`` only; never touch ``split.test``. With a deadline, give each phase its
    share: ``deadline=context.share_of_time(0.5)``.
 
