@@ -125,7 +125,7 @@ def test_esapns_policy_moves_toward_what_is_rewarded() -> None:
         actions = policy.sample(frequency, level)
         reward = torch.where(frequency > 0.5, 1.0, -1.0) * actions
         policy.learn(frequency, level, actions, reward - reward.mean())
-    learned = policy.logits(frequency, level).sigmoid()
+    learned = policy.logits(frequency, level).sigmoid().detach()
     assert float(learned[frequency > 0.6].min()) > 0.8
     assert float(learned[frequency < 0.4].max()) < 0.2
 
