@@ -19,6 +19,7 @@ from scipy.sparse.linalg import svds
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from c2f_dgl.baselines.anchors import normalised
 from c2f_dgl.baselines.fitting import fitted, layout_of, train_phase
 from c2f_dgl.baselines.system import Context, Fitted, GradientSettings, System
 from c2f_dgl.dgl_import import dgl
@@ -177,9 +178,7 @@ def _each_layer(context: Context[LeadSettings]) -> Terms:
 
 def _low_pass(context: Context[LeadSettings]) -> Terms:
     """The mean over layers, and V V^T S: S behind an ideal low pass, V the first singular vectors of R~."""
-    r = context.split.train.astype(np.float64)
-    root = [np.maximum(np.asarray(r.sum(axis=axis)).ravel(), 1.0) ** -0.5 for axis in (1, 0)]
-    left, _, right = svds(r.multiply(root[0][:, None]).multiply(root[1]).tocsr(), k=_RANK, rng=0)
+    left, _, right = svds(normalised(context.split.train), k=_RANK, rng=0)
     v = torch.as_tensor(np.concatenate([left, right.T]) / np.sqrt(2), dtype=torch.float32)
 
     def terms(graph: dgl.DGLGraph, embedding: TieredEmbedding) -> tuple[list[Tensor], list[float]]:

@@ -165,10 +165,10 @@ def train_svd(context: Context[SvdSettings]) -> Fitted:
     if not 1 <= rank <= min(split.train.shape):
         raise InputError(f"a rank of {rank}", where="anchor-svd", expected=f"1 to {min(split.train.shape)}")
     with context.reporter.busy("decomposing the interactions"):
-        normalised = _normalised(split.train)
-        right = _svd(normalised, rank, context)
+        matrix = normalised(split.train)
+        right = _svd(matrix, rank, context)
     scale = (split.train.getnnz(axis=0) + 1.0) ** context.settings.item_scale
-    factors = (normalised @ right.T, right.T * scale[:, None])
+    factors = (matrix @ right.T, right.T * scale[:, None])
     users, items = (torch.as_tensor(np.asarray(x, dtype=np.float32)) for x in factors)
     return Fitted(
         Scorer(users, items), {"items": items.numel()}, 4 * items.numel(), [_phase("svd", started, rank=rank)]
@@ -181,7 +181,7 @@ def train_gfcf(context: Context[GfcfSettings]) -> Fitted:
     rank = min(settings.rank, *train.shape)
     with context.reporter.busy("filtering the interactions"):
         walk = graph_filter(context.graph, settings.neighbours).neighbours
-        right = _svd(_normalised(train), rank, context)
+        right = _svd(normalised(train), rank, context)
     root = np.sqrt(np.maximum(train.getnnz(axis=0), 1))
     down, up = (right.T / root[:, None]).astype(np.float32), (right * root).astype(np.float32)
     size = csr_bytes(walk) + 4 * right.size
@@ -248,8 +248,8 @@ def _largest(rows: sp.csr_matrix, first: int, k: int) -> sp.csr_matrix:
     return sp.csr_matrix((value[kept], (row[kept], column[kept])), rows.shape)
 
 
-def _normalised(train: sp.csr_matrix) -> sp.csr_matrix:
-    """R~."""
+def normalised(train: sp.csr_matrix) -> sp.csr_matrix:
+    """R~ = D_u^(-1/2) R D_i^(-1/2) (n_users x n_items, float64) of interactions R."""
     by_user, by_item = (_inverse_root(train.getnnz(axis=axis)) for axis in (1, 0))
     return (sp.diags(by_user) @ train @ sp.diags(by_item)).tocsr()
 

@@ -14,9 +14,9 @@ Deviations
 - The loss is BPR on propagated embeddings, not cross-entropy on clicks.
 - What pushes s up against the loss is a constant pull, where the paper's code has a decay of s towards 0; its strength
   serves any number of thresholds (see `c2f_dgl.baselines.thresholds`). It grows fourfold with every epoch beyond
-  `search_epochs`, so that any budget is met.
-- The mask is taken at the first step that leaves no more entries than the budget, as in the paper. It keeps exactly the
-  budget: the entries with the largest |V| - g(s).
+  `search_epochs`, of which there are as many again at most.
+- The mask is taken at the first step that leaves no more entries than the budget, as in the paper, or where the search
+  ends before that. It keeps exactly the budget: the entries with the largest |V| - g(s).
 """
 
 from __future__ import annotations

@@ -52,9 +52,9 @@ class SoftThresholded(nn.Module):
     def pull(self) -> Tensor:
         """-sqrt(k) sum(s) / rate, k the entries that share a threshold.
 
-        A constant pull on s upwards, against the loss. While the thresholds are
-        negligible the loss has no gradient on them, and under Adam any constant one makes s rise at its rate. Later
-        the loss resists, for the most part with noise of the order of sqrt(k): so a strength serves all shapes.
+        A constant pull on s upwards, against the loss. While the thresholds are negligible the loss has no gradient on
+        them, and under Adam any constant one makes s rise at its rate. Later the loss resists, for the most part with
+        noise of the order of sqrt(k): so a strength serves all shapes.
         """
         share = self.weight.numel() / self.logit.numel()
         return -(share**0.5) * self.s().sum() / self.rate
