@@ -24,7 +24,6 @@ from c2f_dgl.exports import artifact_of, csr_of, scorer_of
 from c2f_dgl.progress import Reporter
 from c2f_dgl.serving import Explanation, ServingModel
 from c2f_dgl.serving.model import read_pairs
-from c2f_dgl.serving.propagate import in_plain_coordinates, propagate
 from c2f_dgl.training.folder import RunFolder
 from c2f_dgl.training.run import load_model
 
@@ -118,23 +117,10 @@ class C2FRecommender(BaseEstimator):
             out = Path(folder) / "run" if self.run is None else Path(self.run)
             self.summary_ = api.train(split, out, config, device=self.device, reporter=reporter)
             model = load_model(RunFolder(out), split, None, api.choose_device(self.device))
-        if given:
-            artifact = artifact_of(model, split, metrics=self.summary_)
-            self.serving_ = ServingModel(
-                artifact.learned,
-                artifact.interactions,
-                artifact.user_ids,
-                artifact.item_ids,
-                details=artifact.details,
-            )
-            return self
         artifact = artifact_of(model, split, metrics=self.summary_)
-        learned = artifact.learned
-        if any(tier.whitened for tier in learned.tiers):
-            learned = in_plain_coordinates(learned, propagate(learned, artifact.interactions))
-        everything = csr_of((split.train + split.valid).sorted_indices())
+        everything = artifact.interactions if given else csr_of((split.train + split.valid).sorted_indices())
         self.serving_ = ServingModel(
-            learned, everything, artifact.user_ids, artifact.item_ids, details=artifact.details
+            artifact.learned, everything, artifact.user_ids, artifact.item_ids, details=artifact.details
         )
         return self
 
@@ -237,7 +223,10 @@ class C2FRecommender(BaseEstimator):
             read = Interactions.from_frame(pd.DataFrame({"user": users, "item": items}))
         if not 0 < self.validation < 1:
             raise InputError(f"validation = {self.validation!r}", expected="a fraction between 0 and 1")
-        return random_split(read, seed=self.seed, valid=self.validation, test=0.0, name="interactions")
+        split = random_split(read, seed=self.seed, valid=self.validation, test=0.0, name="interactions")
+        if split.valid.nnz == 0:
+            raise InputError(f"validation = {self.validation} holds out no interaction", expected="a larger fraction")
+        return split
 
 
 def ndcg_scorer(estimator: C2FRecommender, X: Any, y: Any = None) -> float:

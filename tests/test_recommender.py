@@ -69,6 +69,19 @@ def test_it_learns(split: Split) -> None:
     assert found > 0.2
 
 
+def test_more_interactions_do_not_harm_a_model_that_is_solved_for(split: Split) -> None:
+    """What is served knows the held-out interactions too, and is propagated anew after folding in."""
+    everything, test = (split.train + split.valid).tocoo(), split.test.tocoo()
+    held_out = split.user_ids[test.row], split.item_ids[test.col]
+    options = {**SMALL, "coarse.m": 40}
+    from_train = C2FRecommender(options=options).fit(split).evaluate(held_out)["ndcg@20"]
+    model = C2FRecommender(options=options).fit((split.user_ids[everything.row], split.item_ids[everything.col]))
+    assert model.evaluate(held_out)["ndcg@20"] > 0.97 * from_train
+    served = model.serving_.partial_fit([0, 5000], [0, 0]).refreshed()
+    before, after = (some.score(np.arange(100)[:, None], np.arange(100)) for some in (model.serving_, served))
+    assert np.corrcoef(before.ravel(), after.ravel())[0, 1] > 0.99
+
+
 def test_every_form_of_interactions_is_held_out_the_same(split: Split) -> None:
     matrix = split.train[:150]
     pairs = matrix.tocoo()

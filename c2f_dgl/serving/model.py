@@ -20,7 +20,7 @@ from c2f_dgl.serving.foldin import fold_in, interaction_weights, own_input
 from c2f_dgl.serving.ids import IdMap
 from c2f_dgl.serving.item_filter import ItemFilter, item_filter
 from c2f_dgl.serving.learned import ENTITY_TYPES, Learned
-from c2f_dgl.serving.propagate import Propagated, in_plain_coordinates, propagate
+from c2f_dgl.serving.propagate import Propagated, propagate
 from c2f_dgl.serving.ranking import standardised, top_columns
 
 if TYPE_CHECKING:
@@ -438,7 +438,6 @@ class ServingModel:
         item_vectors = np.concatenate([self.embeddings.items, scaled.astype(np.float32)])
 
         model = object.__new__(ServingModel)
-        learned = in_plain_coordinates(learned, propagated)
         model.learned = _extended(learned, {role: (new[role].indices, new[role].weights) for role in ENTITY_TYPES})
         model.interactions, model.users, model.items = seen, all_users, all_items
         model.details, model.extended = self.details, True

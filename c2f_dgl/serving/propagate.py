@@ -263,15 +263,6 @@ def in_whitened_coordinates(learned: Learned, interactions: Csr) -> Learned:
     return replace(learned, tiers=(replace(first, codebook=codebook, whitened=True), *learned.tiers[1:]))
 
 
-def in_plain_coordinates(learned: Learned, propagated: Propagated) -> Learned:
-    """The same model with every whitened codebook as E: W belongs to the graph that was propagated, E to any."""
-    tiers = tuple(
-        replace(tier, codebook=codebook, threshold=0.0, whitened=False) if tier.whitened else tier
-        for tier, codebook in zip(learned.tiers, propagated.codebooks, strict=True)
-    )
-    return replace(learned, tiers=tiers)
-
-
 def _propagate_columns(learned: Learned, graph: Graph, features: Features) -> tuple[Features, Features, np.ndarray]:
     """H, G and the gate's summed change, for some columns: all (width, n)."""
     betas = learned.layer_weights

@@ -163,16 +163,16 @@ def test_partial_fit_adds_and_extends(t_user: int) -> None:
     assert again.embeddings.items[20].any()
 
 
-def test_a_whitened_model_stays_itself_when_its_graph_grows(tmp_path: Path) -> None:
-    """W belongs to the graph of training: rebuilt on a larger one it would make another codebook of T."""
+def test_a_whitened_model_grows_as_the_plain_one_does(tmp_path: Path) -> None:
+    """T is kept and W rebuilt on the larger graph: nearly, not exactly, what E gives there."""
     model = made(m=5, d=5)
     model.save(tmp_path / "a", precision="fp16")
     whitened = ServingModel.load(tmp_path / "a")
     assert whitened.learned.tiers[0].whitened
     more = np.repeat([3, 200], 4), np.array([101, 105, 109, 900, 102, 106, 110, 900])
     grown, wanted = (some.partial_fit(*more).refreshed().embeddings for some in (whitened, model))
-    np.testing.assert_allclose(grown.items, wanted.items, atol=5e-3 * np.abs(wanted.items).max())
-    np.testing.assert_allclose(grown.users, wanted.users, atol=5e-3 * np.abs(wanted.users).max())
+    scores = [(some.users @ some.items.T).ravel() for some in (grown, wanted)]
+    assert np.corrcoef(*scores)[0, 1] > 0.99
 
 
 def test_pairs_in_every_form_are_the_same() -> None:
