@@ -127,8 +127,8 @@ def _product(
 def _message_passing(graph: dgl.DGLGraph, features: Features, scales: Mapping[EdgeType, Tensor]) -> Features:
     """A' x with DGL: every node type's messages over all its relations, summed."""
     with graph.local_scope():
-        for etype, scale in scales.items():
-            graph.edges[etype].data["weight"] = graph.edges[etype].data["weight"] * scale
+        for etype in scales.keys() & set(graph.canonical_etypes):
+            graph.edges[etype].data["weight"] = graph.edges[etype].data["weight"] * scales[etype]
         for node_type, x in features.items():
             graph.nodes[node_type].data["x"] = x
         multiply, add = dgl.function.u_mul_e("x", "weight", "m"), dgl.function.sum("m", "y")

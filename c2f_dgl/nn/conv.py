@@ -45,7 +45,10 @@ class HeteroLightGCNConv(nn.Module):
         self._layer_weights = None if layer_weights is None else tuple(layer_weights)
 
     def forward(
-        self, graph: dgl.DGLGraph, feat: Mapping[str, Tensor], edge_weight: Mapping[EdgeType, Tensor] | None = None
+        self,
+        graph: dgl.DGLGraph,
+        feat: Mapping[str, Tensor],
+        edge_weight: Mapping[str | EdgeType, Tensor] | None = None,
     ) -> dict[str, Tensor]:
         r"""Propagate.
 
@@ -55,9 +58,9 @@ class HeteroLightGCNConv(nn.Module):
             Messages go along edges: give both directions of a relation for an undirected one.
         feat : dict of str to torch.Tensor
             H(0) of every node type, :math:`(N_t, D)`.
-        edge_weight : dict of (source, name, destination) to torch.Tensor, optional
+        edge_weight : dict of str or (source, name, destination) to torch.Tensor, optional
             Weights above 0 of relations, :math:`(E_r,)`. By default edge data ``weight`` of relations that have it,
-            else ones.
+            else ones. Gradients reach weights that require them on the ``dgl`` kernel, which ``auto`` takes then.
 
         Returns
         -------
@@ -67,22 +70,29 @@ class HeteroLightGCNConv(nn.Module):
         Raises
         ------
         ValueError
-            A node type has no features.
+            A node type has no features, or a weight requires a gradient on the ``csr`` kernel.
+        DGLError
+            The graph has no relation of that name, or several.
         """
         like = next(iter(feat.values()))
-        given = edge_weight or {}
+        given = {graph.to_canonical_etype(etype): weight for etype, weight in (edge_weight or {}).items()}
         prepared = graph.local_var()
         for etype in graph.canonical_etypes:
             data = prepared.edges[etype].data
             weight = given.get(etype, data.get("weight"))
             if weight is None:
                 weight = torch.ones(graph.num_edges(etype), device=graph.device)
-            if weight.dtype != like.dtype or weight is not data.get("weight"):
-                data["weight"] = weight.to(like.dtype)  # (E_r,)
+            # A copy: what `propagate` derives from a weight it keeps while that lives, and the caller may change it.
+            data["weight"] = weight.to(like.dtype, copy=True)  # (E_r,)
+        kernel = self._kernel
+        if any(prepared.edges[etype].data["weight"].requires_grad for etype in graph.canonical_etypes):
+            if kernel == "csr":
+                raise ValueError("kernel csr takes weights as constants: expected kernel dgl for those with a gradient")
+            kernel = "dgl"
         if prepared.device.type != "cpu":
             prepared = prepared.to("cpu")  # norms are computed there; the kernels move what they need
         with_norm(prepared)
-        return propagate(prepared, feat, self._k, kernel=self._kernel, layer_weights=self._layer_weights)
+        return propagate(prepared, feat, self._k, kernel=kernel, layer_weights=self._layer_weights)
 
     def extra_repr(self) -> str:
         """Settings, for `print`."""

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from torch.nn import functional as F
 
+from c2f_dgl.dgl_import import dgl
+from c2f_dgl.graph.hetero import with_norm
+from c2f_dgl.graph.propagate import Kernel, propagate
 from c2f_dgl.nn import HeteroLightGCNConv, MetaEmbedding
 from tests.dense import normalised
 from tests.schema.library import library
@@ -35,6 +39,58 @@ def test_the_convolution_is_lightgcn_over_all_relations() -> None:
     twice = {etype: torch.full((graph.num_edges(etype),), 2.0) for etype in graph.canonical_etypes}
     doubled = HeteroLightGCNConv(k=2, layer_weights=(0.5, 0.2, 0.3))(graph, feat, twice)
     np.testing.assert_allclose(np.vstack([doubled[node_type] for node_type in order]), expected, atol=1e-6)
+
+
+def circle(order: list[int]) -> dgl.DGLGraph:
+    """Nodes of one type, each linked to the next and back."""
+    ends = torch.tensor(order), torch.tensor(order).roll(1)
+    return dgl.heterograph({("n", "next", "n"): (torch.cat(ends), torch.cat(ends[::-1]))})
+
+
+def dense(graph: dgl.DGLGraph, weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """(H(0) + D^(-1/2) A D^(-1/2) H(0)) / 2, differentiable."""
+    source, target = graph.edges()
+    a = torch.zeros(graph.num_nodes(), graph.num_nodes()).index_put((target, source), weight)
+    root = a.sum(dim=1).rsqrt()
+    return 0.5 * x + 0.5 * (root[:, None] * a * root) @ x
+
+
+@pytest.mark.parametrize("kernel", ["csr", "dgl"])
+def test_the_convolution_follows_its_weights(kernel: Kernel) -> None:
+    """One tensor may weigh several graphs, and may be changed."""
+    conv, x, weight = HeteroLightGCNConv(k=1, kernel=kernel), torch.eye(5), torch.rand(5).repeat(2) + 0.5
+    for graph in (circle([0, 1, 2, 3, 4]), circle([0, 2, 4, 1, 3])):
+        for change in (1.0, 7.0):
+            weight[[0, 5]] = change  # an edge and its reverse
+            torch.testing.assert_close(conv(graph, {"n": x}, {"next": weight})["n"], dense(graph, weight, x))
+            graph.edata["weight"] = weight
+            torch.testing.assert_close(conv(graph, {"n": x})["n"], dense(graph, weight, x))
+
+
+def test_gradients_reach_weights() -> None:
+    graph, x = circle([0, 1, 2, 3, 4]), torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    gradients = []
+    for layer in (lambda w: HeteroLightGCNConv(k=1)(graph, {"n": x}, {"next": w})["n"], lambda w: dense(graph, w, x)):
+        weight = torch.arange(1.0, 6.0).repeat(2).requires_grad_()
+        layer(weight).square().sum().backward()
+        gradients.append(weight.grad)
+    torch.testing.assert_close(gradients[0], gradients[1])
+    with pytest.raises(ValueError, match="kernel csr takes weights as constants"):
+        HeteroLightGCNConv(k=1, kernel="csr")(graph, {"n": x}, {"next": torch.ones(10, requires_grad=True)})
+    with pytest.raises(dgl.DGLError, match="follows"):
+        HeteroLightGCNConv(k=1)(graph, {"n": x}, {"follows": torch.ones(10)})
+
+
+def test_kernels_agree_on_the_factor_of_a_relation_without_a_reverse() -> None:
+    graph = dgl.heterograph({("a", "r", "b"): ([0, 1, 1], [0, 0, 1]), ("b", "s", "a"): ([1], [0])})
+    features = {node_type: torch.eye(2) for node_type in graph.ntypes}
+    for etype in graph.canonical_etypes:
+        graph.edges[etype].data["weight"] = torch.ones(graph.num_edges(etype))
+    with_norm(graph)
+    factors = {("a", "r", "b"): torch.tensor(3.0), ("b", "rev_r", "a"): torch.tensor(3.0)}
+    csr, passed = (propagate(graph, features, 2, kernel=kernel, factors=factors) for kernel in ("csr", "dgl"))
+    for node_type in graph.ntypes:
+        torch.testing.assert_close(csr[node_type], passed[node_type])
 
 
 def test_meta_embeddings_learn_inside_another_model() -> None:
