@@ -72,8 +72,8 @@ def from_heterograph(
     Raises
     ------
     InputError
-        There is no such relation, its ends are of one type, masks overlap, or a relation cannot be used (see
-        `c2f_dgl.data.side.edge_matrix`).
+        There is no such relation, its ends are of one type, masks overlap or are incomplete, or a relation cannot be
+        used (see `c2f_dgl.data.side.edge_matrix`).
     """
     etype = _canonical(graph, target)
     query, target_name, ranked = etype
@@ -171,7 +171,14 @@ def _split(graph: dgl.DGLGraph, etype: EdgeType, valid: float, test: float, seed
     if len(users) == 0:
         raise InputError("no edges", where=f"relation {etype[1]}", expected="interactions to learn from")
     data = graph.edges[etype].data
-    if not all(mask in data for mask in MASKS):
+    there = [mask for mask in MASKS if mask in data]
+    if there and len(there) < len(MASKS):
+        raise InputError(
+            f"{' and '.join(there)} without {' and '.join(mask for mask in MASKS if mask not in data)}",
+            where=f"relation {etype[1]}",
+            expected="all three masks, or none for a random split",
+        )
+    if not there:
         pairs = Interactions.from_pairs(users, items, user_ids, item_ids)
         return random_split(pairs, seed=seed, valid=valid, test=test, name=name)
     parts: list[csr_matrix] = []

@@ -151,10 +151,15 @@ def sized(graph: GraphConfig, split: Split) -> GraphConfig:
     Raises
     ------
     InputError
-        It states others, or names relations that the data lacks.
+        It states others, or names relations or weights that the data lacks.
     """
     side = split.side or SideData()
     _same_names("relation", set(graph.extra), set(side.relations), allowed=set(graph.extra))
+    target = graph.relations.get(graph.target)
+    if target is not None and target.weighted and side.weights is None:
+        raise InputError(
+            "the interactions have no weights", where=f"graph.relations.{graph.target}", expected="weighted: false"
+        )
     found = {graph.query: split.n_users, graph.ranked: split.n_items} | {
         name: len(ids) for name, ids in side.ids.items()
     }

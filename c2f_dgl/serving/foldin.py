@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from c2f_dgl.errors import InputError
 from c2f_dgl.serving.csr import Csr
 from c2f_dgl.serving.learned import Learned, compose
 from c2f_dgl.serving.propagate import Propagated, inverse_root
@@ -59,7 +60,17 @@ def fold_in(
         Type of the nodes.
     rows : int array, shape (n,), optional
         The nodes are known ones with other neighbours: these rows of `role`, which keep their assignment.
+
+    Raises
+    ------
+    InputError
+        The model is a table of final embeddings, which nothing is propagated through.
     """
+    if not learned.tiers and len(learned.layer_weights) == 1:
+        raise InputError(
+            f"a new {role} cannot be folded into embeddings that are not propagated",
+            expected="an artifact of a model without further relations, or training with them",
+        )
     other = "item" if role == "user" else "user"
     weights = interaction_weights(learned, neighbours.counts, other_degrees, neighbours)
     degree = np.bincount(neighbours.rows, weights=weights, minlength=neighbours.n_rows)

@@ -21,6 +21,9 @@ from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.exports import export
 from c2f_dgl.heterograph import MASKS, to_heterograph
+from c2f_dgl.serving import ServingModel
+from c2f_dgl.serving.csr import Csr
+from c2f_dgl.serving.learned import Learned
 from tests.schema.library import library
 
 ROOT = Path(__file__).parents[2]
@@ -91,6 +94,32 @@ def test_a_graph_with_its_own_names_is_trained_ranked_and_read_again(tmp_path: P
     served = export("artifact", model, split, tmp_path / "artifact")
     users = torch.arange(split.n_users)
     torch.testing.assert_close(served.scores(users), model.scorer().scores(users), rtol=1e-4, atol=1e-4)
+
+
+def test_some_of_the_masks_are_refused() -> None:
+    graph = library()
+    graph.edges["borrowed"].data["train_mask"] = torch.ones(graph.num_edges("borrowed"), dtype=torch.bool)
+    with pytest.raises(InputError, match="train_mask without val_mask and test_mask"):
+        from_heterograph(graph, "borrowed")
+
+
+def test_weights_that_the_schema_counts_on_must_be_there(tmp_path: Path) -> None:
+    split, _ = from_heterograph(library(), "borrowed", leave_out=["follows", "written_by"])
+    tree = {"query": "reader", "target": "borrowed", "ranked": "book", "relations": {"borrowed": {"weighted": True}}}
+    with pytest.raises(InputError, match=r"relations\.borrowed: the interactions have no weights"):
+        train(split, tmp_path / "run", load_config("fast", FAST, graph=parse_graph(tree, "tree")))
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_not_propagated_cannot_be_folded_into() -> None:
+    """A model with further relations is exported as its final embeddings."""
+    table = {role: np.ones((2, 3), dtype=np.float32) for role in ("user", "item")}
+    pairs = Csr.from_pairs(np.array([0, 1]), np.array([0, 1]), (2, 2))
+    served = ServingModel(Learned((), (1.0,), table), pairs, np.arange(2), np.arange(2))
+    assert served.recommend(0, 1)[0].tolist() == [1]
+    for folding in (lambda: served.fold_in({7: [0]}), lambda: served.recommend_history([[0]])):
+        with pytest.raises(InputError, match="cannot be folded into embeddings that are not propagated"):
+            folding()
 
 
 def test_a_learned_importance_moves_and_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
