@@ -175,7 +175,7 @@ def spectral_start(
             climb(_POWERS, chosen, lambda p: best.figure if p == chosen else beside_filter(plain.weighted(p), weights))
 
     rank, item_scale = best.variant.rank, best.variant.item_scale
-    some = torch.arange(min(split.n_users, _SCALE_USERS), device=device)
+    some = torch.as_tensor(split.train.getnnz(axis=1)).nonzero().flatten()[:_SCALE_USERS].to(device)
     users, items = (best.solution.features[side][:, :rank] for side in (roles.query, roles.ranked))
     readout = Readout(item_degrees(graph, target=roles.target).to(device), split.n_users, item_scale=item_scale)
     spread = readout.scorer(users, items).scores(some).std().clamp_min(torch.finfo(torch.float32).tiny)

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -87,3 +90,25 @@ def test_a_model_read_again_ranks_as_it_was_judged(preset: str, tmp_path: Path) 
     for node_type in ("user", "item"):
         spread = collapsed[node_type].std()
         assert torch.allclose(passed[node_type], collapsed[node_type], atol=float(0.05 * spread))
+
+
+def test_users_without_interactions_change_nothing(tmp_path: Path) -> None:
+    """The scale of T is that of scores, which such users have none of, though they may come first."""
+    split = load_dataset("planted")
+    options = ["data.source=planted", "finer={}", "coarse.training.fixed_epochs=0", "coarse.m=40"]
+    scales, figures = [], []
+    for n in (0, 300):
+        parts = {name: padded(getattr(split, name), n) for name in ("train", "valid", "test")}
+        ids = np.arange(split.n_users + n)
+        more = replace(split, **parts, user_ids=ids)
+        summary = train(more, tmp_path / str(n), load_config("fast", options))
+        model, _ = load_run(tmp_path / str(n), split=more)
+        scales.append(float(model.embedding.tiers[0].codebook.detach().norm()))
+        figures.append(summary["stages"]["coarse"]["test"]["ndcg@20"])
+    assert scales[1] == pytest.approx(scales[0], rel=0.2)
+    assert figures[1] == pytest.approx(figures[0], abs=0.01)
+
+
+def padded(matrix: sp.csr_matrix, n: int) -> sp.csr_matrix:
+    """With n empty rows first."""
+    return sp.vstack([sp.csr_matrix((n, matrix.shape[1]), dtype=matrix.dtype), matrix], format="csr")
