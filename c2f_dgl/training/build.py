@@ -210,6 +210,7 @@ def _spectral_model(
 
 def _finer_tier(config: FineConfig, model: Recommender, graph: dgl.DGLGraph, name: str, seed: int) -> Tier:
     parent, rng = model.embedding.tiers[-1], stage_rng(seed, name)
+    # Of E = W T the rows of T: those of E cancel to many digits, and none of them alone says anything.
     codebook = config.start_scale * _fine_codebook(config, parent.codebook.detach(), rng, name, seed)
     threshold = config.threshold
     if threshold is None:

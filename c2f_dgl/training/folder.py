@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +79,12 @@ class RunFolder:
         return json.loads(self._environment.read_text(encoding="utf-8")) if self._environment.exists() else {}
 
     def sweep(self) -> None:
-        """Remove what a killed run was writing: files not yet moved into place."""
-        for stray in self.path.rglob(".*.part"):
-            stray.unlink(missing_ok=True)
+        """Remove what a killed process was writing here: files and folders not yet moved into place."""
+        for stray in list(self.path.rglob(".*.part")):
+            if stray.is_dir():
+                shutil.rmtree(stray)
+            else:
+                stray.unlink(missing_ok=True)
 
     def append(self, record: dict[str, Any]) -> None:
         """Add a line to ``metrics.jsonl``."""
@@ -106,6 +110,10 @@ class RunFolder:
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write ``summary.json``."""
         write_text(self._summary, json.dumps(summary, indent=2) + "\n")
+
+    def reopen(self) -> None:
+        """Remove ``summary.json``: the run goes on."""
+        self._summary.unlink(missing_ok=True)
 
     def summary(self) -> dict[str, Any] | None:
         """``summary.json``, or None while the run is not over."""

@@ -76,6 +76,7 @@ def train_run(
     for stage in stages:
         if _finished(folder, stage, names):
             continue
+        folder.reopen()
         _train_one(config, split, folder, reporter, graph, stage, device)
     with reporter.busy("evaluating"):
         return _summarise(config, split, folder, graph, names, device)
@@ -107,7 +108,7 @@ def _train_one(
     stage: str,
     device: torch.device,
 ) -> None:
-    names = stage_names(config)
+    names, began = stage_names(config), time.perf_counter()
     model, progress, restore = None, StageProgress(), None
     if folder.last.is_file():
         tensors, meta = load_checkpoint(folder.last)
@@ -142,6 +143,7 @@ def _train_one(
             select=config.select,
             progress=progress,
             restore=restore,
+            began=began,
         )
 
 
@@ -254,7 +256,8 @@ def _summarise(
     """Evaluate each stage's best checkpoint; choose between them on validation."""
     seconds: dict[str, float] = {}
     for record in folder.records():
-        seconds[record["stage"]] = seconds.get(record["stage"], 0.0) + record["seconds"]
+        spent = record["seconds"] + record.get("valid_seconds", 0.0)
+        seconds[record["stage"]] = seconds.get(record["stage"], 0.0) + spent
     stages = {}
     for stage in names:
         if folder.checkpoint(stage).is_file():

@@ -119,6 +119,7 @@ def train_stage(
     objective: Objective | None = None,
     parameters: Sequence[torch.nn.Parameter] | None = None,
     stop: Callable[[], bool] | None = None,
+    began: float | None = None,
 ) -> None:
     """Train the last tier of `model` (or its full table, or another embedding layer) in place.
 
@@ -144,6 +145,8 @@ def train_stage(
         What is trained; every parameter of the model that requires a gradient by default.
     stop : callable, optional
         Asked after every epoch; True ends the stage.
+    began : float, optional
+        `time.perf_counter` when work on the stage's start began, which counts as that record's seconds.
     """
     if parameters is None:
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -163,7 +166,8 @@ def train_stage(
     while not progress.done:
         phase = PHASES[progress.phase]
         if phase == "start":
-            record = {"stage": stage, "phase": phase, "epoch": 0, "seconds": 0.0, **_sparsity(model)}
+            spent = 0.0 if began is None else round(time.perf_counter() - began, 3)
+            record = {"stage": stage, "phase": phase, "epoch": 0, "seconds": spent, **_sparsity(model)}
             _validate(model, split, record, progress, select, observer)
             progress.next_phase()
             observer.end_epoch(record, optimizer, progress)
@@ -203,8 +207,10 @@ def _validate(
     select: str,
     observer: StageObserver,
 ) -> None:
-    """Add validation figures to the record; tell the observer if they are the stage's best."""
+    """Add validation figures and their seconds to the record; tell the observer if they are the stage's best."""
+    started = time.perf_counter()
     record["valid"] = evaluate(model.scorer(), split.train, split.valid)
+    record["valid_seconds"] = round(time.perf_counter() - started, 3)
     record["parameters"] = model.count_values()["total"]
     if progress.judge(record["valid"][select]):
         observer.best(record)
