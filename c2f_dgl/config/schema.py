@@ -79,8 +79,11 @@ class CoarseConfig(_Options):
 
     @model_validator(mode="after")
     def _possible(self) -> CoarseConfig:
-        if self.m is not None and max(self.t, self.t_user or 0) > self.m:
-            raise ValueError(f"t = {self.t} is larger than m = {self.m}: an entity has at most m meta-embeddings")
+        for name, t in (("t", self.t), ("t_user", self.t_user or 0)):
+            if self.m is not None and t > self.m:
+                raise ValueError(f"{name} = {t} is larger than m = {self.m}: an entity has at most m meta-embeddings")
+        if list(self.cutoffs) != sorted(self.cutoffs) or not all(0 <= cutoff <= 1 for cutoff in self.cutoffs):
+            raise ValueError(f"cutoffs = {list(self.cutoffs)}: expected singular values from 0 to 1, ascending")
         return self
 
 

@@ -10,6 +10,9 @@ import numpy as np
 
 from c2f_dgl.errors import InputError
 
+# Of the largest int64.
+_DIGITS = 19
+
 
 class IdMap:
     """External ids by row, and back.
@@ -50,9 +53,16 @@ class IdMap:
 
         Integers written as text find integer ids, and the other way round.
         """
-        wanted = self.normalised(values)
-        if len(self) == 0 or wanted is None:
+        if len(self) == 0:
             return np.full(np.shape(values), -1, dtype=np.int64)
+        wanted = self.normalised(values)
+        if wanted is None:  # some may be integers all the same
+            text = np.asarray(values, dtype=object).astype(str)
+            numbers = np.char.isdecimal(text) & (np.char.str_len(text) < _DIGITS)
+            rows = np.full(text.shape, -1, dtype=np.int64)
+            whole = text[numbers].astype(np.int64)
+            rows[numbers] = np.where(whole.astype(str) == text[numbers], self.find(whole), -1)
+            return rows
         place = np.searchsorted(self._sorted, wanted).clip(max=len(self) - 1)
         return np.where(self._sorted[place] == wanted, self._order[place], -1)
 
