@@ -8,6 +8,12 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+
+def plain_console(*, stderr: bool = False) -> Console:
+    """A console that prints ids, names and paths as they are, whatever brackets and colons they hold."""
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
 class Reporter:
@@ -21,7 +27,7 @@ class Reporter:
     """
 
     def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
-        self.console = console or Console(stderr=True)
+        self.console = console or plain_console(stderr=True)
         self._shown = self.console.is_terminal and not quiet
         self._progress: Progress | None = None
         self._figures = ""
@@ -32,13 +38,14 @@ class Reporter:
         if not self._shown:
             yield
             return
-        with self.console.status(what):
+        with self.console.status(Text(what)):
             yield
 
     @contextmanager
     def bar(self, what: str) -> Iterator[Callable[[int, int], None]]:
         """A bar beside `what` while the body runs, which calls what it is given with the amounts done and in all."""
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=20), TimeElapsedColumn())
+        text = TextColumn("{task.description}", markup=False)
+        columns = (SpinnerColumn(), text, BarColumn(bar_width=20), TimeElapsedColumn())
         with Progress(*columns, console=self.console, disable=not self._shown) as progress:
             task = progress.add_task(what, total=None)
             yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from c2f_dgl.cli.runs import DeviceOption, data_source
 from c2f_dgl.errors import InputError
 from c2f_dgl.files import write_text
-from c2f_dgl.progress import Reporter
+from c2f_dgl.progress import Reporter, plain_console
 
 if TYPE_CHECKING:
     from c2f_dgl.bench.job import Job
@@ -49,7 +48,7 @@ def bench(
     from c2f_dgl.api import choose_device
     from c2f_dgl.baselines.registry import select_systems
     from c2f_dgl.bench import plot
-    from c2f_dgl.bench.run import Bench, run_bench
+    from c2f_dgl.bench.run import Bench, check_folder, run_bench
     from c2f_dgl.data.catalogue import load_dataset
 
     plot.check_matplotlib()
@@ -57,18 +56,19 @@ def bench(
     control = select_systems(against)[0]
     references = list(dict.fromkeys([control, *select_systems(systems)]))
     settings = _settings(set_ or [], references)
+    check_folder(out)
     reporter, source = Reporter(), data_source(dataset)
     with reporter.busy("reading the data"):
         split = load_dataset(source, seed=seed)
-    console = Console()
-    console.print(split.summary(), soft_wrap=True, highlight=False)
+    console = plain_console()
+    console.print(split.summary(), soft_wrap=True)
     n_entities = split.n_users + split.n_items
     values = round(_VALUES_PER_ENTITY * n_entities) if parameters is None else parameters
     common = Bench(source, split.name, split.fingerprint, n_entities, values, budget, tune, seed, device, settings)
     command = shlex.join(["c2f-dgl", *sys.argv[1:]])
 
     def told(job: Job, record: dict[str, Any]) -> None:
-        console.print(_line(job, record), soft_wrap=True, highlight=False, markup=False)
+        console.print(_line(job, record), soft_wrap=True)
         if job.trial is None:
             _write(common, out, control, command)
 

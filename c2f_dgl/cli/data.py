@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
+
+from c2f_dgl.progress import plain_console
 
 app = typer.Typer(no_args_is_help=True, help="List, describe, fetch, split and generate data sets.")
 
@@ -27,7 +28,7 @@ def list_cards(data_dir: DataDir = None) -> None:
     for card in CARDS.values():
         sizes = (f"{size:,}" for size in (card.n_users, card.n_items, card.n_interactions))
         table.add_row(card.name, *sizes, "yes" if is_here(card, data_dir) else "no", card.title)
-    Console().print(table)
+    plain_console().print(table)
 
 
 @app.command()

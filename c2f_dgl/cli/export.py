@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from c2f_dgl.cli.runs import DeviceOption, JsonOption, RunArgument, StageOption
 from c2f_dgl.errors import InputError
-from c2f_dgl.progress import Reporter
+from c2f_dgl.progress import Reporter, plain_console
 
 _SHOWN = {"ndcg@20": "N@20", "recall@20": "R@20"}
 
@@ -89,7 +88,7 @@ def export(
         table.add_row(f"{held_out} {title}", f"{before[metric]:.4f}", f"{after[metric]:.4f}")
     lost = 1 - after["ndcg@20"] / before["ndcg@20"] if before["ndcg@20"] else 0.0
     table.add_row("N@20 lost", "", f"{100 * lost:.2f} %")
-    Console().print(table)
+    plain_console().print(table)
 
 
 def _bytes(size: int) -> str:

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from c2f_dgl.errors import InputError
 from c2f_dgl.files import write_text
-from c2f_dgl.progress import Reporter
+from c2f_dgl.progress import Reporter, plain_console
 
 
 def report(
@@ -27,4 +26,4 @@ def report(
     page = render_page(collect_runs(runs, Reporter()))
     write_text(out, page)
     line = f"{out}: {len(runs)} {'run' if len(runs) == 1 else 'runs'}, {len(page.encode()) / 1000:,.0f} kB"
-    Console().print(line, soft_wrap=True, highlight=False, markup=False)
+    plain_console().print(line, soft_wrap=True)

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from typer.core import TyperCommand
 
 from c2f_dgl.errors import InputError
-from c2f_dgl.progress import Reporter
+from c2f_dgl.progress import Reporter, plain_console
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,14 +56,14 @@ def train(
     reporter = Reporter()
     with reporter.busy("reading the data"):
         split = api.load_split(config)
-    reporter.console.print(split.summary(), soft_wrap=True, highlight=False)
+    reporter.console.print(split.summary(), soft_wrap=True)
     try:
         summary = api.train(split, out, config, stage=stage, resume=resume, device=device, reporter=reporter)
     except KeyboardInterrupt:
         reporter.console.print(f"stopped: the same command with --resume goes on with {out}", soft_wrap=True)
         raise typer.Exit(130) from None
     _print_stages(summary)
-    Console().print(f"run: {out}   chosen on validation: {summary['chosen']}", soft_wrap=True, highlight=False)
+    plain_console().print(f"run: {out}   chosen on validation: {summary['chosen']}", soft_wrap=True)
 
 
 def evaluate(
@@ -94,8 +93,8 @@ def evaluate(
         table.add_column(name, justify="right" if name else "left")
     for metric in ("ndcg", "recall"):
         table.add_row(metric, *(f"{metrics[f'{metric}@{k}']:.4f}" for k in ranking.CUTOFFS))
-    Console().print(table)
-    Console().print(f"learned values: {counts.pop('total'):,} ({_parts(counts)})", highlight=False, soft_wrap=True)
+    plain_console().print(table)
+    plain_console().print(f"learned values: {counts.pop('total'):,} ({_parts(counts)})", soft_wrap=True)
 
 
 def recommend(
@@ -130,10 +129,12 @@ def recommend(
         print(json.dumps(found))
         return
     for name, ranked in found.items():
-        table = Table("rank", "item", "score", title=f"user {name}", title_justify="left")
+        table = Table("rank", title=f"user {name}", title_justify="left")
+        table.add_column("item", overflow="fold")  # never cut: an id must be told from another
+        table.add_column("score", no_wrap=True)
         for rank, entry in enumerate(ranked, 1):
             table.add_row(str(rank), str(entry["item"]), f"{entry['score']:.4f}")
-        Console().print(table)
+        plain_console().print(table)
 
 
 def info(
@@ -156,7 +157,7 @@ def info(
     if json_:
         print(json.dumps({"config": config.model_dump(mode="json"), "epochs": epochs, "summary": summary}, indent=2))
         return
-    console = Console()
+    console = plain_console()
     console.print(f"{run}: {config.data.source}, seed {config.seed}, {epochs} epochs", soft_wrap=True)
     if summary is None:
         console.print("not finished: go on with --resume")
@@ -170,14 +171,18 @@ def info(
     console.print(f"chosen on validation: {summary['chosen']}")
 
 
-def options() -> None:
-    """List every option of a preset, for --set: its default, and the paper's symbol."""
+def options(
+    preset: Annotated[str, typer.Option(help="A preset's name, or a YAML file.")] = "fast",
+) -> None:
+    """List every option for --set: its value in a preset, and the paper's symbol."""
     from c2f_dgl.config import load
 
-    table = Table("option", "default", "meaning", show_lines=False)
+    table = Table("option", preset, "meaning", show_lines=False)
+    config = load.load_config(preset)
     for key, default, description in load.options():
-        table.add_row(key, "null" if default is None else str(default), description)
-    Console().print(table)
+        value = load.value_of(config, key, default)
+        table.add_row(key, "null" if value is None else str(value), description)
+    plain_console().print(table)
 
 
 class WithOptions(TyperCommand):
@@ -237,4 +242,4 @@ def _print_stages(summary: dict[str, Any]) -> None:
             str(stage["epoch"]),
             f"{stage['seconds']:.0f}",
         )
-    Console().print(table)
+    plain_console().print(table)
