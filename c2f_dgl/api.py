@@ -81,7 +81,9 @@ def check_run(out: str | Path, config: RunConfig, *, stage: str, resume: bool, d
     names = stage_names(config)
     if stage not in ("both", *names):
         raise InputError(f"no stage {stage!r}", where="--stage", expected=f"both or one of {', '.join(names)}")
-    if RunFolder(out).started and not (resume or stage in names[1:]):
+    if not RunFolder(out).started:
+        RunFolder(out).check_new()
+    elif not (resume or stage in names[1:]):
         raise InputError("holds a run already", where=out, expected="a new folder, or --resume")
 
 

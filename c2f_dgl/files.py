@@ -29,6 +29,38 @@ def writing(path: str | Path) -> Iterator[None]:
         ) from error
 
 
+def read_text(path: str | Path, expected: str) -> str:
+    """The text of a small UTF-8 file.
+
+    Raises
+    ------
+    InputError
+        It cannot be read, or is no text; `expected` says what it should be.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot read: {error.strerror or error}", where=path, expected=expected) from error
+    except UnicodeDecodeError as error:
+        raise InputError("is not UTF-8 text", where=path, expected=expected) from error
+
+
+def check_new_folder(path: str | Path, expected: str = "a new folder") -> None:
+    """See that a folder could be made at `path`, before work that takes long.
+
+    Raises
+    ------
+    InputError
+        Something is there already, or the folder above cannot be written.
+    """
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError("is not empty" if path.is_dir() else "is a file", where=path, expected=expected)
+    above = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise InputError("cannot write", where=path, expected="a writable folder with free space")
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success move it over `path`, on failure remove it.

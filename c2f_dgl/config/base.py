@@ -8,4 +8,4 @@ from pydantic import BaseModel, ConfigDict
 class Options(BaseModel):
     """A group of options."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from c2f_dgl.config.graph import GraphConfig
 from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.errors import InputError
+from c2f_dgl.files import read_text
 
 _PRESETS = resources.files("c2f_dgl.config") / "presets"
 
@@ -55,7 +56,7 @@ def _preset_tree(preset: str, above: tuple[str, ...] = ()) -> tuple[dict[str, An
     if preset in preset_names():
         text, where = (_PRESETS / f"{preset}.yaml").read_text(encoding="utf-8"), f"preset {preset}"
     elif Path(preset).is_file():
-        text, where = Path(preset).read_text(encoding="utf-8"), preset
+        text, where = read_text(preset, expected="a YAML file of options"), preset
     else:
         raise InputError(
             f"no preset and no file called {preset!r}", expected=f"one of {', '.join(preset_names())} or a YAML file"
@@ -108,10 +109,7 @@ def _refused(error: ValidationError, where: str, prefix: str = "") -> InputError
 
 def read_config(path: str | Path) -> RunConfig:
     """The configuration written by `dump_config`."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot read: {error.strerror}", where=path, expected="the config.yaml of a run") from error
+    text = read_text(path, expected="the config.yaml of a run")
     return parse_config(_read_yaml(text, str(path)), str(path))
 
 
@@ -131,6 +129,19 @@ def options(model: type[BaseModel] = RunConfig, prefix: str = "") -> Iterator[tu
             yield from options(nested, f"{key}.")
         else:
             yield key, field.default, field.description or ""
+
+
+def value_of(config: RunConfig, key: str, default: Any) -> Any:
+    """The value of an option as `options` calls it; `default` where the configuration has no such group."""
+    found: Any = config
+    path = key.split(".")
+    if path[0] not in RunConfig.model_fields:  # a tier below the first
+        path = ["finer", *path]
+    for part in path:
+        found = found.get(part) if isinstance(found, dict) else getattr(found, part)
+        if found is None and part != path[-1]:
+            return default
+    return found
 
 
 def _nested_model(annotation: Any) -> type[BaseModel] | None:

@@ -21,6 +21,8 @@ LARGEST_ID = 2**31 - 1
 LIGHTGCN_LINE = "lines of whole numbers: user item item ..."
 PARQUET_SUFFIXES = {".parquet", ".pq"}
 LOG_SUFFIXES = {".csv", ".tsv", *PARQUET_SUFFIXES}
+# First bytes of gzip, zip, bzip2, xz and zstd.
+_COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 SEPARATORS = ("\t", ",", ";")
 # Names for the leading columns of a log without a header; MovieLens, Amazon and HetRec all write them in this order.
 DEFAULT_NAMES = ("user", "item", "rating", "timestamp")
@@ -177,6 +179,8 @@ def _read_table(
     """A table with the wanted columns (by role; any others too), and where its rows stand."""
     if path.suffix.lower() in PARQUET_SUFFIXES:
         return _read_parquet(path, wanted), Place(path)
+    if sep is not None and len(sep) != 1:
+        raise InputError(f"a separator {sep!r}", where=path, expected="one character")
     first = _first_line(path)
     sep = sep or next((mark for mark in SEPARATORS if mark in first), ",")
     fields = first.split(sep)
@@ -198,17 +202,24 @@ def read_bytes(path: Path) -> bytes:
     Raises
     ------
     InputError
-        The file is missing, is a directory, or may not be read.
+        The file is missing, is a directory or a pipe, or may not be read.
     """
+    _check_regular(path)
     try:
         return path.read_bytes()
     except OSError as error:
         raise _unreadable(path, error) from error
 
 
+def _check_regular(path: Path) -> None:
+    """Refuse a pipe before it is opened: what is looked at is read more than once, and a pipe only gives once."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise InputError("this is a pipe or a device", where=path, expected="a file, which can be read more than once")
+
+
 def _unreadable(path: Path, error: OSError) -> InputError:
     if isinstance(error, FileNotFoundError):
-        return InputError("no such file", where=path, expected="an interaction file")
+        return InputError("no such file", where=path, expected="a file of interactions, or of a relation")
     if isinstance(error, IsADirectoryError):
         return InputError("this is a directory", where=path, expected="a file")
     return InputError(f"cannot read: {error.strerror or error}", where=path, expected="a readable file")
@@ -216,6 +227,7 @@ def _unreadable(path: Path, error: OSError) -> InputError:
 
 def _first_line(path: Path) -> str:
     """Give the first line that is not blank."""
+    _check_regular(path)
     try:
         with path.open(encoding="utf-8-sig") as lines:
             line = next((line for line in lines if line.strip()), None)
@@ -255,11 +267,14 @@ def _wrong_encoding(path: Path) -> InputError:
         at = raw.decode().find("\0")
     except UnicodeDecodeError as error:
         at = error.start
+    if raw.startswith(_COMPRESSED):
+        return InputError("this is compressed", where=path, expected="plain text, or Parquet")
     return InputError("this is not UTF-8 text", where=path, line=raw.count(b"\n", 0, at) + 1, expected="UTF-8")
 
 
 def _read_parquet(path: Path, wanted: dict[str, str]) -> pd.DataFrame:
     """Read the wanted columns (by role) of a Parquet file, or all of them if none is wanted by name."""
+    _check_regular(path)
     try:
         columns = pyarrow.parquet.read_schema(path).names
         for role, column in wanted.items():

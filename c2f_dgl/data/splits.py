@@ -236,7 +236,9 @@ def _from_nth_last(stamps: np.ndarray, ordered: np.ndarray, n: int) -> npt.NDArr
 def _timestamps(inter: Interactions, name: str) -> np.ndarray:
     if inter.timestamps is None:
         raise InputError(
-            "a split by time needs timestamps", where=name, expected="a log with its timestamp column named"
+            "a split by time needs timestamps",
+            where=name,
+            expected="a log with its time column named: --timestamp, or data.timestamp",
         )
     return inter.timestamps
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +39,21 @@ def write_split(split: Split, folder: str | Path) -> None:
     InputError
         `folder` is there and is not empty, or cannot be written.
     """
+    # Readers skip blanks at the start of a field that is not quoted.
+    padded = any(_starts_with_blank(ids) for ids in (split.user_ids, split.item_ids))
     with replacing_folder(folder) as whole:
         for part, matrix in (("train", split.train), ("valid", split.valid), ("test", split.test)):
             pairs = matrix.tocoo()
             table = pd.DataFrame({"user": split.user_ids[pairs.row], "item": split.item_ids[pairs.col]})
-            table.to_csv(whole / f"{part}.tsv", sep="\t", index=False, lineterminator="\n", encoding="utf-8")
+            table.to_csv(
+                whole / f"{part}.tsv",
+                sep="\t",
+                index=False,
+                quoting=csv.QUOTE_NONNUMERIC if padded else csv.QUOTE_MINIMAL,
+                lineterminator="\n",
+                encoding="utf-8",
+            )
+
+
+def _starts_with_blank(ids: np.ndarray) -> bool:
+    return ids.dtype.kind not in "iu" and bool(pd.Series(ids, dtype="str").str.match(r"\s").any())

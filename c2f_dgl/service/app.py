@@ -251,6 +251,8 @@ def _plain(value: Any) -> Any:
 def _unusable(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return JSONResponse({"detail": "the body is not valid JSON"}, 422)
     place = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
     return JSONResponse({"detail": f"{_printable(place)}: {first['msg'][0].lower()}{first['msg'][1:]}"}, 422)
 

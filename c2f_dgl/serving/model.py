@@ -391,9 +391,8 @@ class ServingModel:
         users, items = read_pairs(new_user_items)
         known = self.users.find(users)
         if (known >= 0).any():
-            raise InputError(
-                f"user {users[int(np.argmax(known))]!r} is known", expected="new users, or partial_fit for known ones"
-            )
+            first = np.asarray(users)[known >= 0][:1].tolist()[0]
+            raise InputError(f"user {first!r} is known", expected="new users, or partial_fit for known ones")
         self.items.rows(items)
         return self.partial_fit(users, items)
 

@@ -13,7 +13,7 @@ from typing import Any
 from c2f_dgl.config.load import dump_config, read_config
 from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.errors import InputError
-from c2f_dgl.files import write_text, writing
+from c2f_dgl.files import check_new_folder, read_text, write_text, writing
 
 _VERSIONS = ("c2f_dgl", "dgl", "torch", "numpy", "scipy", "pandas", "scikit-learn", "pymetis", "safetensors")
 
@@ -46,6 +46,10 @@ class RunFolder:
         """Whether a run was begun here."""
         return self._config.exists()
 
+    def check_new(self) -> None:
+        """See that a run could begin here (raises what `begin` does)."""
+        check_new_folder(self.path, expected="a new folder, or --resume to go on with the run in it")
+
     def begin(self, config: RunConfig) -> None:
         """Make the folder of a new run.
 
@@ -54,10 +58,7 @@ class RunFolder:
         InputError
             The folder holds something already, or cannot be written.
         """
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            raise InputError(
-                "is not empty", where=self.path, expected="a new folder, or --resume to go on with the run in it"
-            )
+        self.check_new()
         environment = {
             "python": platform.python_version(),
             "platform": platform.platform(),
@@ -76,7 +77,7 @@ class RunFolder:
 
     def environment(self) -> dict[str, Any]:
         """``environment.json``; empty where somebody has removed it."""
-        return json.loads(self._environment.read_text(encoding="utf-8")) if self._environment.exists() else {}
+        return _json_object(self._environment) if self._environment.exists() else {}
 
     def sweep(self) -> None:
         """Remove what a killed process was writing here: files and folders not yet moved into place."""
@@ -95,12 +96,16 @@ class RunFolder:
         """Lines of ``metrics.jsonl``; a last one cut short by a kill is left out."""
         if not self.metrics.exists():
             return []
+        expected = "a line of figures per epoch, as training writes it"
         records = []
-        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+        for number, line in enumerate(read_text(self.metrics, expected).splitlines(), 1):
             try:
-                records.append(json.loads(line))
+                record = json.loads(line)
             except json.JSONDecodeError:
                 break
+            if not isinstance(record, dict):
+                raise InputError("holds no record", where=self.metrics, line=number, expected=expected)
+            records.append(record)
         return records
 
     def keep_records(self, n: int) -> None:
@@ -117,7 +122,25 @@ class RunFolder:
 
     def summary(self) -> dict[str, Any] | None:
         """``summary.json``, or None while the run is not over."""
-        return json.loads(self._summary.read_text(encoding="utf-8")) if self._summary.exists() else None
+        if not self._summary.exists():
+            return None
+        summary = _json_object(self._summary)
+        if not {"chosen", "stages"} <= summary.keys():
+            raise InputError("names no stages", where=self._summary, expected=_AS_WRITTEN)
+        return summary
+
+
+_AS_WRITTEN = "what training wrote; --resume writes it again"
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(read_text(path, _AS_WRITTEN))
+    except json.JSONDecodeError as error:
+        raise InputError("is not valid JSON", where=path, line=error.lineno, expected=_AS_WRITTEN) from error
+    if not isinstance(found, dict):
+        raise InputError("holds no JSON object", where=path, expected=_AS_WRITTEN)
+    return found
 
 
 def versions() -> dict[str, str]:

@@ -162,6 +162,7 @@ def train_stage(
     limits = {"fixed": training.fixed_epochs, "updating": 0 if tier is None else training.updating_epochs}
     total_steps = sum(limits.values()) * n_steps
 
+    option = f"{stage}.lr" if tier is None else f"{stage}.training.lr"
     record: dict[str, Any]
     while not progress.done:
         phase = PHASES[progress.phase]
@@ -184,7 +185,7 @@ def train_stage(
         observer.start_epoch(stage, phase, progress.epoch + 1, n_steps)
         batches = sampler.batches(n_positives, size, stage_rng(seed, stage, progress.epoch))
         rates = [learning_rate(training, progress.epoch * n_steps + step, total_steps) for step in range(n_steps)]
-        record["loss"] = _train_epoch(model, optimizer, batches, objective, training.clip, rates, observer)
+        record["loss"] = _train_epoch(model, optimizer, batches, objective, training.clip, rates, observer, option)
         progress.epoch += 1
         progress.phase_epoch += 1
         record.update(_sparsity(model))
@@ -224,6 +225,7 @@ def _train_epoch(
     clip: float,
     rates: list[float],
     observer: StageObserver,
+    option: str,
 ) -> float:
     """Take one step per batch; the mean loss."""
     losses = []
@@ -238,8 +240,10 @@ def _train_epoch(
         losses.append(loss.detach())
         observer.step()
     mean = float(torch.stack(losses).mean())
-    if not math.isfinite(mean):
-        raise InputError(f"the loss is {mean}", where="training.lr", expected="a lower learning rate or a higher l2")
+    finite = all(bool(parameter.isfinite().all()) for group in optimizer.param_groups for parameter in group["params"])
+    if not (math.isfinite(mean) and finite):
+        problem = f"the loss is {mean:g}{'' if finite else ', and what is learned is no longer finite'}"
+        raise InputError(problem, where=option, expected="a lower learning rate or a higher l2")
     return mean
 
 

@@ -56,7 +56,7 @@ def test_planted_writes_the_sample_by_default(tmp_path):
     )
 
 
-@pytest.mark.parametrize("ids", [["7", "9", "12"], ["ann", "bob", 'c "x"'], ["01", "é", "NA"]])
+@pytest.mark.parametrize("ids", [["7", "9", "12"], ["ann", "bob", 'c "x"'], ["01", "é", "NA"], ["ann", " ann", "b "]])
 def test_split_writes_a_folder_that_loads_as_the_same_split(tmp_path, ids):
     log = tmp_path / "log.tsv"
     quoted = ['"' + name.replace('"', '""') + '"' for name in ids]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import os
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +89,10 @@ def test_what_is_no_readable_file_is_refused(tmp_path, name, monkeypatch):
     with pytest.raises(InputError, match="this is a directory"):
         read_interactions(path)
     path.rmdir()
+    os.mkfifo(path)
+    with pytest.raises(InputError, match="this is a pipe or a device"):
+        read_interactions(path)
+    path.unlink()
     path.write_text("0 1\n")
 
     def refuse(*_args, **_options):
@@ -155,6 +161,8 @@ def test_duplicates_keep_the_latest_time(tmp_path, stamps, latest):
         ("user,item,t\na,b,4\na,c,May\n", {"timestamp": "t"}, r"line 3: timestamp 'May' is not a number"),
         ("user,item,t\na,b,2024-01-01\na,c,May\n", {"timestamp": "t"}, r"line 3: timestamp 'May' is not a time"),
         ("user,item\na,b\nä,c\n".encode("latin-1"), {}, r"line 3: this is not UTF-8 text"),
+        (gzip.compress(b"user,item\na,b\n"), {}, r"this is compressed"),
+        ("user,item\na,b\n", {"sep": ", "}, r"a separator ', ' .expected one character"),
         (b"user,item\n" + b"a,b\n" * 300_000 + b"\xe4,c\n", {}, r"line 300002: this is not UTF-8 text"),
     ],
 )

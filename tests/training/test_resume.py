@@ -13,8 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from c2f_dgl.training.folder import RunFolder
-
 SMALL = ("coarse.m=16", "fine.m=6", "fine.t=2", "fine.components=8", "model.d=8")
 EPOCHS = (
     *(
@@ -97,14 +95,3 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     assert "--resume" in process.communicate()[1].decode().splitlines()[-1]
     assert process.returncode == 130
-
-
-def test_what_a_killed_process_left_aside_is_swept(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
-    (tmp_path / ".model.c2f.x1.part" / "new").mkdir(parents=True)
-    (tmp_path / ".summary.json.x2.part").write_text("{")
-    (tmp_path / "summary.json").write_text("{}")
-    folder.sweep()
-    assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
-    folder.reopen()
-    assert folder.summary() is None
