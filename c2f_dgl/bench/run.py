@@ -20,7 +20,7 @@ from c2f_dgl.baselines.registry import find_system
 from c2f_dgl.baselines.system import System, make_settings
 from c2f_dgl.bench.job import Job, read_record, write_record
 from c2f_dgl.errors import InputError
-from c2f_dgl.files import write_text
+from c2f_dgl.files import check_new_folder, write_text
 
 SELECT = "ndcg@20"
 
@@ -80,8 +80,7 @@ class Bench:
         """
         path, options = out / "bench.json", asdict(self)
         if not path.is_file():
-            if out.exists() and (not out.is_dir() or any(out.iterdir())):
-                raise InputError("is not empty", where=out, expected="a new folder, or that of a bench to go on with")
+            check_folder(out)
             write_text(path, json.dumps(options, indent=2) + "\n")
             return
         there = json.loads(path.read_text(encoding="utf-8"))
@@ -91,6 +90,12 @@ class Bench:
             raise InputError(
                 f"holds a bench with {name} {there.get(name)}, not {options[name]}", where=out, expected="a new folder"
             )
+
+
+def check_folder(out: Path) -> None:
+    """See that a bench could begin or go on in `out`, before the data is read (raises what `Bench.begin` does)."""
+    if not (out / "bench.json").is_file():
+        check_new_folder(out, expected="a new folder, or that of a bench to go on with")
 
 
 def run_bench(bench: Bench, references: list[str], seeds: int, out: Path, told: Told) -> None:

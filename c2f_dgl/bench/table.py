@@ -290,12 +290,13 @@ def table(results: Results) -> str:
         cells = [title, f"{row.values:,}", f"{row.bytes:,}"]
         cells += [_figure(row.test[name], row.spread.get(name)) for name in METRICS]
         cells += [f"{row.seconds:,.1f}{' ‡' if row.cut_short else ''}", f"{(row.peak_bytes or 0) / 2**20:,.0f}"]
-        cells += ["ours" if row.name == results.control else _difference(row.against), *published]
+        cells += ["control" if row.name == results.control else _difference(row.against), *published]
         lines.append(f"| {' | '.join(cells)} |")
     partly = " ((n): over n of them)" if any(0 < len(row.seeds) < most for row in results.rows) else ""
     legend = (
-        f"Learned values within {results.bench.values:,}, except where the size is the system's own (†). Test figures: "
-        f"mean ± standard deviation over seeds{partly}. Seconds are of training (‡: ended by the budget of "
+        f"Learned values, the most over seeds, within {results.bench.values:,}, except where the size is the system's "
+        f"own (†). Test figures: mean ± standard deviation over seeds{partly}. "
+        "Seconds are of training (‡: ended by the budget of "
         f"{results.bench.minutes:g} minutes), memory of the whole process. "
         f"Δ: mean difference to {results.control} over users, averaged over seeds before the test; * where p < 0.05 in "
         "a paired t-test, adjusted for the number of systems."
