@@ -37,8 +37,9 @@ from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
 
 Operation = Literal["sum", "product", "concat"]
 
-# Above this the collapsed engine's basis (N x rows, float32) is not kept and embeddings are propagated instead.
-_BASIS_BYTES = 2**30
+# Above this the collapsed engine's basis (N x rows, float32) is not kept and embeddings are propagated instead,
+# which is faster where a row of the basis is that wide.
+_BASIS_BYTES = 2**28
 
 
 class QRSettings(GradientSettings):

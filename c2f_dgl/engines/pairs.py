@@ -92,8 +92,13 @@ class _PairScores(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
         learned, basis, of_users, items = ctx.saved_tensors
-        one_sided = of_users.T @ _bags(gradient, basis, items)
-        return (one_sided + one_sided.T) @ learned, None, None, None
+        of_items = _bags(gradient, basis, items)
+        (n, p), d = of_users.shape, learned.shape[1]
+        # Again the cheaper order: through p x p, or twice through the d columns.
+        if p * (n + d) <= 4 * n * d:
+            one_sided = of_users.T @ of_items
+            return (one_sided + one_sided.T) @ learned, None, None, None
+        return of_users.T @ (of_items @ learned) + of_items.T @ (of_users @ learned), None, None, None
 
 
 def _dots(projected: Tensor, basis: Tensor, items: Tensor) -> Tensor:

@@ -6,12 +6,13 @@ import torch
 from c2f_dgl.engines.pairs import dots, pair_scores
 
 
+@pytest.mark.parametrize(("p", "d"), [(3, 2), (12, 1)])
 @pytest.mark.parametrize("n_items", [1, 4, 9])
-def test_scores_and_gradient_are_those_of_the_embeddings(n_items: int) -> None:
-    """With repeats among the items, and with more of them than there are rows."""
+def test_scores_and_gradient_are_those_of_the_embeddings(n_items: int, p: int, d: int) -> None:
+    """With repeats among the items, with more of them than there are rows, and in both orders of the products."""
     generator = torch.Generator().manual_seed(n_items)
-    basis = torch.randn(4, 3, generator=generator, dtype=torch.float64)
-    learned = torch.randn(3, 2, generator=generator, dtype=torch.float64, requires_grad=True)
+    basis = torch.randn(4, p, generator=generator, dtype=torch.float64)
+    learned = torch.randn(p, d, generator=generator, dtype=torch.float64, requires_grad=True)
     users = torch.randint(4, (5,), generator=generator)
     items = torch.randint(4, (5, n_items), generator=generator)
     weights = torch.randn(5, n_items, generator=generator, dtype=torch.float64)
