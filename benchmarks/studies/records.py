@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from benchmarks.studies.spec import Job
 from c2f_dgl.files import replacing, write_text
 from c2f_dgl.training.build import stage_names
 from c2f_dgl.training.checkpoint import load_checkpoint
 from c2f_dgl.training.folder import RunFolder
-
-if TYPE_CHECKING:
-    from benchmarks.studies.run import Job
 
 RESULTS = Path(__file__).parents[1] / "results" / "studies"
 PER_USER = "per_user.safetensors"

@@ -32,7 +32,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from benchmarks.studies import records
 from benchmarks.studies.catalogue import STUDIES
-from benchmarks.studies.spec import Study, Variant
+from benchmarks.studies.spec import Job, Study
 from c2f_dgl.api import load_run, load_split, train
 from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.config.sizes import resolve_sizes
@@ -42,17 +42,6 @@ from c2f_dgl.evaluation.ranking import evaluate_per_user
 from c2f_dgl.progress import Reporter
 from c2f_dgl.training.build import COARSE, stage_names
 from c2f_dgl.training.folder import RunFolder
-
-
-@dataclass(frozen=True)
-class Job:
-    """One variant of a study on one data set with one seed."""
-
-    study: str
-    variant: Variant
-    data: str
-    seed: int
-    config: RunConfig
 
 
 @dataclass

@@ -77,3 +77,14 @@ class Study:
         """The configuration of a run; sizes that are null are not yet resolved."""
         lengths = self.lengths.get(data, self.lengths.get("", ()))
         return load_config(variant.preset, [*lengths, *variant.overrides, f"data.source={data}", f"seed={seed}"])
+
+
+@dataclass(frozen=True)
+class Job:
+    """One variant of a study on one data set with one seed."""
+
+    study: str
+    variant: Variant
+    data: str
+    seed: int
+    config: RunConfig
