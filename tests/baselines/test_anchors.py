@@ -27,10 +27,11 @@ def all_scores(context: Context, ranker) -> np.ndarray:
     return ranker.scores(torch.arange(context.split.n_users)).double().numpy()
 
 
-def test_knn_sums_the_largest_cosines(planted_context) -> None:
-    context = planted_context(anchors.KnnSettings(k=7))
+@pytest.mark.parametrize("shrink", [0.0, 20.0])
+def test_knn_sums_the_largest_cosines(planted_context, shrink: float) -> None:
+    context = planted_context(anchors.KnnSettings(k=7, shrink=shrink))
     r, _, by_item = dense(context)
-    cosine = r.T @ r / np.sqrt(np.outer(by_item, by_item))
+    cosine = r.T @ r / (np.sqrt(np.outer(by_item, by_item)) + shrink)
     np.fill_diagonal(cosine, 0)
     kept = np.zeros_like(cosine)
     order = np.argsort(-cosine.round(6), axis=1, kind="stable")[:, :7]
