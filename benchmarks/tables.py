@@ -17,8 +17,10 @@ from benchmarks import relation_tables, serving_tables, speed
 from benchmarks.studies import figures, report
 from benchmarks.studies.catalogue import STUDIES
 from benchmarks.studies.report import spread
+from benchmarks.studies.significance import MARGIN
 from c2f_dgl.bench.table import read_results
 from c2f_dgl.bench.table import table as bench_table
+from c2f_dgl.evaluation.significance import LEVEL
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -143,10 +145,10 @@ def _mean(row: dict) -> str:
 
 
 def _answer(percent: float, high: float, p: float) -> str:
-    """The rule of the studies: a gain with p < 0.05; no gain, or one that surely ends short of 1 %."""
-    if p < 0.05:
-        return "**yes**" if percent > 0 else "no"
-    return "no" if percent <= 0 or high < 1 else "undecided"
+    """The rule of the studies: a gain with p < 0.05; or one that surely ends short of 1 %."""
+    if percent > 0 and p < LEVEL:
+        return "**yes**"
+    return "no" if high < 100 * MARGIN else "undecided"
 
 
 def budget(data: str) -> str:

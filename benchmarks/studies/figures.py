@@ -36,7 +36,7 @@ def draw(path: Path, title: str, plotted: list[dict[str, Any]]) -> None:
         for axis, sweep in zip(axes[0], sweeps, strict=False):
             _curve(axis, sweep, [point for point in plotted if point["at"] and point["at"][0] == sweep])
         if sweeps:
-            axes[0][0].set_ylabel("Δ valid N@20 to the control, %")
+            axes[0][0].set_ylabel("Δ test N@20 to the control, %")
         if rows:
             _rows(axes[0][-1], labels, rows)
         axes[0][0].set_title(title, loc="left", fontsize=9)
@@ -87,7 +87,7 @@ def _rows(axis: Axes, labels: list[str], points: list[dict[str, Any]]) -> None:
     axis.axvline(0, color="0.6", linewidth=0.8)
     axis.set_yticks(range(len(labels)), labels)
     axis.invert_yaxis()
-    axis.set_xlabel("Δ valid N@20 to the control, %, with its 95 % interval")
+    axis.set_xlabel("Δ test N@20 to the control, %, with its 95 % interval")
 
 
 def _errors(points: list[dict[str, Any]]) -> list[list[float]]:

@@ -31,12 +31,12 @@ class Comparison:
     users : dict of str to Paired
         Over users, by ``<part>.<metric>``.
     seeds : Paired, optional
-        Over seeds, on validation; None for a single one.
+        Over seeds, on the test part; None for a single one.
     n_seeds : int
-    control_valid : float
-        The control's figure on validation.
+    control_test : float
+        The control's figure on the test part.
     p : float
-        Of `valid`, adjusted for the other comparisons on the data set.
+        Of `test`, adjusted for the other comparisons on the data set.
     """
 
     variant: Variant
@@ -44,22 +44,22 @@ class Comparison:
     users: dict[str, Paired]
     seeds: Paired | None
     n_seeds: int
-    control_valid: float
+    control_test: float
     p: float
 
     @property
-    def valid(self) -> Paired:
-        """Over users, on validation: what the verdict is read from."""
-        return self.users[f"valid.{METRIC}"]
+    def test(self) -> Paired:
+        """Over users, on the test part: what the verdict is read from."""
+        return self.users[f"test.{METRIC}"]
 
     @property
     def verdict(self) -> Verdict:
         """By the rule, with the adjusted p-value `p`."""
-        return verdict(self.valid, self.p, self.control_valid, self.variant.yes_if)
+        return verdict(self.test, self.p, self.control_test, self.variant.yes_if)
 
     def percent(self, difference: float) -> float:
-        """A difference in validation accuracy in per cent of the control's."""
-        return 100 * difference / self.control_valid
+        """A difference in test accuracy in per cent of the control's."""
+        return 100 * difference / self.control_test
 
 
 @dataclass(frozen=True)
@@ -115,23 +115,24 @@ def _compare(variant: Variant, control: str, pairs: list[tuple[dict[str, Any], d
         key: over_users([run["per_user"][key] for run, _ in pairs], [other["per_user"][key] for _, other in pairs])
         for key in (f"{part}.{metric}" for part in records.PARTS for metric in records.METRICS)
     }
-    figures, levels = [_valid(run) for run, _ in pairs], [_valid(other) for _, other in pairs]
+    figures, levels = [_test(run) for run, _ in pairs], [_test(other) for _, other in pairs]
     seeds = paired(figures, levels) if len(pairs) > 1 else None
-    return Comparison(variant, control, users, seeds, len(pairs), mean(levels), users[f"valid.{METRIC}"].p)
+    return Comparison(variant, control, users, seeds, len(pairs), mean(levels), users[f"test.{METRIC}"].p)
 
 
-def _valid(run: dict[str, Any]) -> float:
-    return run["stages"][run["stage"]]["valid"][METRIC]
+def _test(run: dict[str, Any]) -> float:
+    return run["stages"][run["stage"]]["test"][METRIC]
 
 
-def answers(study: Study, found: list[Findings]) -> dict[str, dict[str, Verdict]]:
-    """Verdict by variant and data set, for every variant that asks something and was compared with all controls."""
-    table: dict[str, dict[str, Verdict]] = {}
+def answers(study: Study, found: list[Findings]) -> dict[str, dict[str, tuple[Verdict, int]]]:
+    """Verdict and seeds by variant and data set, for every variant that was compared with all its controls."""
+    table: dict[str, dict[str, tuple[Verdict, int]]] = {}
     for variant in study.variants:
         for one in found:
             against = [each for each in one.comparisons if each.variant is variant]
             if variant.controls and len(against) == len(variant.controls):
-                table.setdefault(variant.name, {})[one.data] = against_all([each.verdict for each in against])
+                answer = against_all([each.verdict for each in against]), min(each.n_seeds for each in against)
+                table.setdefault(variant.name, {})[one.data] = answer
     return table
 
 
@@ -146,20 +147,30 @@ def page(studies: Iterable[Study], results: Path = records.RESULTS) -> str:
 
 def _overview(studies: list[Study], found: dict[str, list[Findings]]) -> str:
     data = sorted({one.data for each in found.values() for one in each})
-    lines = ["## Every question and its answer", "", f"| question | {' | '.join(data)} |", f"|---|{'---|' * len(data)}"]
+    most = max((each.n_seeds for some in found.values() for one in some for each in one.comparisons), default=1)
+    said = f"On {most} seeds, or on the number in brackets."
+    head = [f"| question | {' | '.join(data)} |", f"|---|{'---|' * len(data)}"]
+    lines = ["## Every question and its answer", "", said, "", *head]
     for study in studies:
         table = answers(study, found[study.name])
         asked = [variant for variant in study.variants if variant.name in table]
         if asked:
             lines.append(f"| **{study.title}** |{' |' * len(data)}")
         for variant in asked:
-            cells = [_mark(table[variant.name].get(name)) for name in data]
+            cells = [_answered(table[variant.name].get(name), most) for name in data]
             lines.append(f"| {variant.asks} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _mark(answer: Verdict | None) -> str:
-    return "" if answer is None else f"**{answer}**" if answer == "yes" else answer
+def _answered(answer: tuple[Verdict, int] | None, most: int) -> str:
+    if answer is None:
+        return ""
+    said, n_seeds = answer
+    return _mark(said) if n_seeds == most else f"{_mark(said)} ({n_seeds})"
+
+
+def _mark(answer: Verdict) -> str:
+    return f"**{answer}**" if answer == "yes" else answer
 
 
 def _section(study: Study, found: list[Findings]) -> str:
@@ -221,25 +232,26 @@ def _stored(run: dict[str, Any]) -> int:
 
 
 def _comparisons_table(one: Findings) -> str:
-    users = {each.valid.n for each in one.comparisons}
     lines = [
-        f"| {one.data}, {max(users):,} users | against | Δ valid N@20, 95 % interval | d_z | p, users | p, adjusted "
-        "| p, Wilcoxon | p, seeds | Δ test N@20 (p) "
-        "| Δ test R@20 (p) | answer |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        f"| {one.data} | against | seeds | users | Δ test N@20, 95 % interval | d_z | p, users | p, adjusted "
+        "| p, Wilcoxon | p, seeds | Δ test R@20 (p) | Δ valid N@20 (p) | answer |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for each in one.comparisons:
-        valid = each.valid
+        test = each.test
         cells = [
             f"`{each.variant.name}`",
             f"`{each.control}`",
-            f"{each.percent(valid.mean):+.2f} % ({each.percent(valid.low):+.2f} to {each.percent(valid.high):+.2f})",
-            f"{valid.effect:+.3f}",
-            _p(valid.p),
+            str(each.n_seeds),
+            f"{test.n:,}",
+            f"{each.percent(test.mean):+.2f} % ({each.percent(test.low):+.2f} to {each.percent(test.high):+.2f})",
+            f"{test.effect:+.3f}",
+            _p(test.p),
             _p(each.p),
-            _p(valid.wilcoxon),
+            _p(test.wilcoxon),
             "" if each.seeds is None else _p(each.seeds.p),
-            *(_difference(each.users[f"test.{metric}"]) for metric in records.METRICS),
+            _difference(each.users["test.recall@20"]),
+            _difference(each.users[f"valid.{METRIC}"]),
             _mark(each.verdict),
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -274,9 +286,9 @@ def points(study: Study, results: Path = records.RESULTS) -> list[dict[str, Any]
             "data": one.data,
             "label": each.variant.name if len(each.variant.controls) == 1 else f"{each.variant.name} – {each.control}",
             "at": each.variant.at,
-            "percent": round(each.percent(each.valid.mean), 3),
-            "low": round(each.percent(each.valid.low), 3),
-            "high": round(each.percent(each.valid.high), 3),
+            "percent": round(each.percent(each.test.mean), 3),
+            "low": round(each.percent(each.test.low), 3),
+            "high": round(each.percent(each.test.high), 3),
         }
         for one in found
         for each in one.comparisons

@@ -14,11 +14,12 @@ Verdict = Literal["yes", "no", "undecided"]
 MARGIN = 0.01
 
 RULE = (
-    "The verdict is read from validation NDCG@20, per user, averaged over seeds. **Yes**: the mean difference to every "
-    f"control has the sign the question asks for, with p < {LEVEL:g} in a paired t-test over users, adjusted for the "
-    "number of comparisons in the table (Benjamini and Hochberg). **No**: the sign is the other one or the difference "
-    f"nought, or the {1 - LEVEL:.0%} interval ends short of {MARGIN:.0%} of the control's figure. **Undecided**: "
-    "anything else."
+    "Validation chooses the checkpoint of a run, and so cannot judge it: the answer is read from test NDCG@20, per "
+    "user, averaged over seeds. **Yes**: the mean difference to every control has the sign the question asks for, with "
+    f"p < {LEVEL:g} in a paired t-test over users, adjusted for the number of comparisons in the table (Benjamini and "
+    f"Hochberg). **No**: the {1 - LEVEL:.0%} interval ends short of {MARGIN:.0%} of the control's figure in the "
+    "direction asked for. **Undecided**: anything else. The test is over users, for the models at hand: other seeds "
+    "may move a difference by more than its interval, so a yes or no on one seed is a weak one."
 )
 
 
@@ -33,9 +34,7 @@ def verdict(compared: Paired, p: float, control: float, yes_if: Direction) -> Ve
         The control's figure.
     """
     sign = 1.0 if yes_if == "higher" else -1.0
-    if sign * compared.mean <= 0:
-        return "no"
-    if p < LEVEL:
+    if sign * compared.mean > 0 and p < LEVEL:
         return "yes"
     reach = compared.high if yes_if == "higher" else -compared.low
     return "no" if reach < MARGIN * control else "undecided"

@@ -189,9 +189,9 @@ def test_the_page_answers_from_the_records(tmp_path: Path, gain: float, answer: 
         write_record(tmp_path, "alone", seed, base)
         write_record(tmp_path, "refined", seed, base + gain + noise)
     (one,) = report.findings(STUDY, tmp_path)
-    assert report.answers(STUDY, [one]) == {"refined": {"planted": answer}}
+    assert report.answers(STUDY, [one]) == {"refined": {"planted": (answer, 2)}}
     (compared,) = one.comparisons
-    assert compared.n_seeds == 2 and compared.valid.mean == pytest.approx(gain, abs=3e-3)
+    assert compared.n_seeds == 2 and compared.test.mean == pytest.approx(gain, abs=3e-3)
     page = report.page([STUDY], tmp_path)
     assert f"| Does it pay? | {'**yes**' if answer == 'yes' else answer} |" in page
 
