@@ -33,8 +33,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._started, self._head_bytes = True, 0
-        if self._timer is None:
-            self._wait_for_head()
+        self._stop_waiting()
+        self._wait_for_head()
 
     def on_headers_complete(self) -> None:
         self._stop_waiting()
@@ -43,6 +43,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        answered = self.cycle is None or self.cycle.response_complete
+        if answered and not self._started and self._timer is None and not self.transport.is_closing():
+            # Bytes that begin no request (the rest of a body, blank lines) end uvicorn's wait for the next one.
+            self._wait_for_head()
         if self._started and not self.transport.is_closing():
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES:

@@ -131,6 +131,16 @@ def test_slow_clients_are_answered_408_and_let_go(artifact: Path) -> None:
             assert b"connection: close" in answer.lower()
         with socket.create_connection((host, int(port)), timeout=20) as connection:
             assert received(connection) == b"", "a connection without a request is closed without a word"
+        # Nor do bytes after an answer that begin no request keep a connection open.
+        for length in (0, 10):
+            with socket.create_connection((host, int(port)), timeout=20) as connection:
+                connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % length)
+                answer = b""
+                while not answer.endswith(b"}"):
+                    answer += connection.recv(4096)
+                connection.settimeout(3)  # sooner than one that waits for the next request is closed
+                connection.sendall(b"\r\n")
+                assert received(connection) == b""
         # Bytes that come one by one, each in time, do not prolong it; nor is anybody else kept waiting.
         with socket.create_connection((host, int(port)), timeout=20) as connection:
             connection.settimeout(0.1)
