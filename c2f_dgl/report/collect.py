@@ -237,6 +237,7 @@ def collect_runs(paths: Sequence[str | Path], reporter: Reporter) -> list[RunRep
     names = [folder.path.resolve().name for folder in folders]
     if len(set(names)) < len(names):
         names = [str(folder.path) for folder in folders]
+    names = [name.encode("utf-8", "backslashreplace").decode() for name in names]  # a page is UTF-8
     splits: dict[tuple[str, int], Split] = {}
     samples: dict[str | None, tuple[np.ndarray, np.ndarray]] = {}
     reports = []
@@ -260,6 +261,7 @@ def sample_users(train: sp.csr_matrix, n: int = _MOST_USERS) -> np.ndarray:
     """Rows of n / 2 users at random (seeded), then of the n / 2 most active; only users with training items."""
     activity = train.getnnz(axis=1)
     order = np.argsort(-activity, kind="stable")[: np.count_nonzero(activity)]
+    n = min(n, len(order))
     active, others = order[: n // 2], order[n // 2 :]
     drawn = np.random.default_rng(0).permutation(len(others))[: n - n // 2]
     return np.concatenate([np.sort(others[drawn]), active])

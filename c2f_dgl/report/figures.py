@@ -49,6 +49,11 @@ class Group:
     missing: list[str]
     unsized: bool
 
+    @property
+    def test_metrics(self) -> list[str]:
+        """Metrics that some run was tested on."""
+        return list(dict.fromkeys(key for _, run in self.runs for stage in run.stages for key in stage.test))
+
 
 def group_runs(runs: list[tuple[int, RunReport]]) -> Group:
     """Everything that compares `runs`, given with their numbers on the page."""

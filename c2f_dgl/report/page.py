@@ -51,9 +51,11 @@ def render_page(reports: Sequence[RunReport]) -> str:
     """
     if len(reports) > MAX_RUNS:
         raise InputError(f"{len(reports)} runs on one page", expected=f"at most {MAX_RUNS}")
-    sources = dict.fromkeys(report.config.data.source for report in reports)
+    # What was read and split alike can be compared, whatever the seed.
+    alike = [report.config.data.model_dump_json(exclude={"seed"}) for report in reports]
     groups = [
-        group_runs([(n, r) for n, r in enumerate(reports) if r.config.data.source == source]) for source in sources
+        group_runs([(n, report) for n, report in enumerate(reports) if alike[n] == data])
+        for data in dict.fromkeys(alike)
     ]
     template = _environment().get_template("page.html")
     limits = _Limits(users=200 // len(reports), node_items=30, node_rows=600 // len(reports))

@@ -113,6 +113,8 @@ def test_sampled_users_are_half_drawn_half_most_active() -> None:
     assert len(set(drawn.tolist())) == 10 and 0 not in drawn
     assert sorted(drawn[5:].tolist()) == [45, 46, 47, 48, 49]
     np.testing.assert_array_equal(drawn, sample_users(train, 10))
+    # Where there are fewer users than asked for, still half of them.
+    assert sample_users(train, 200)[-24:].tolist() == list(range(49, 25, -1))
     assert sorted(sample_users(train, 200).tolist()) == list(range(1, 50))
 
 
@@ -140,6 +142,17 @@ def test_runs_on_other_parts_of_the_same_file_have_their_own_users(tmp_path: Pat
     assert {len(report.users) for report in reports} == {60, 30}
     assert all(int(str(user.user)[1:]) % 2 for user in reports[1].users)
     render_page(reports)
+
+
+def test_runs_on_other_splits_of_the_same_data_are_apart(tiny_run: Path) -> None:
+    (report,) = collect(tiny_run)
+    data = report.config.data.model_copy(update={"split": "random"})
+    untested = [replace(stage, test={}) for stage in report.stages]
+    other = replace(report, name="other", config=report.config.model_copy(update={"data": data}), stages=untested)
+    again = replace(report, name="again", config=report.config.model_copy(update={"seed": 7}))
+    page = render_page([other, report, again])
+    assert [group["runs"] for group in embedded(page)["groups"]] == [[0], [1, 2]]
+    assert f"{report.stages[0].test['ndcg@20']:.4f}" in page
 
 
 def test_a_run_without_tiers_has_no_codebooks(table_run: Path) -> None:
