@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # OpenBLAS's threads wait for the next product for tens of milliseconds, on the cores that torch's threads need then.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 
 _HOMES = {
     "C2FRecommender": "c2f_dgl.recommender",
