@@ -199,6 +199,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "budget lastfm": lambda: budget("lastfm"),
     "budget planted": lambda: budget("planted"),
     "bench gowalla": lambda: bench("gowalla"),
+    "bench gowalla-anchors": lambda: bench("gowalla-anchors"),
     "bench lastfm": lambda: bench("lastfm"),
     **{f"steps {data}": partial(speed.steps, data) for data in ("gowalla", "yelp2020-shape", "amazon-book-shape")},
     "parts gowalla": lambda: speed.parts("gowalla"),

@@ -188,8 +188,17 @@ def _row(
         trials=trials,
         against=against,
         paper=table_3(data, system),
-        errors=[f"seed {r['job']['seed']}: {r['error']}" for r in records if r["status"] == "failed"],
+        errors=_errors(records),
     )
+
+
+def _errors(records: list[dict[str, Any]]) -> list[str]:
+    """What went wrong, once for all seeds that it went wrong with."""
+    seeds: dict[str, list[str]] = {}
+    for record in records:
+        if record["status"] == "failed":
+            seeds.setdefault(record["error"], []).append(str(record["job"]["seed"]))
+    return [f"seed{'s' * (len(some) > 1)} {', '.join(some)}: {error}" for error, some in seeds.items()]
 
 
 @dataclass(frozen=True)
