@@ -192,7 +192,7 @@ def _row(
     )
 
 
-def _errors(records: list[dict[str, Any]]) -> list[str]:
+def _errors(records: Sequence[dict[str, Any]]) -> list[str]:
     """What went wrong, once for all seeds that it went wrong with."""
     seeds: dict[str, list[str]] = {}
     for record in records:
