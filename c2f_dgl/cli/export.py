@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from c2f_dgl.cli.runs import DeviceOption, JsonOption, RunArgument, StageOption
-from c2f_dgl.errors import InputError
+from c2f_dgl.files import check_new_folder
 from c2f_dgl.progress import Reporter, plain_console
 
 _SHOWN = {"ndcg@20": "N@20", "recall@20": "R@20"}
@@ -46,8 +46,7 @@ def export(
     from c2f_dgl.evaluation.ranking import evaluate
     from c2f_dgl.training.checkpoint import model_tensors
 
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError("is there already", where=out, expected="a new folder")
+    check_new_folder(out)
     reporter = Reporter(quiet=json_)
     with reporter.busy("loading the run"):
         model, split = api.load_run(run, stage=stage, device=device)

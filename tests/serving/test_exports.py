@@ -113,7 +113,7 @@ def test_the_command_shows_sizes_and_figures_before_and_after(tmp_path: Path) ->
     figures = evaluate(exports.scorer_of(served), split.train, split.test)
     assert served.details["fingerprint"] == split.fingerprint
     assert served.details["metrics"]["test"]["ndcg@20"] == pytest.approx(figures["ndcg@20"], rel=0.02)
-    for arguments, word in [(["--out", out], "there already"), (["--out", tmp_path / "x", "--format", "zip"], "faiss")]:
+    for arguments, word in [(["--out", out], "is not empty"), (["--out", tmp_path / "x", "--format", "zip"], "faiss")]:
         refused = call(*arguments)
         assert isinstance(refused.exception, InputError) and word in str(refused.exception)
     assert not (tmp_path / "x").exists()
