@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from c2f_dgl.data.splits import Split
 from c2f_dgl.engines import Propagation
+from c2f_dgl.errors import InputError
 from c2f_dgl.exports import artifact_of, csr_of
 from c2f_dgl.graph.hetero import entity_layout, interaction_graph
 from c2f_dgl.model import Readout, Recommender, item_degrees
@@ -122,11 +125,22 @@ def test_contributions_add_up_to_the_score(case: Case, options: str) -> None:
 @FEW
 @given(cases(), OPTIONS)
 def test_folding_in_what_is_known_changes_nothing(case: Case, options: str) -> None:
+    # A table that nothing is propagated through is refused: the next test.
+    case = replace(case, layers=max(case.layers, 1)) if options == "table" else case
     served, _ = serving(case, options)
     known = np.arange(case.r.shape[0])
     degrees = served.interactions.transposed.counts
     folded = fold_in(served.learned, served.propagated, served.interactions, degrees, "user", known)
     np.testing.assert_allclose(folded.embeddings, served.embeddings.users, rtol=1e-4, atol=1e-6)
+
+
+@FEW
+@given(cases())
+def test_no_folding_into_what_is_not_propagated(case: Case) -> None:
+    served, _ = serving(replace(case, layers=0), "table")
+    degrees = served.interactions.transposed.counts
+    with pytest.raises(InputError, match="embeddings that are not propagated"):
+        fold_in(served.learned, served.propagated, served.interactions, degrees, "user")
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5))
