@@ -74,7 +74,7 @@ class Lead:
     start, match : callable
         S before training, from the context; S after an epoch, from model, context and the number of epochs done.
     updates : callable
-        Whether S is matched after so many epochs.
+        Whether S is matched, from the number of epochs done and that of all.
     objective : callable, optional
         Context to the loss of a step.
     terms : callable, optional
@@ -89,7 +89,7 @@ class Lead:
     settings: LeadSettings = _CONTROL
     start: Callable[[Context[LeadSettings]], Assignment] | None = None
     match: Callable[[Model, Context[LeadSettings], int], Assignment] | None = None
-    updates: Callable[[int], bool] = lambda epoch: epoch >= _FIXED
+    updates: Callable[[int, int], bool] = lambda epoch, epochs: epoch >= _FIXED
     objective: Callable[[Context[LeadSettings]], Callable[[Any, Triplets], Tensor]] | None = None
     terms: Callable[[Context[LeadSettings]], Terms] | None = None
     learned_links: bool = False
@@ -112,7 +112,7 @@ class Lead:
             model.chosen_scalars = len(model.engine.betas)
 
         def rematch(epoch: int) -> None:
-            if self.updates(epoch) and epoch < settings.epochs:
+            if self.updates(epoch, settings.epochs) and epoch < settings.epochs:
                 embedding.tiers[0].assign((self.match or _pursued)(model, context, epoch))
                 model.relink()
 
@@ -387,9 +387,9 @@ def _margin(context: Context[LeadSettings]) -> Callable[[Any, Triplets], Tensor]
 
 LEADS = {
     "base": Lead(""),
-    "every-5": Lead("Is S better updated every fifth epoch?", updates=lambda n: n >= _FIXED and n % 5 == 0),
-    "once": Lead("Is S better updated once, after the fixed epochs?", updates=lambda n: n == _FIXED),
-    "frozen": Lead("Do updates better stop halfway?", updates=lambda n: _FIXED <= n < _EPOCHS // 2),
+    "every-5": Lead("Is S better updated every fifth epoch?", updates=lambda n, of: n >= _FIXED and n % 5 == 0),
+    "once": Lead("Is S better updated once, after the fixed epochs?", updates=lambda n, of: n == _FIXED),
+    "frozen": Lead("Do updates better stop halfway?", updates=lambda n, of: _FIXED <= n < of // 2),
     "apart": Lead("Are atoms of their own for users and items better?", start=_apart, match=_pursued_apart),
     "by-degree": Lead("Is t by degree (3 or 1) better than t = 2 for all?", match=_pursued_by_degree),
     "lighter": Lead("Do meta nodes that weigh a tenth against neighbours help?", link_scale=0.1),

@@ -5,6 +5,10 @@ from hypothesis import HealthCheck, settings
 
 torch.set_num_threads(min(2, os.cpu_count() or 1))
 
-# Graph building has a fixed cost per example; what counts is that many shapes are tried.
-settings.register_profile("default", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+# Graph building has a fixed cost per example; what counts is that many shapes are tried. The examples are the same in
+# every run, so that what fails does so because of a change; `bin/test --hypothesis-profile=search` draws others.
+settings.register_profile(
+    "default", deadline=None, max_examples=25, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("search", settings.get_profile("default"), derandomize=False, print_blob=True)
 settings.load_profile("default")

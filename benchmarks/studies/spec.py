@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from c2f_dgl.config.load import load_config
@@ -52,16 +51,15 @@ class Study:
         Of the command, of the section in docs/found.md, and its first paragraph.
     variants : tuple of Variant
         Controls first: they are run first.
-    lengths : mapping of str to tuple of str
-        Overrides for a data set, e.g. lengths of training; those under ``""`` are for all others. They come before
-        a variant's own.
+    lengths : tuple of str
+        Overrides of all variants, e.g. lengths of training. They come before a variant's own.
     """
 
     name: str
     title: str
     about: str
     variants: tuple[Variant, ...]
-    lengths: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    lengths: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = [variant.name for variant in self.variants]
@@ -75,8 +73,8 @@ class Study:
 
     def config(self, variant: Variant, data: str, seed: int) -> RunConfig:
         """The configuration of a run; sizes that are null are not yet resolved."""
-        lengths = self.lengths.get(data, self.lengths.get("", ()))
-        return load_config(variant.preset, [*lengths, *variant.overrides, f"data.source={data}", f"seed={seed}"])
+        overrides = [*self.lengths, *variant.overrides, f"data.source={data}", f"seed={seed}"]
+        return load_config(variant.preset, overrides)
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ STUDY = Study(
         Variant("refined", ("fine.threshold=null",), "Does it pay?", ("alone",)),
         Variant("broken", ("fine.threshold=0", "fine.training.lr=1e30"), "Does it break?", ("alone",)),
     ),
-    {"": TINY},
+    TINY,
 )
 
 
@@ -125,7 +125,7 @@ def test_a_changed_configuration_is_run_again(swept: tuple[Path, Path, int, str]
     results, _, _, _ = swept
     (job, *_) = plan([STUDY], ["planted"], [2024])
     assert records.is_done(results, job)
-    (other, *_) = plan([replace(STUDY, lengths={"": (*TINY, "coarse.m=11")})], ["planted"], [2024])
+    (other, *_) = plan([replace(STUDY, lengths=(*TINY, "coarse.m=11"))], ["planted"], [2024])
     assert not records.is_done(results, other)
 
 
