@@ -108,7 +108,8 @@ def write_text(path: str | Path, text: str) -> None:
 def replacing_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Give a temporary folder beside `path`; on success move it to `path`, on failure remove it.
 
-    A folder that is replaced is there, whole, until the new one is.
+    A folder that is replaced is moved aside, whole, just before the new one takes its place, and comes back where that
+    fails; killed between these two moves, it is left in the temporary folder.
 
     Raises
     ------
@@ -130,9 +131,15 @@ def replacing_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[P
             for file in new.rglob("*"):
                 if file.is_file():  # some libraries make theirs private
                     _permit(file)
-            if path.exists():
-                path.replace(aside / "old")
-            new.replace(path)
+            if not path.exists():
+                new.replace(path)
+                return
+            path.replace(aside / "old")
+            try:
+                new.replace(path)
+            except OSError:
+                (aside / "old").replace(path)
+                raise
         finally:
             if aside is not None:
                 shutil.rmtree(aside, ignore_errors=True)

@@ -69,7 +69,7 @@ def split(
     how: Annotated[
         Literal["random", "leave-last", "temporal"], typer.Option(help="leave-last and temporal need --timestamp.")
     ] = "random",
-    seed: Annotated[int, typer.Option(help="Seed of the random split.")] = 2024,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random split.")] = 2024,
     valid: Annotated[float | None, typer.Option(help="Fraction that validates. (default: 0.1)")] = None,
     test: Annotated[
         float | None,
@@ -82,7 +82,7 @@ def split(
     timestamp: Annotated[str | None, typer.Option(help="Time column.")] = None,
     sep: Annotated[str | None, typer.Option(help="Separator of the log. (default: found out)")] = None,
 ) -> None:
-    """Split a file into train.tsv, valid.tsv and test.tsv, which `c2f-dgl train` takes as a folder."""
+    """Split a file into train.tsv, valid.tsv and test.tsv (no file for an empty part), a folder for `c2f-dgl train`."""
     from c2f_dgl.data.catalogue import split_interactions
     from c2f_dgl.data.readers import read_interactions
     from c2f_dgl.data.writers import write_split
@@ -109,7 +109,7 @@ def planted(
     interactions: Annotated[int, typer.Option(help="Interactions aimed at.")] = 28_000,
     coarse: Annotated[int, typer.Option(help="Coarse communities.")] = 6,
     fine: Annotated[int, typer.Option(help="Fine communities inside each coarse one.")] = 4,
-    seed: Annotated[int, typer.Option(help="Seed; the defaults make the built-in sample.")] = 2024,
+    seed: Annotated[int, typer.Option(min=0, help="Seed; the defaults make the built-in sample.")] = 2024,
 ) -> None:
     """Generate a data set with planted communities: train.txt, test.txt and labels.tsv."""
     from c2f_dgl.data.planted import generate_planted, write_planted

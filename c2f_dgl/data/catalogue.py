@@ -21,6 +21,7 @@ from c2f_dgl.errors import InputError
 How = Literal["random", "leave-last", "temporal"]
 
 SUFFIXES = (".txt", ".tsv", ".csv", ".parquet")
+_VALID = ("valid", "val", "validation")
 REPOSITORY_SAMPLE = Path(__file__).parents[2] / "data" / "planted"
 
 _LIGHTGCN = "https://raw.githubusercontent.com/gusye1234/LightGCN-PyTorch/master/data"
@@ -226,8 +227,9 @@ def load_dataset(
 ) -> Split:
     """Load a data set by its name in the catalogue or by path.
 
-    A folder with ``train`` and ``test`` files (.txt, .tsv, .csv or .parquet; ``valid`` too if there) is a given
-    split; a single file is split at random per user unless `split` says otherwise.
+    A folder with ``train`` and ``test`` files (.txt, .tsv, .csv or .parquet) is a given split; with ``valid``, ``val``
+    or ``validation`` too the paper's validation rule is not asked, and ``test`` may be left out. A single file is split
+    at random per user unless `split` says otherwise.
 
     Parameters
     ----------
@@ -270,11 +272,15 @@ def load_dataset(
         raise InputError(f"this is split already; no {split} split", where=path, expected="split auto or given")
     if valid is not None or test is not None:
         raise InputError("this is split already; no fractions", where=path, expected="neither valid nor test")
-    train_part, test_part = (read_interactions(_part(path, part), **read_options) for part in ("train", "test"))
-    if card is not None:
+    train_file, valid_file = _part(path, "train"), _find_part(path, *_VALID)
+    test_file = _part(path, "test") if valid_file is None else _find_part(path, "test")
+    train_part = read_interactions(train_file, **read_options)
+    test_part, valid_part = (
+        None if file is None else read_interactions(file, **read_options) for file in (test_file, valid_file)
+    )
+    # What is left of it above a rating is no longer what the card counts.
+    if card is not None and test_part is not None and read_options.get("min_rating") is None:
         _check_against(card, train_part, test_part, path)
-    valid_file = _find_part(path, "valid")
-    valid_part = None if valid_file is None else read_interactions(valid_file, **read_options)
     return given_split(train_part, test_part, valid_part, seed=seed, name=card.name if card else path.resolve().name)
 
 
@@ -315,12 +321,14 @@ def _here(card: Card, data_dir: str | Path | None) -> Path:
     return folder
 
 
-def _find_part(folder: Path, part: str) -> Path | None:
+def _find_part(folder: Path, *names: str) -> Path | None:
+    """The file of a part by its first name that has one, None without."""
     try:
         there = {file.name for file in folder.iterdir()}
     except OSError as error:
         raise InputError(f"cannot read: {error.strerror}", where=folder, expected="a readable folder") from error
-    return next((folder / f"{part}{suffix}" for suffix in SUFFIXES if f"{part}{suffix}" in there), None)
+    files = (f"{name}{suffix}" for name in names for suffix in SUFFIXES)
+    return next((folder / file for file in files if file in there), None)
 
 
 def _part(folder: Path, part: str) -> Path:

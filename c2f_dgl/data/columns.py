@@ -44,9 +44,11 @@ def require(columns: Iterable[object], column: str, role: str, where: str | Path
     Raises
     ------
     InputError
-        It is not; the message lists those there are.
+        It is not, and the message lists those there are; or two are called so.
     """
     there = [str(name) for name in columns]
+    if there.count(column) > 1:
+        raise InputError(f"{there.count(column)} columns are called {column!r}", where=where, expected=f"one {role}")
     if column not in there:
         raise InputError(
             f"no column {column!r} for the {role}", where=where, expected=f"one of {', '.join(map(repr, there))}"
@@ -80,13 +82,14 @@ def index_ids(values: pd.Series, role: str, place: Place) -> tuple[npt.NDArray[n
     InputError
         An id is missing, negative, or a fraction.
     """
+    missing = values.isna()
+    if missing.any():
+        raise place.error(int(np.argmax(missing)), f"the {role} is missing (empty or NaN)", "an id in every row")
     if isinstance(values.dtype, pd.CategoricalDtype):
         values = values.astype(values.cat.categories.dtype)
     if not pd.api.types.is_numeric_dtype(values.dtype) or pd.api.types.is_bool_dtype(values.dtype):
         values = values.astype("string")
     codes, distinct = pd.factorize(values)
-    if len(codes) and codes.min() < 0:
-        raise place.error(int(np.argmin(codes)), f"the {role} is missing (empty or NaN)", "an id in every row")
     ids = _sortable(pd.Series(distinct), role, lambda code: int(np.argmax(codes == code)), place)
     order = np.argsort(ids, kind="stable")
     rank = np.empty(len(ids), dtype=np.int64)
@@ -138,7 +141,9 @@ def numbers(values: pd.Series, role: str, place: Place) -> np.ndarray:
 
 
 def times(values: pd.Series, place: Place) -> np.ndarray:
-    """Give a column of times as numbers that sort by time: the numbers themselves, or nanoseconds since 1970 (UTC).
+    """Give a column of times as numbers that sort by time: the numbers themselves, or of dates the time since 1970.
+
+    Dates count in UTC, in microseconds: nanoseconds do not reach beyond the year 2262.
 
     Returns
     -------
@@ -161,7 +166,7 @@ def times(values: pd.Series, place: Place) -> np.ndarray:
         raise place.error(
             row, f"timestamp {_shown(values.iloc[row])} is not a time", "a number or an ISO 8601 date in every row"
         )
-    return dates.dt.tz_localize(None).astype("datetime64[ns]").astype(np.int64).to_numpy()
+    return dates.dt.tz_localize(None).astype("datetime64[us]").astype(np.int64).to_numpy()
 
 
 def _shown(value: object) -> str:

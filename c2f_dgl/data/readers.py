@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import warnings
 from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,8 @@ LOG_SUFFIXES = {".csv", ".tsv", *PARQUET_SUFFIXES}
 # First bytes of gzip, zip, bzip2, xz and zstd.
 _COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 SEPARATORS = ("\t", ",", ";")
+# What follows the columns that have a name.
+_NAMELESS = "\0"
 # Names for the leading columns of a log without a header; MovieLens, Amazon and HetRec all write them in this order.
 DEFAULT_NAMES = ("user", "item", "rating", "timestamp")
 
@@ -179,8 +184,10 @@ def _read_table(
     """A table with the wanted columns (by role; any others too), and where its rows stand."""
     if path.suffix.lower() in PARQUET_SUFFIXES:
         return _read_parquet(path, wanted), Place(path)
-    if sep is not None and len(sep) != 1:
-        raise InputError(f"a separator {sep!r}", where=path, expected="one character")
+    if sep is not None and (len(sep) != 1 or sep in "\r\n"):
+        raise InputError(f"a separator {sep!r}", where=path, expected="one character, no line end")
+    if names is not None and len(set(names)) < len(names):
+        raise InputError("two columns have the same name", where="names", expected="a name of its own for each")
     first = _first_line(path)
     sep = sep or next((mark for mark in SEPARATORS if mark in first), ",")
     fields = first.split(sep)
@@ -213,7 +220,8 @@ def read_bytes(path: Path) -> bytes:
 
 def _check_regular(path: Path) -> None:
     """Refuse a pipe before it is opened: what is looked at is read more than once, and a pipe only gives once."""
-    if path.exists() and not path.is_file() and not path.is_dir():
+    # os.path: where a folder may not be entered it answers no, and pathlib raises.
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
         raise InputError("this is a pipe or a device", where=path, expected="a file, which can be read more than once")
 
 
@@ -286,26 +294,44 @@ def _read_parquet(path: Path, wanted: dict[str, str]) -> pd.DataFrame:
         raise _unreadable(path, IsADirectoryError() if path.is_dir() else error) from error
 
 
+def _without_last(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The columns that have a name, where lines end with a separator; a field more in them is refused."""
+    if table[_NAMELESS].notna().any():
+        n = table.shape[1] - 1
+        raise InputError(
+            f"every line has a field more than the {n} columns that have a name",
+            where=path,
+            expected="a name for each column (one for the row numbers, too)",
+        )
+    return table.drop(columns=_NAMELESS)
+
+
 def _read_text(path: Path, sep: str, names: list[str] | None, wanted: dict[str, str]) -> pd.DataFrame:
     """Read the wanted columns (by role) of delimited text, as text, so that ids such as ``007`` survive."""
     try:
         columns = names or list(pd.read_csv(path, sep=sep, nrows=0, skipinitialspace=True, encoding="utf-8-sig"))
         for role, column in wanted.items():
             require(columns, column, role, path)
-        return pd.read_csv(
+        # No `usecols`: with it pandas no longer sees a line with a field too many, and reads the wrong fields.
+        read = partial(
+            pd.read_csv,
             path,
             sep=sep,
             header=None if names else 0,
-            names=names,
             index_col=False,
             dtype="string",
-            # No `usecols`: with it pandas no longer sees a line with a field too many, and reads the wrong fields.
             # Ids may well be called "NA" or "None"; only these mean that nothing is there.
             keep_default_na=False,
             na_values=["", "nan", "NaN", "<NA>"],
             skipinitialspace=True,
             encoding="utf-8-sig",
         )
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", pd.errors.ParserWarning)
+                return read(names=names)
+        except pd.errors.ParserWarning:  # every line has more fields than there are columns
+            return _without_last(read(names=[*columns, _NAMELESS]), path)
     except UnicodeDecodeError as error:
         raise _wrong_encoding(path) from error
     except pd.errors.ParserError as error:

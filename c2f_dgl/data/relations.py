@@ -333,7 +333,7 @@ def _assembled(
     features: Mapping[str, np.ndarray],
     notes: list[str],
 ) -> Split:
-    sizes = {graph.query: split.n_users, graph.ranked: split.n_items} | {name: len(some) for name, some in ids.items()}
+    known = {graph.query: split.user_ids, graph.ranked: split.item_ids, **ids}
     relations, weights = {}, None
     for name, table in edges.items():
         source, destination = _ends(graph, name, graph.relations[name])
@@ -342,10 +342,11 @@ def _assembled(
             table.source,
             table.destination,
             table.weights,
-            (sizes[source], sizes[destination]),
+            (len(known[source]), len(known[destination])),
             where=table.place.where if line_of is not None else f"relation {name}",
             loops=source != destination,
             line_of=None if line_of is None else lambda at, t=table, f=line_of: f(int(t.rows[at])),  # type: ignore[misc]
+            ids=(known[source], known[destination]),
         )
         if name == graph.target:
             weights = _weights_of(split.train, matrix, name) if graph.relations[name].weighted else None
@@ -390,4 +391,6 @@ def _load_features(path: Path, n_nodes: int) -> np.ndarray:
         raise InputError(f"cannot read: {error.strerror or error}", where=path, expected="a .npy file") from error
     except (ValueError, EOFError) as error:
         raise InputError("not a .npy file of numbers", where=path, expected="numpy.save of a matrix") from error
+    if not isinstance(features, np.ndarray):
+        raise InputError("an archive of arrays", where=path, expected="numpy.save of a matrix")
     return checked_features(features, n_nodes, path)

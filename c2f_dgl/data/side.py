@@ -60,6 +60,7 @@ def edge_matrix(
     where: str | Path,
     loops: bool = True,
     line_of: Callable[[int], int] | None = None,
+    ids: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[csr_matrix, list[str]]:
     """Edges as a matrix of weights above 0, and notes on what was mended.
 
@@ -80,6 +81,8 @@ def edge_matrix(
         Keep edges from a node to the one of the same index; False drops them, with a note.
     line_of : callable, optional
         Gives the line of an edge in the file.
+    ids : pair of arrays, optional
+        External ids of source and destination nodes, for the notes; the indices by default.
 
     Raises
     ------
@@ -101,7 +104,10 @@ def edge_matrix(
             at = int(np.argmax(outside))
             raise refused(at, f"{role} {ends[at]} is no node", f"numbers from 0 to {n - 1}")
     notes = []
-    values = np.ones(len(source)) if weights is None else np.asarray(weights, dtype=np.float64)
+    # Checked as they are kept: what float32 cannot hold is 0 or infinite.
+    with np.errstate(over="ignore"):
+        values = np.ones(len(source)) if weights is None else np.asarray(weights).astype(np.float32)
+    values = values.astype(np.float64)
     bad = ~(np.isfinite(values) & (values >= 0))
     if bad.any():
         at = int(np.argmax(bad))
@@ -123,16 +129,17 @@ def edge_matrix(
         notes.append(f"{merged:,} repeated edge{'s' if merged > 1 else ''} merged")
     if weights is None:
         matrix.data[:] = 1.0
-    return matrix.astype(np.float32), notes + _hubs(matrix)
+    return matrix.astype(np.float32), notes + _hubs(matrix, ids)
 
 
-def _hubs(matrix: csr_matrix) -> list[str]:
+def _hubs(matrix: csr_matrix, ids: tuple[np.ndarray, np.ndarray] | None) -> list[str]:
     notes = []
-    for role, axis in (("source", 1), ("destination", 0)):
+    for at, (role, axis) in enumerate((("source", 1), ("destination", 0))):
         counts = matrix.getnnz(axis=axis)
         if matrix.nnz >= _HUB_EDGES and len(counts) > 2 and counts.max() > _HUB_SHARE * matrix.nnz:
             share = 100 * counts.max() / matrix.nnz
-            notes.append(f"{role} {int(counts.argmax())} has {share:.0f} % of all edges")
+            busiest = int(counts.argmax())
+            notes.append(f"{role} {busiest if ids is None else ids[at][busiest]} has {share:.0f} % of all edges")
     return notes
 
 

@@ -93,7 +93,7 @@ class Split:
 
 def given_split(
     train: Interactions,
-    test: Interactions,
+    test: Interactions | None,
     valid: Interactions | None = None,
     *,
     seed: int,
@@ -101,9 +101,10 @@ def given_split(
 ) -> Split:
     """Use a split that comes as files, matched by external ids.
 
-    Without `valid` the paper's rule makes one: of each user's n test items, max(1, ceil(n / 3)) drawn at random
-    validate and the rest tests. A pair that is also in an earlier set (train, then valid, then test) is dropped from
-    the later one, as a model that has seen it would be tested on what it was told.
+    Without `valid` the paper's rule makes one, and a note says so: of each user's n test items, max(1, ceil(n / 3))
+    drawn at random validate and the rest tests. Without `test` nothing does. A pair that is also in an earlier set
+    (train, then valid, then test) is dropped from the later one, as a model that has seen it would be tested on what it
+    was told.
 
     Parameters
     ----------
@@ -116,8 +117,10 @@ def given_split(
     Raises
     ------
     InputError
-        No test pair is left.
+        No test pair is left, or, without `valid`, all of them would validate; or neither part is given.
     """
+    if test is None and valid is None:
+        raise InputError("neither test nor valid", where=name, expected="one of them, or both")
     parts = {"train": train, "valid": valid, "test": test}
     given = {role: part for role, part in parts.items() if part is not None}
     user_ids, users = align_ids([part.user_ids for part in given.values()])
@@ -134,11 +137,20 @@ def given_split(
         if dropped := matrices[role].nnz - fresh.nnz:
             notes.append(f"{_counted(dropped, 'pair', f'of {role} already in an earlier set')}, dropped from {role}")
         matrices[role], seen = fresh, seen + fresh
-    if matrices["test"].nnz == 0:
-        raise InputError("no test interactions", where=name, expected="test pairs that are not training pairs")
+    for role in matrices:
+        if matrices[role].nnz == 0:
+            raise InputError(f"no {role} interactions", where=name, expected=f"{role} pairs that are in no earlier set")
+    matrices.setdefault("test", csr_matrix(shape, dtype=np.float32))
     if valid is None:
         per_user = matrices["test"].getnnz(axis=1)
         matrices["valid"], matrices["test"] = _draw(matrices["test"], -(-per_user // 3), np.random.default_rng(seed))
+        if matrices["test"].nnz == 0:
+            raise InputError(
+                "validation, a third of each user's test items and at least one, leaves none to test on",
+                where=name,
+                expected="a valid file, or users with two test items",
+            )
+        notes.append("valid drawn from test")
     return Split(name, matrices["train"], matrices["valid"], matrices["test"], user_ids, item_ids, tuple(notes))
 
 

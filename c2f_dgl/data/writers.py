@@ -34,6 +34,8 @@ def write_lightgcn(matrix: csr_matrix, path: Path) -> None:
 def write_split(split: Split, folder: str | Path) -> None:
     """Write a split as ``train.tsv``, ``valid.tsv`` and ``test.tsv`` with external ids, which `load_dataset` reads.
 
+    A part without interactions has no file.
+
     Raises
     ------
     InputError
@@ -43,6 +45,8 @@ def write_split(split: Split, folder: str | Path) -> None:
     padded = any(_starts_with_blank(ids) for ids in (split.user_ids, split.item_ids))
     with replacing_folder(folder) as whole:
         for part, matrix in (("train", split.train), ("valid", split.valid), ("test", split.test)):
+            if matrix.nnz == 0:
+                continue
             pairs = matrix.tocoo()
             table = pd.DataFrame({"user": split.user_ids[pairs.row], "item": split.item_ids[pairs.col]})
             table.to_csv(

@@ -77,9 +77,18 @@ def test_split_seed_and_fractions(tmp_path):
     for run_number, seed in enumerate((1, 1, 2)):
         out = tmp_path / str(run_number)
         run("split", SAMPLE / "train.txt", "--out", out, "--seed", seed, "--test", 0.5, "--valid", 0)
-        assert (out / "valid.tsv").read_text() == "user\titem\n"
+        assert not (out / "valid.tsv").exists()
         prints.append((out / "test.tsv").read_text())
     assert prints[0] == prints[1] != prints[2]
+
+
+@pytest.mark.parametrize("left_out", ["valid", "test"])
+def test_a_folder_without_one_held_out_part_loads(tmp_path, left_out):
+    out = tmp_path / "out"
+    run("split", SAMPLE / "train.txt", "--out", out, f"--{left_out}", 0)
+    loaded = load_dataset(out)
+    assert loaded.valid.nnz and (loaded.test.nnz == 0) == (left_out == "test")
+    assert ("valid drawn from test" in loaded.summary()) == (left_out == "valid")
 
 
 def test_refusals_write_nothing(tmp_path):
@@ -97,7 +106,7 @@ def test_refusals_write_nothing(tmp_path):
         run("split", log, "--out", tmp_path)
 
 
-def test_a_new_folder_is_whole_or_not_there(tmp_path):
+def test_a_new_folder_is_whole_or_not_there(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt), replacing_folder(tmp_path / "out") as whole:
         (whole / "half").touch()
         raise KeyboardInterrupt
@@ -105,6 +114,20 @@ def test_a_new_folder_is_whole_or_not_there(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot write"), replacing_folder(tmp_path / "file" / "out"):
         pass
+    with replacing_folder(tmp_path / "old") as whole:
+        (whole / "first").touch()
+    moved = Path.replace
+
+    def refusing(self, target):
+        if self.name == "new" and (target == tmp_path / "old"):
+            raise OSError("no more moves")
+        return moved(self, target)
+
+    monkeypatch.setattr(Path, "replace", refusing)
+    with pytest.raises(InputError, match="no more moves"), replacing_folder(tmp_path / "old", overwrite=True) as whole:
+        (whole / "second").touch()
+    monkeypatch.undo()
+    assert [path.name for path in (tmp_path / "old").iterdir()] == ["first"]
     (tmp_path / "empty").mkdir()
     with replacing_folder(tmp_path / "empty") as whole:
         (whole / "all").touch(mode=0o600)  # as some libraries make their files

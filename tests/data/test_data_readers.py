@@ -138,7 +138,7 @@ def test_duplicates_keep_the_latest_time(tmp_path, stamps, latest):
     body = "".join(f"a,x,{stamp}\n" for stamp in stamps)
     inter = read_log(written(tmp_path, "log.csv", "user,item,t\n" + body), timestamp="t")
     assert len(inter) == 1
-    assert inter.timestamps[0] == (latest or pd.Timestamp("2024-03-01T10:00").value)
+    assert inter.timestamps[0] == (latest or pd.Timestamp("2024-03-01T10:00").value // 1000)
     assert inter.notes == ("2 duplicate pairs merged",)
 
 
@@ -191,9 +191,41 @@ def test_parquet(tmp_path):
     frame.to_parquet(tmp_path / "log.parquet")
     inter = read_interactions(tmp_path / "log.parquet", user="u", item="i", timestamp="when")
     assert external_pairs(inter) == {("a", 5), ("b", 3)}
-    assert inter.timestamps.tolist() == [pd.Timestamp("2024-01-01").value, pd.Timestamp("2024-01-03").value]
+    assert inter.timestamps.tolist() == [pd.Timestamp(day).value // 1000 for day in ("2024-01-01", "2024-01-03")]
     with pytest.raises(InputError, match=r"no column 'user' for the user .expected one of 'u', 'i', 'when'"):
         read_interactions(tmp_path / "log.parquet")
     whole = (tmp_path / "log.parquet").read_bytes()
     with pytest.raises(InputError, match="not a Parquet file, or a truncated one"):
         read_interactions(written(tmp_path, "half.parquet", whole[: len(whole) // 2]))
+
+
+def test_dates_beyond_what_nanoseconds_reach(tmp_path):
+    log = written(tmp_path, "log.csv", "user,item,t\na,x,9999-12-31\na,x,2024-01-01\n")
+    assert read_log(log, timestamp="t").timestamps[0] == np.datetime64("9999-12-31", "us").astype(np.int64)
+
+
+def test_lines_with_a_field_more_than_the_header(tmp_path):
+    rows = written(tmp_path, "rows.csv", "user,item\n1,ann,x\n2,bob,y\n")
+    with pytest.raises(InputError, match="every line has a field more than the 2 columns that have a name"):
+        read_log(rows)
+    with pytest.raises(InputError, match="every line has a field more"):
+        read_log(written(tmp_path, "bare.csv", "ann,x,1\nbob,y,2\n"), names=["user", "item"])
+    trailing = read_log(written(tmp_path, "trailing.csv", "user,item\nann,x,\nbob,y,\n"))
+    assert external_pairs(trailing) == {("ann", "x"), ("bob", "y")}
+
+
+def test_columns_that_cannot_be_told_apart(tmp_path):
+    twice = pd.DataFrame([[1, 2, 3]], columns=["user", "user", "item"])
+    with pytest.raises(InputError, match="2 columns are called 'user'"):
+        Interactions.from_frame(twice)
+    log = written(tmp_path, "log.csv", "a,b,c\n")
+    with pytest.raises(InputError, match="two columns have the same name"):
+        read_log(log, names=["user", "item", "item"])
+    with pytest.raises(InputError, match="one character, no line end"):
+        read_log(log, sep="\n")
+
+
+def test_a_missing_category_is_a_missing_id():
+    frame = pd.DataFrame({"user": pd.Categorical([1, None, 2]), "item": [1, 2, 3]})
+    with pytest.raises(InputError, match="the user is missing"):
+        Interactions.from_frame(frame)
