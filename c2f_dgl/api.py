@@ -66,13 +66,18 @@ def train(
     folder, names = RunFolder(out), stage_names(config)
     config = config.model_copy(update={"graph": sized(config.graph, split)})
     config = resolve_sizes(config, split.n_users, split.n_items)
-    if not folder.started:
+    if new := not folder.started:
         folder.begin(config)
     elif folder.config() != config:
         raise InputError("holds a run with other options", where=out, expected="the preset, --set and seed it has")
-    return train_run(
-        config, split, folder, reporter or Reporter(), names if stage == "both" else [stage], choose_device(device)
-    )
+    try:
+        return train_run(
+            config, split, folder, reporter or Reporter(), names if stage == "both" else [stage], choose_device(device)
+        )
+    except InputError:
+        if new and not folder.last.is_file():
+            folder.discard()  # it never came to an epoch, and would stand in the way of the command put right
+        raise
 
 
 def check_run(out: str | Path, config: RunConfig, *, stage: str, resume: bool, device: str) -> None:

@@ -69,6 +69,10 @@ class RunFolder:
         write_text(self._environment, json.dumps(environment, indent=2) + "\n")
         write_text(self._config, dump_config(config))
 
+    def discard(self) -> None:
+        """Take `begin` back: remove the folder, which was new or empty, with all that is in it."""
+        shutil.rmtree(self.path)
+
     def config(self) -> RunConfig:
         """The run's configuration."""
         if not self.started:

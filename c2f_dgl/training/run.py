@@ -42,7 +42,14 @@ from c2f_dgl.training.checkpoint import (
     save_checkpoint,
 )
 from c2f_dgl.training.folder import RunFolder
-from c2f_dgl.training.stage import Phase, StageProgress, progress_from_json, progress_to_json, train_stage
+from c2f_dgl.training.stage import (
+    Phase,
+    StageProgress,
+    phase_limits,
+    progress_from_json,
+    progress_to_json,
+    train_stage,
+)
 
 Restore = Callable[[torch.optim.Optimizer], None]
 
@@ -61,7 +68,7 @@ def train_run(
     reporter : Reporter
         Shows progress.
     stages : list of str
-        A subsequence of `stage_names`; a stage needs the ones before it, in this call or in the folder.
+        A subsequence of `stage_names`; a stage needs the ones before it, in this call or over in the folder.
     device : torch.device
 
     Returns
@@ -112,10 +119,17 @@ def _train_one(
     model, progress, restore = None, StageProgress(), None
     if folder.last.is_file():
         tensors, meta = load_checkpoint(folder.last)
+        there = progress_from_json(meta["progress"])
         if meta["stage"] == stage:
             model, _ = _restore(folder.last, config, split, graph, device)
-            progress = progress_from_json(meta["progress"])
+            progress = there
             restore = _optimizer_restorer(model, tensors)
+        elif not _is_over(there, config, meta["stage"]):
+            raise InputError(
+                f"stage {stage} needs {meta['stage']}, which is not over",
+                where=folder.path,
+                expected="--resume with --stage both, or a run of that stage first",
+            )
         folder.keep_records(meta["records"])
     else:
         folder.keep_records(0)
@@ -145,6 +159,12 @@ def _train_one(
             restore=restore,
             began=began,
         )
+
+
+def _is_over(progress: StageProgress, config: RunConfig, stage: str) -> bool:
+    tier, training = _stage_config(config, stage)
+    progress.leave_finished(phase_limits(tier, training), training.patience)
+    return progress.done
 
 
 def _stage_config(config: RunConfig, stage: str) -> tuple[CoarseConfig | FineConfig | None, TrainingConfig]:

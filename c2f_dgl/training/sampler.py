@@ -8,11 +8,16 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 
 from c2f_dgl.errors import InputError
+from c2f_dgl.training.unseen import UnseenItems
 
 # Positives drawn at a time: bounds what an epoch's triplets take.
 DRAWN = 1 << 20
+
+# How often negatives that were seen are drawn again, before what is left is drawn by rank.
+_ROUNDS = 16
 
 # Positives whose negatives are checked at a time: what that takes stays in the processor's cache.
 _CHECKED = 8192
@@ -83,6 +88,8 @@ class TripletSampler:
             # All (user, item) pairs as sorted numbers: membership is one binary search.
             self._pairs = np.repeat(np.arange(len(n_seen)), n_seen) * self.n_items + seen.indices
             self._filter = _Filter(self._pairs)
+            self._seen_matrix = seen
+            self._unseen: UnseenItems | None = None  # made where rejection is too slow
 
     def batches(self, n: int, size: int, rng: np.random.Generator) -> Iterator[Triplets]:
         """`n` positives with their negatives, in batches of `size`, drawn as they are asked for."""
@@ -98,13 +105,27 @@ class TripletSampler:
             return Triplets(users, positives, self._any_items((-(-n // size), self.k), rng), shared=True)
         negatives = self._any_items((n, self.k), rng)
         todo, bad = np.arange(n), self._refused(users, negatives)
-        while True:
+        for _ in range(_ROUNDS):
             again = np.unique(np.flatnonzero(bad) // self.k)  # a few of many: any(axis=1) would take longer
             todo, bad = todo[again], bad[again]
             if not len(todo):
-                return Triplets(users, positives, negatives)
+                break
             negatives[todo] = np.where(bad, self._any_items(bad.shape, rng), negatives[todo])
             bad = self._refused(users[todo], negatives[todo])
+        else:
+            self._draw_by_rank(users, negatives, todo[bad.any(axis=1)], rng)
+        return Triplets(users, positives, negatives)
+
+    def _draw_by_rank(
+        self, users: np.ndarray, negatives: np.ndarray, rows: np.ndarray, rng: np.random.Generator
+    ) -> None:
+        """Draw some rows anew, in place: those of users who have seen nearly everything."""
+        if len(rows):
+            if self._unseen is None:
+                self._unseen = UnseenItems(self._seen_matrix, torch.device("cpu"))
+            generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+            theirs = torch.as_tensor(users[rows], dtype=torch.int64)
+            negatives[rows] = self._unseen.draw(theirs, self.k, generator).numpy()
 
     def _any_items(self, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
         return rng.integers(0, self.n_items, size=shape, dtype=self._dtype)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
@@ -66,6 +66,13 @@ class StageProgress:
         """Leave the phase."""
         self.phase, self.phase_epoch, self.phase_best, self.stale = self.phase + 1, 0, -math.inf, 0
 
+    def leave_finished(self, limits: Mapping[Phase, int], patience: int) -> None:
+        """Leave phases that have had their epochs, or `patience` validations without improvement."""
+        while not self.done and PHASES[self.phase] != "start":
+            if self.phase_epoch < limits[PHASES[self.phase]] and self.stale < patience:
+                return
+            self.next_phase()
+
     def judge(self, figure: float) -> bool:
         """Take a validation figure; whether it is the stage's best so far."""
         self.stale = 0 if figure > self.phase_best else self.stale + 1
@@ -73,6 +80,11 @@ class StageProgress:
         improved = figure > self.best
         self.best = max(self.best, figure)
         return improved
+
+
+def phase_limits(tier: CoarseConfig | FineConfig | None, training: TrainingConfig) -> dict[Phase, int]:
+    """Most epochs of each phase; a full table has no assignment, and so no second phase."""
+    return {"fixed": training.fixed_epochs, "updating": 0 if tier is None else training.updating_epochs}
 
 
 class Trainable(Protocol):
@@ -128,7 +140,7 @@ def train_stage(
     stage : str
         Name of the stage, for records and random numbers.
     tier : CoarseConfig or FineConfig, optional
-        Of the tier that is trained; None for a full table, which has no assignment and so no second phase.
+        Of the tier that is trained; None for a full table.
     training : TrainingConfig
     split : Split
         Trains on ``train``, stops on ``valid``.
@@ -159,12 +171,15 @@ def train_stage(
     n_positives = max(1, round(training.epoch_size * split.train.nnz))
     size = training.batch_size if training.shared_negatives else max(1, training.batch_size // training.negatives)
     n_steps = -(-n_positives // size)
-    limits = {"fixed": training.fixed_epochs, "updating": 0 if tier is None else training.updating_epochs}
+    limits = phase_limits(tier, training)
     total_steps = sum(limits.values()) * n_steps
 
     option = f"{stage}.lr" if tier is None else f"{stage}.training.lr"
     record: dict[str, Any]
-    while not progress.done:
+    while True:
+        progress.leave_finished(limits, training.patience)
+        if progress.done:
+            return
         phase = PHASES[progress.phase]
         if phase == "start":
             spent = 0.0 if began is None else round(time.perf_counter() - began, 3)
@@ -172,9 +187,6 @@ def train_stage(
             _validate(model, split, record, progress, select, observer)
             progress.next_phase()
             observer.end_epoch(record, optimizer, progress)
-            continue
-        if progress.phase_epoch >= limits[phase] or progress.stale >= training.patience:
-            progress.next_phase()
             continue
         started = time.perf_counter()
         record = {"stage": stage, "phase": phase, "epoch": progress.epoch + 1}

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 
+from c2f_dgl.api import train
+from c2f_dgl.config.load import load_config
+from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
+from c2f_dgl.progress import Reporter
 from c2f_dgl.training.folder import RunFolder
 
 
@@ -51,3 +57,43 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes, said
 def test_a_last_record_cut_short_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"epoch": 0}\n{"epo')
     assert RunFolder(tmp_path).records() == [{"epoch": 0}]
+
+
+def tiny() -> Split:
+    """Ten users who have all but three of eight items each, and two more to be found."""
+    held = np.stack([np.roll(np.arange(8) < 3, user) for user in range(10)])
+    first, second = held & (held.cumsum(axis=1) == 1), held & (held.cumsum(axis=1) == 2)
+    return Split("tiny", *(csr_matrix(part, dtype=np.float32) for part in (~held, first, second)), *IDS)
+
+
+IDS = np.arange(10), np.arange(8)
+SMALL = ["coarse.m=2", "coarse.t=1", "model.d=4", "fine.m=2", "fine.t=1", "fine.components=2"]
+
+
+def test_a_run_that_never_starts_leaves_nothing(tmp_path: Path) -> None:
+    """So that the command put right is not refused."""
+    config = load_config("paper", [*SMALL, "coarse.training.fixed_epochs=1", "coarse.training.updating_epochs=0"])
+    with pytest.raises(InputError, match="5 items left to draw as negatives"):
+        train(tiny(), tmp_path / "run", config, stage="coarse", reporter=Reporter(quiet=True))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finer_stage_waits_until_the_one_above_is_over(tmp_path: Path) -> None:
+    epochs = ["coarse.training.fixed_epochs=3", "coarse.training.updating_epochs=0", "fine.training.fixed_epochs=1"]
+    negatives = ["coarse.training.negatives=1", "fine.training.negatives=1", "fine.training.updating_epochs=0"]
+    config, run = load_config("paper", [*SMALL, *epochs, *negatives]), tmp_path / "run"
+
+    class Stopping(Reporter):
+        def end_epoch(self, record: dict) -> None:
+            if record["epoch"] == 1:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny(), run, config, reporter=Stopping(quiet=True))
+    quiet = Reporter(quiet=True)
+    with pytest.raises(InputError, match="stage fine needs coarse, which is not over"):
+        train(tiny(), run, config, stage="fine", reporter=quiet)
+    train(tiny(), run, config, stage="coarse", resume=True, reporter=quiet)
+    summary = train(tiny(), run, config, stage="fine", reporter=quiet)
+    assert [record["epoch"] for record in RunFolder(run).records()] == [0, 1, 2, 3, 0, 1]
+    assert list(summary["stages"]) == ["coarse", "fine"]

@@ -59,6 +59,20 @@ def test_draws_are_uniform_over_users_positives_and_negatives(draw: Draw) -> Non
     np.testing.assert_allclose(negatives, [0, 0, 0, 1 / 3, 1 / 3, 1 / 3], atol=0.02)
 
 
+@pytest.mark.parametrize("rounds", [0, 16])
+def test_users_who_have_seen_nearly_everything(monkeypatch: pytest.MonkeyPatch, rounds: int) -> None:
+    """What is left after so many rounds of rejection is drawn by rank, and as uniform."""
+    monkeypatch.setattr(sampler, "_ROUNDS", rounds)
+    r = np.ones((2, 2000))
+    r[0, 5:9], r[1, [0, 700, 1999]] = 0, 0
+    drawn = TripletSampler(sp.csr_matrix(r), 2).epoch(20_000, 20_000, np.random.default_rng(0))
+    for user, unseen in enumerate(([5, 6, 7, 8], [0, 700, 1999])):
+        theirs = drawn.negatives[drawn.users == user]
+        found, counts = np.unique(theirs, return_counts=True)
+        assert found.tolist() == unseen and (theirs[:, 0] != theirs[:, 1]).all()
+        np.testing.assert_allclose(counts / theirs.size, 1 / len(unseen), atol=0.01)
+
+
 def test_nobody_to_draw_is_said_at_once() -> None:
     with pytest.raises(InputError, match="negatives"):
         TripletSampler(sp.csr_matrix(np.ones((2, 3))), 1)
