@@ -139,14 +139,34 @@ def _blocks(n_users: int, n_items: int) -> Iterator[slice]:
 def _top(scores: Tensor, k: int, seen: sp.csr_matrix | None) -> tuple[np.ndarray, np.ndarray]:
     """Columns and values of the k largest of each row, best first; overwrites `scores` where seen."""
     if seen is not None:
-        rows = np.repeat(np.arange(seen.shape[0]), np.diff(seen.indptr))
-        scores[torch.as_tensor(rows), torch.as_tensor(seen.indices, dtype=torch.int64)] = -torch.inf
+        there = seen.data != 0  # a stored zero is no interaction
+        rows = np.repeat(np.arange(seen.shape[0]), np.diff(seen.indptr))[there]
+        scores[torch.as_tensor(rows), torch.as_tensor(seen.indices[there], dtype=torch.int64)] = -torch.inf
     columns, values = largest(scores, k)
     return columns.cpu().numpy(), values.float().cpu().numpy()
 
 
 def largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Columns and values (n x k) of the k largest of each row, largest first.
+    """Columns and values (n x k) of the k largest of each row, larger first, of equal ones the lower column first."""
+    n_columns = scores.shape[1]
+    columns, values = _any_largest(scores, min(k + 1, n_columns))
+    if k < n_columns:
+        # Where the next one equals the k-th, which of the equal ones were found is arbitrary: take the lowest.
+        tied = torch.nonzero(values[:, k] == values[:, k - 1]).flatten()
+        columns, values = columns[:, :k].contiguous(), values[:, :k].contiguous()
+        if len(tied):
+            last = values[tied, -1:]
+            from_left = torch.arange(n_columns, 0, -1, dtype=torch.float64, device=scores.device)
+            lowest, _ = _any_largest(torch.where(scores[tied] == last, from_left, 0.0), k)
+            equal = values[tied] == last
+            columns[tied] = torch.where(equal, lowest.gather(1, (equal.cumsum(dim=1) - 1).clamp(min=0)), columns[tied])
+    order = columns.argsort(dim=1)
+    order = order.gather(1, values.gather(1, order).argsort(dim=1, descending=True, stable=True))
+    return columns.gather(1, order), values.gather(1, order)
+
+
+def _any_largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Columns and values (n x k) of the k largest of each row, largest first; of equal ones any.
 
     The k largest lie in the k groups of columns with the largest maxima: one pass over the scores finds these groups,
     and only they are searched. A group is every `n_groups`-th column, so that the pass compares whole stretches of a

@@ -85,6 +85,22 @@ def test_users_without_relevant_items_do_not_count() -> None:
     assert all(len(values) == len(users) for values in metrics.values())
 
 
+def test_a_stored_zero_is_not_seen() -> None:
+    scorer, seen, relevant = draw(5, 20, 30)
+    stored = sp.csr_matrix(seen + relevant)
+    stored.data[:] = np.asarray(seen[stored.nonzero()]).ravel()
+    assert stored.nnz > seen.nnz
+    assert evaluate(scorer, stored, relevant) == evaluate(scorer, seen, relevant)
+
+
+def test_equal_scores_are_ranked_alike_at_every_depth() -> None:
+    _, seen, _ = draw(5, 20, 300)
+    tied = Scorer(torch.zeros(20, 2), torch.zeros(300, 2))
+    users = np.arange(20)
+    few, many = (top_items(tied, users, k, seen)[0] for k in (5, 50))
+    assert np.array_equal(few, many[:, :5])
+
+
 def test_nothing_to_evaluate_is_said() -> None:
     scorer, seen, relevant = draw(5, 3, 4)
     with pytest.raises(ValueError, match="no user"):
