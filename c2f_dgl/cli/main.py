@@ -46,11 +46,17 @@ def _configure(
 
 
 def main() -> None:
-    """Run the command line; input that cannot be used ends it with one line and exit code 2."""
+    """Run the command line; input or a path that cannot be used ends it with one line and exit code 2."""
     try:
         app()
     except InputError as error:
         print(f"c2f-dgl: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        # Of a path that cannot even be looked at (a folder above may not be entered, a name is too long).
+        if error.filename is None:
+            raise
+        print(f"c2f-dgl: {error.filename}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
 
 

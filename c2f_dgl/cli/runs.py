@@ -69,6 +69,9 @@ def train(
 def evaluate(
     run: RunArgument,
     split: Annotated[str, typer.Option(help="valid or test.")] = "test",
+    mask: Annotated[
+        str, typer.Option(help="What a user has had and is not ranked: train (as the paper), or train+valid.")
+    ] = "train",
     stage: StageOption = None,
     device: DeviceOption = "auto",
     json_: JsonOption = False,
@@ -79,11 +82,16 @@ def evaluate(
 
     if split not in ("valid", "test"):
         raise InputError(f"no split {split!r}", where="--split", expected="valid or test")
+    if mask not in ("train", "train+valid"):
+        raise InputError(f"no mask {mask!r}", where="--mask", expected="train or train+valid")
+    if mask == "train+valid" and split == "valid":
+        raise InputError("would hide what is to be found", where="--mask train+valid", expected="--split test")
     reporter = Reporter(quiet=json_)
     with reporter.busy("loading the run"):
         model, data = api.load_run(run, stage=stage, device=device)
     with reporter.busy("ranking"):
-        metrics = ranking.evaluate(model.scorer(), data.train, data.valid if split == "valid" else data.test)
+        seen = data.train if mask == "train" else data.train + data.valid
+        metrics = ranking.evaluate(model.scorer(), seen, data.valid if split == "valid" else data.test)
     counts = model.count_values()
     if json_:
         print(json.dumps({**metrics, "parameters": {"total": counts.pop("total"), **counts}}))

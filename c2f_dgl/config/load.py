@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import types
 import typing
 from collections.abc import Iterator, Sequence
@@ -55,7 +56,7 @@ def _preset_tree(preset: str, above: tuple[str, ...] = ()) -> tuple[dict[str, An
     """Options of a preset on top of those of the preset it names, and what to call it in messages."""
     if preset in preset_names():
         text, where = (_PRESETS / f"{preset}.yaml").read_text(encoding="utf-8"), f"preset {preset}"
-    elif Path(preset).is_file():
+    elif os.path.isfile(preset):
         text, where = read_text(preset, expected="a YAML file of options"), preset
     else:
         raise InputError(
@@ -158,7 +159,7 @@ def _nested_model(annotation: Any) -> type[BaseModel] | None:
 def _read_yaml(text: str, where: str) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: what looks like a date and is none
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         raise InputError("not valid YAML", where=where, line=None if line is None else line + 1) from error
     if tree is not None and not isinstance(tree, dict):
@@ -172,8 +173,8 @@ def _override(tree: dict[str, Any], override: str) -> None:
     if not equals or not key.strip():
         raise InputError(f"{override!r} is no option", where="--set", expected="key=value, e.g. coarse.m=600")
     *path, leaf = key.strip().split(".")
-    finer = tree.setdefault("finer", {})
-    if path and path[0] not in RunConfig.model_fields and finer is not None and path[0] in {"fine", *finer}:
+    finer = tree.get("finer", {})  # where it is left out it stays so: the schema has a tier there
+    if path and path[0] not in RunConfig.model_fields and isinstance(finer, dict) and path[0] in {"fine", *finer}:
         path = ["finer", *path]
     node = tree
     for part in path:

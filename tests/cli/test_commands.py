@@ -71,6 +71,15 @@ def test_evaluate_json_is_one_object_with_all_figures(run: Path) -> None:
     assert other["ndcg@20"] == pytest.approx(summary["stages"]["coarse"]["test"]["ndcg@20"], abs=1e-6)
 
 
+def test_evaluate_can_hide_what_validates(run: Path) -> None:
+    as_trained, hidden = (
+        json.loads(c2f("evaluate", run, "--json", "--mask", mask).stdout) for mask in ("train", "train+valid")
+    )
+    assert hidden["ndcg@20"] > as_trained["ndcg@20"]  # fewer wrong candidates
+    for wrong in (("--mask", "test"), ("--split", "valid", "--mask", "train+valid")):
+        assert c2f("evaluate", run, *wrong).returncode == 2
+
+
 def test_recommend_gives_unseen_items_under_their_own_ids(run: Path) -> None:
     found = json.loads(c2f("recommend", run, "--user", "3", "--user", "7", "-k", "5", "--json").stdout)
     lines = (Path(__file__).parents[2] / "data" / "planted" / "train.txt").read_text().splitlines()
@@ -223,6 +232,13 @@ def test_an_unwritable_folder_is_one_line(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     done = train(tmp_path / "run")
     assert done.returncode == 2 and "cannot write" in done.stderr
+
+
+def test_a_path_that_cannot_be_looked_at_is_one_line(tmp_path: Path) -> None:
+    for arguments in (("train", "planted", "--out", tmp_path / ("a" * 300)), ("info", tmp_path / ("a" * 300))):
+        done = c2f(*arguments)
+        assert done.returncode == 2 and "File name too long" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_file_in_the_way_of_the_folder_is_one_line(tmp_path: Path) -> None:

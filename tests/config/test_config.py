@@ -129,6 +129,19 @@ def test_a_preset_can_change_another(tmp_path) -> None:
         load_config(str(mine))
 
 
+def test_a_preset_without_tiers_keeps_those_of_the_schema(tmp_path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("model: {layers: 2}\n")
+    assert list(load_config(str(mine)).finer) == list(load_config(str(mine), ["seed=3"]).finer) == ["fine"]
+    assert load_config(str(mine), ["fine.t=3"]).finer["fine"].t == 3
+    with pytest.raises(InputError, match="finer"):
+        load_config(str(mine), ["finer=3", "fine.t=2"])
+    with pytest.raises(InputError, match="not valid YAML"):
+        load_config("fast", ["seed=2020-13-45"])
+    with pytest.raises(InputError, match="no preset and no file"):
+        load_config("a" * 300)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
