@@ -304,6 +304,7 @@ def _learned_tier(model: Recommender, k: int) -> LearnedTier:
         threshold=tier.threshold,
         gate=tier.gate,
         whitened=tier.whitening is not None,
+        alone=tier.whitening is not None,  # the tiers below came after it was solved for
     )
 
 

@@ -41,8 +41,9 @@ from c2f_dgl.serving.learned import ENTITY_TYPES, Learned, LearnedTier
 from c2f_dgl.serving.precision import PRECISIONS, decode, encode, smallest_unsigned
 from c2f_dgl.serving.propagate import in_whitened_coordinates
 
-# Version 2 may hold a filter. What has none is written as version 1, which older readers know.
-FORMAT, VERSIONS = "c2f_dgl artifact", (1, 2)
+# Version 2 holds a filter; version 3, with or without one, has tiers below a first one whose W is of it alone. Whatever
+# else there is is written as version 1, which older readers know.
+FORMAT, VERSIONS = "c2f_dgl artifact", (1, 2, 3)
 MANIFEST = "manifest.json"
 FILES = ("learned.safetensors", "graph.safetensors", "ids.safetensors", "embeddings.safetensors")
 
@@ -109,6 +110,11 @@ class _Spec:
 # Writing -------------------------------------------------------------------------------------------------------------
 
 
+def _is_alone(learned: Learned) -> bool:
+    """Whether W is of the first tier alone and there are others."""
+    return len(learned.tiers) > 1 and learned.tiers[0].alone
+
+
 def write_artifact(
     path: str | Path, artifact: Artifact, *, precision: str = "fp32", overwrite: bool = False
 ) -> dict[str, int]:
@@ -157,7 +163,7 @@ def write_artifact(
     blobs = {name: save({k: np.ascontiguousarray(x) for k, x in some.items()}) for name, some in tensors.items()}
     manifest = {
         "format": FORMAT,
-        "version": 2 if learned.filter_neighbours else 1,
+        "version": 3 if _is_alone(learned) else 2 if learned.filter_neighbours else 1,
         "precision": precision,
         "counts": {
             "users": artifact.interactions.n_rows,
@@ -417,7 +423,7 @@ class _Layout:
     def __init__(self, model: _Tree, n_users: int, n_items: int, precision: str, version: int) -> None:
         self.model, self.precision = model, precision
         self.filter_neighbours, self.filter_weight = 0, 0.0
-        if version > 1:
+        if version == 2 or (version > 2 and "filter" in model.tree):
             term = model.child("filter")
             self.filter_neighbours, self.filter_weight = (
                 term.whole("neighbours", 1, 2**32),
@@ -429,11 +435,14 @@ class _Layout:
         self.tiers = [_Tree(entry, model.where, "a tier") for entry in model.list("tiers", _MOST_TIERS)]
         if self.has_table == bool(self.tiers):
             raise InputError("has both tiers and a full table, or neither", where=model.where)
+        self.version = version
         self.sizes: dict[str, int] = {}
         for tier in self.tiers:
             name = tier.value("name")
             if not isinstance(name, str) or not name.isidentifier() or name in (*ENTITY_TYPES, "table", *self.sizes):
                 raise tier.refused("name", "a new identifier")
+            if tier.truth("whitened") and self.sizes:
+                raise tier.refused("whitened", "false below the first tier")
             self.sizes[name] = tier.whole("size", 1, 2**32)
         self.slots = {name: self._slots(k, name) for k, name in enumerate(self.sizes)}
 
@@ -473,7 +482,7 @@ class _Layout:
     def learned(self, tensors: Tensors, where: Path) -> Learned:
         """The model of tensors that match `specs`."""
         model = self.model
-        tiers = []
+        tiers: list[LearnedTier] = []
         for tier, (name, size) in zip(self.tiers, self.sizes.items(), strict=True):
             key = f"{name}.codebook"
             if tier.truth("triangular"):
@@ -492,7 +501,14 @@ class _Layout:
                     threshold=tier.number("threshold", 0.0),
                     gate=tier.number("gate", 0.0, 1.0),
                     whitened=tier.truth("whitened"),
+                    alone=self.version > 2 and not tiers,
                 )
+            )
+        if self.version < 3 and len(tiers) > 1 and tiers[0].whitened and not np.triu(tiers[0].codebook, 1).any():
+            raise InputError(
+                "its codebook was solved for, and written without saying that W is of the first tier alone",
+                where=model.where,
+                expected="the model exported again",
             )
         betas = _Tree(dict(enumerate(model.list("layer_weights", _MOST_LAYERS))), model.where, "layer_weights")
         if not betas.tree:

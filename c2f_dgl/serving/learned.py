@@ -18,7 +18,7 @@ class LearnedTier:
     ----------
     name : str
     codebook : float array, shape (m, d)
-        E as it is stored: before the soft threshold and, where `whitened`, the lower-triangular T of E = W T.
+        E as it is stored: before the soft threshold and, where `whitened`, as T of E = W T.
     indices : mapping of node type to int64 array, shape (n, t)
         Columns of S for the rows of each node type above: user and item for the first tier, else the tier before.
     weights : mapping of node type to float array, shape (n, t)
@@ -28,6 +28,9 @@ class LearnedTier:
     gate : float
         w_cr of Eq. 17.
     whitened : bool
+        Only of a first tier.
+    alone : bool
+        W whitens what this tier alone propagates, without those below it: it was solved for before there were any.
     """
 
     name: str
@@ -37,6 +40,7 @@ class LearnedTier:
     threshold: float = 0.0
     gate: float = 1.0
     whitened: bool = False
+    alone: bool = False
 
     @property
     def size(self) -> int:

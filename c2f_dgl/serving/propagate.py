@@ -163,7 +163,7 @@ def propagate(learned: Learned, interactions: Csr, progress: Callable[[int, int]
 
         atoms, codebooks = None, []
     else:
-        codebooks = active_codebooks(learned, graph)
+        codebooks = active_codebooks(learned, interactions)
         d = codebooks[0].shape[1]
         atoms = entity_atoms(learned, [codebook.T for codebook in codebooks]).T
 
@@ -203,25 +203,26 @@ def entity_atoms(learned: Learned, codebooks: Sequence[np.ndarray]) -> np.ndarra
     return codebooks[0] if learned.entity_input == "unrefined" else _refine(learned, codebooks)[0]
 
 
-def active_codebooks(learned: Learned, graph: Graph) -> list[np.ndarray]:
+def active_codebooks(learned: Learned, interactions: Csr) -> list[np.ndarray]:
     """Every tier's codebook as the propagation sees it, (m_k, d) in float64: unwhitened and soft-thresholded."""
     codebooks = []
-    for k, tier in enumerate(learned.tiers):
+    for tier in learned.tiers:
         codebook = tier.codebook.astype(np.float64)
         if tier.whitened:
-            codebook = whitening(propagated_basis(learned, graph, k)) @ codebook
+            known = replace(learned, tiers=learned.tiers[:1]) if tier.alone else learned
+            codebook = whitening(first_basis(known, interactions)) @ codebook
         codebooks.append(soft_threshold(codebook, tier.threshold))
     return codebooks
 
 
-def propagated_basis(learned: Learned, graph: Graph, k: int) -> np.ndarray:
-    """Item rows of M_k, the propagated coefficients of tier k's codebook, (n_items, m_k) in float64."""
-    size = learned.tiers[k].size
-    basis = np.empty((len(graph.norms["item"]), size))
+def first_basis(learned: Learned, interactions: Csr) -> np.ndarray:
+    """Item rows of M, the propagated coefficients of the first tier's codebook, (n_items, m) in float64."""
+    graph, size = build_graph(learned, interactions), learned.tiers[0].size
+    basis = np.empty((interactions.n_columns, size))
     for start in range(0, size, _COLUMN_BLOCK):
         columns = np.arange(start, min(start + _COLUMN_BLOCK, size))
         block = [np.zeros((len(columns), tier.size)) for tier in learned.tiers]
-        block[k][np.arange(len(columns)), columns] = 1.0
+        block[0][np.arange(len(columns)), columns] = 1.0
         h, _, _ = _propagate_columns(learned, graph, compose_inputs(learned, block))
         basis[:, columns] = h["item"].T
     return basis
@@ -258,7 +259,7 @@ def in_whitened_coordinates(learned: Learned, interactions: Csr) -> Learned:
     first = learned.tiers[0]
     if first.whitened or first.threshold > 0:
         return learned
-    scale, factor = _factor(propagated_basis(learned, build_graph(learned, interactions), 0))
+    scale, factor = _factor(first_basis(learned, interactions))
     codebook = factor.T @ (first.codebook.astype(np.float64) / scale[:, None])
     return replace(learned, tiers=(replace(first, codebook=codebook, whitened=True), *learned.tiers[1:]))
 

@@ -89,12 +89,16 @@ def test_a_triangular_codebook_is_packed(tmp_path: Path) -> None:
     model = made(m=5, d=5)
     first = model.learned.tiers[0]
     low = np.tril(first.codebook)
-    learned = replace(model.learned, tiers=(replace(first, codebook=low, whitened=True), model.learned.tiers[1]))
+    solved = replace(first, codebook=low, whitened=True, alone=True)
+    learned = replace(model.learned, tiers=(solved, model.learned.tiers[1]))
     write_artifact(tmp_path / "a", Artifact(learned, model.interactions, model.users.ids, model.items.ids))
     assert load((tmp_path / "a" / "learned.safetensors").read_bytes())["coarse.codebook"].shape == (15,)
     again = read_artifact(tmp_path / "a").learned.tiers[0]
-    assert again.whitened
+    assert again.whitened and again.alone
     np.testing.assert_array_equal(again.codebook, low)
+    change_manifest(tmp_path / "a", lambda manifest: manifest.update(version=1))  # as it was written before
+    with pytest.raises(InputError, match="of the first tier alone"):
+        read_artifact(tmp_path / "a")
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
@@ -149,7 +153,8 @@ def with_filter(manifest: dict[str, Any], **changes: Any) -> None:
 
 
 MANIFESTS: dict[str, tuple[Change, str]] = {
-    "newer": (lambda m: m.update(version=3), "newer"),
+    "newer": (lambda m: m.update(version=4), "newer"),
+    "T below the first tier": (lambda m: m["model"]["tiers"][1].update(whitened=True), "whitened"),
     "no version": (lambda m: m.pop("version"), "version"),
     "true version": (lambda m: m.update(version=True), "version"),
     "another format": (lambda m: m.update(format="zip"), "not a c2f_dgl artifact"),

@@ -18,11 +18,11 @@ from c2f_dgl.graph.hetero import entity_layout, interaction_graph
 from c2f_dgl.model import Readout, Recommender, item_degrees
 from c2f_dgl.serving import ServingModel
 from c2f_dgl.serving.foldin import fold_in
-from c2f_dgl.serving.propagate import build_graph, in_whitened_coordinates, propagate, propagated_basis, whitening
+from c2f_dgl.serving.propagate import first_basis, in_whitened_coordinates, propagate, whitening
 from c2f_dgl.serving.pursuit import pursuit
 from c2f_dgl.tiers import assignment
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
-from tests.dense import fine_h, published_h
+from tests.dense import coarse_h, fine_h, published_h
 from tests.strategies import FLOAT, Case, cases
 
 # Each example builds a DGL graph and a model on it.
@@ -175,12 +175,17 @@ def test_whitening_makes_the_basis_orthonormal() -> None:
 
 @FEW
 @given(cases())
-def test_the_basis_propagates_the_codebook(case: Case) -> None:
-    """H of items is M_coarse E^c + M_fine E^r."""
+def test_the_basis_propagates_the_first_codebook(case: Case) -> None:
+    """Items of M E^c are H where the other codebook is zero, and H of the coarse equations where there is no other."""
     model, split = build(case, "linear")
     learned, interactions = artifact_of(model, split).learned, csr_of(case.csr)
-    graph = build_graph(learned, interactions)
-    fine = np.sign(case.e_r.numpy()) * np.maximum(np.abs(case.e_r.numpy()) - case.threshold, 0)
-    parts = [propagated_basis(learned, graph, k) @ e for k, e in enumerate((case.e_c.numpy(), fine))]
-    items = propagate(learned, interactions).embeddings["item"]
-    np.testing.assert_allclose(sum(parts), items, rtol=1e-4, atol=1e-6)
+    first, second = learned.tiers
+    s_c, e_c, _, _ = case.arrays
+    items = propagate(
+        replace(learned, tiers=(first, replace(second, codebook=second.codebook * 0))), interactions
+    ).embeddings["item"]
+    np.testing.assert_allclose(first_basis(learned, interactions) @ e_c, items, rtol=1e-4, atol=1e-6)
+    alone = first_basis(replace(learned, tiers=(first,)), interactions) @ e_c
+    n_users, n_items = case.r.shape
+    wanted = coarse_h(case.r, s_c, e_c, case.layers)[n_users : n_users + n_items]
+    np.testing.assert_allclose(alone, wanted, rtol=1e-4, atol=1e-6)

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from c2f_dgl import exports
-from c2f_dgl.api import train
+from c2f_dgl.api import load_run, train
 from c2f_dgl.cli.main import app
 from c2f_dgl.config.load import load_config
 from c2f_dgl.data import load_dataset
@@ -95,6 +95,32 @@ def test_a_missing_extra_is_named(
         monkeypatch.setitem(sys.modules, name, None)
         with pytest.raises(InputError, match=rf"pip install 'c2f_dgl\[{name}\]'"):
             exports.export(name, *trained, tmp_path / "out")
+
+
+@pytest.mark.parametrize("precision", ERRORS)
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_solved_for_tier_with_one_below_serves_as_trained(
+    solved: tuple[Recommender, Split], tmp_path: Path, precision: str, stored: bool
+) -> None:
+    """W of E = W T is that of the coarse stage, though there is a fine tier now."""
+    model, split = solved
+    again = exports.export("artifact", model, split, tmp_path / "out", precision=precision, embeddings=stored)
+    users = torch.arange(50)
+    wanted = model.scorer().scores(users).detach().numpy()
+    np.testing.assert_allclose(again.scores(users).numpy(), wanted, atol=3 * ERRORS[precision] * np.abs(wanted).max())
+    if precision == "fp32":
+        found = ServingModel.load(tmp_path / "out").explain(0, 5)
+        rounding = found.contributions[found.kinds == "rounding"]
+        assert np.abs(rounding).sum() < 1e-3 * np.abs(found.contributions).sum()
+
+
+@pytest.fixture(scope="module")
+def solved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recommender, Split]:
+    """The fine stage of `fast`, whichever stage validation would have."""
+    run, split = tmp_path_factory.mktemp("solved") / "run", load_dataset("planted")
+    small = ["coarse.m=40", "fine.m=6", "fine.t=2", "fine.components=8", "model.d=8", "fine.gate=0.4"]
+    train(split, run, load_config("fast", small))
+    return load_run(run, stage="fine", split=split)
 
 
 def test_the_command_shows_sizes_and_figures_before_and_after(tmp_path: Path) -> None:
