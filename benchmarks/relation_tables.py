@@ -17,7 +17,7 @@ EXAMPLES: dict[str, tuple[str | None, str, str]] = {
     "social": ("without", "social links, `user-trusts-user`", "`fast`"),
     "counts": ("without", "listening counts as weights", "`fast`"),
     "communities": ("without", "METIS communities of artists, a node type", "`fast`"),
-    "tiers": (None, "a third tier", "two tiers"),
+    "tiers": (None, "a third tier", "`paper`, small (d = 32, m = 60, 12 epochs)"),
 }
 FIGURES = (("valid", "ndcg@20"), ("test", "ndcg@20"), ("test", "recall@20"))
 

@@ -58,9 +58,14 @@ def train(
     Raises
     ------
     InputError
-        The folder is taken, the configuration does not fit the data, or the folder cannot be written.
+        The folder is taken, the configuration does not fit the data, or the folder cannot be written. A run that is
+        refused before its first epoch leaves no folder.
     """
     check_run(out, config, stage=stage, resume=resume, device=device)
+    if not isinstance(split, Split):
+        raise InputError(
+            f"{type(split).__name__} is no Split", expected="load_dataset(...), or random_split(Interactions)"
+        )
     if split.valid.nnz == 0:
         raise InputError("no valid interactions", where=split.name, expected="a split with a validation part")
     folder, names = RunFolder(out), stage_names(config)
@@ -74,7 +79,7 @@ def train(
         return train_run(
             config, split, folder, reporter or Reporter(), names if stage == "both" else [stage], choose_device(device)
         )
-    except InputError:
+    except Exception:  # Ctrl-C is none: the run goes on with --resume
         if new and not folder.last.is_file():
             folder.discard()  # it never came to an epoch, and would stand in the way of the command put right
         raise
@@ -120,7 +125,11 @@ def load_split(config: RunConfig) -> Split:
     """The data of a run, read and split as its configuration says."""
     data: DataConfig = config.data
     if data.source is None:
-        raise InputError("the configuration names no data set", expected="data.source")
+        raise InputError(
+            "was trained on data in memory",
+            where="data.source",
+            expected="load_run(run, split=...), or training with data.source",
+        )
     columns = data.model_dump(exclude={"source", "split", "seed"}, exclude_none=True)
     split = load_dataset(data.source, split=data.split, seed=config.seed if data.seed is None else data.seed, **columns)
     return read_side(split, config.graph, source_folder(data.source))

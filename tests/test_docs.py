@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from c2f_dgl import load_config, load_dataset, load_run, train
 from c2f_dgl.config.load import options
+from c2f_dgl.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -45,3 +47,17 @@ def test_links_between_documents_lead_somewhere(document: str) -> None:
     path = ROOT / document
     for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
         assert (path.parent / target).exists(), target
+
+
+def test_data_in_memory_are_split_trained_on_and_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = re.search(
+        r"In memory the same is\n\n```python\n(.*?)```", (ROOT / "docs" / "data.md").read_text(), re.DOTALL
+    )
+    assert code is not None
+    monkeypatch.chdir(tmp_path)
+    exec(code[1], {})
+    assert (tmp_path / "memory.c2f" / "manifest.json").is_file()
+    with pytest.raises(InputError, match="trained on data in memory"):
+        load_run(tmp_path / "runs" / "memory")
+    with pytest.raises(InputError, match="csr_matrix is no Split"):
+        train(load_dataset("planted").train, tmp_path / "run", load_config("quick"))

@@ -26,16 +26,22 @@ def resolve_sizes(config: RunConfig, n_users: int, n_items: int) -> RunConfig:
     Raises
     ------
     InputError
-        The budget leaves less than t atoms.
+        The budget leaves less than t atoms, or there are more atoms than nodes to share them.
     """
     if config.coarse is None:
         return config
     if config.coarse.m is not None:
-        return _with_sizes(config, config.coarse, config.coarse.m)
+        resolved = _with_sizes(config, config.coarse, config.coarse.m)
+        if config.coarse.m > (most := _sharing(resolved, n_users, n_items)):
+            raise InputError(
+                f"{config.coarse.m:,} meta-embeddings for {most:,} nodes", where="coarse.m", expected="fewer than nodes"
+            )
+        return resolved
     allowed = int(config.model.budget * (n_users + n_items))
     shared = [node.t or 0 for node in config.graph.nodes.values() if node.codebook == "shared"]
     needed = max(config.coarse.t, config.coarse.t_user or 0, 1, *shared)
-    low, high = needed - 1, allowed + 1  # low fits or is too few; high does not fit
+    most = _sharing(_with_sizes(config, config.coarse, needed), n_users, n_items)
+    low, high = needed - 1, min(allowed, most) + 1  # low fits or is too few; high does not fit
     while high - low > 1:
         middle = (low + high) // 2
         fits = most_values(_with_sizes(config, config.coarse, middle), n_users, n_items) <= allowed
@@ -68,6 +74,13 @@ def most_values(config: RunConfig, n_users: int, n_items: int) -> int:
         values += tier.t * above + tier.m * (tier.components if tier.start == "sparse_pca" else d)
         above = tier.m
     return values
+
+
+def _sharing(config: RunConfig, n_users: int, n_items: int) -> int:
+    """How many nodes are composed of the shared atoms."""
+    roles = config.graph.roles
+    sizes = {roles.query: n_users, roles.ranked: n_items} | {name: _size(config, name) for name in roles.others}
+    return sum(sizes[name] for name, block in atom_blocks(config).items() if block.start == 0 and block.t)
 
 
 def atom_blocks(config: RunConfig) -> dict[str, AtomBlock]:

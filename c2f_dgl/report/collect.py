@@ -238,7 +238,7 @@ def collect_runs(paths: Sequence[str | Path], reporter: Reporter) -> list[RunRep
     if len(set(names)) < len(names):
         names = [str(folder.path) for folder in folders]
     names = [name.encode("utf-8", "backslashreplace").decode() for name in names]  # a page is UTF-8
-    splits: dict[tuple[str, int], Split] = {}
+    splits: dict[tuple[str, str, int], Split] = {}
     samples: dict[str | None, tuple[np.ndarray, np.ndarray]] = {}
     reports = []
     for name, folder in zip(names, folders, strict=True):
@@ -267,9 +267,11 @@ def sample_users(train: sp.csr_matrix, n: int = _MOST_USERS) -> np.ndarray:
     return np.concatenate([np.sort(others[drawn]), active])
 
 
-def _split_key(config: RunConfig) -> tuple[str, int]:
+def _split_key(config: RunConfig) -> tuple[str, str, int]:
+    """What a run's data depend on: the relations of its schema are a part of them."""
     data: DataConfig = config.data
-    return data.model_dump_json(exclude={"seed"}), config.seed if data.seed is None else data.seed
+    seed = config.seed if data.seed is None else data.seed
+    return data.model_dump_json(exclude={"seed"}), config.graph.model_dump_json(), seed
 
 
 def _collect(name: str, folder: RunFolder, split: Split, users: np.ndarray, reporter: Reporter) -> RunReport:

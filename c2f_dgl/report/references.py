@@ -1,4 +1,7 @@
-"""Published and measured figures to read a run's against, kept in ``references.json`` with their sources."""
+"""Published and measured figures to read a run's against, kept in ``references.json`` with their sources.
+
+Measured ones are those of the bench's records (benchmarks/results/bench), means over seeds.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,8 @@ class Reference:
     Parameters
     ----------
     name : str
-    kind : {"paper", "anchor"}
-        As the paper prints it, or measured on the same split without any training.
+    kind : {"paper", "measured"}
+        As the paper prints it, or measured by the bench on the same files.
     source : str
     values, bytes : int, optional
         Stored numbers, and their size; None where they are not known.
@@ -27,7 +30,7 @@ class Reference:
     """
 
     name: str
-    kind: Literal["paper", "anchor"]
+    kind: Literal["paper", "measured"]
     source: str
     values: int | None
     bytes: int | None

@@ -93,6 +93,11 @@ def test_sizes_fill_the_budget_and_never_exceed_it(
     }
     config = parse_config(tree, "here")
     allowed = budget * (n_users + n_items)
+    sharing = n_items if t_user == 0 else n_users + n_items
+    if sharing < max(t, t_user or 0):
+        with pytest.raises(InputError):
+            resolve_sizes(config, n_users, n_items)
+        return
     try:
         sized = resolve_sizes(config, n_users, n_items)
     except InputError:
@@ -105,6 +110,8 @@ def test_sizes_fill_the_budget_and_never_exceed_it(
         return
     assert sized.coarse is not None and sized.coarse.m is not None
     assert most_values(sized, n_users, n_items) <= allowed
+    if sized.coarse.m == sharing:  # there are no more nodes to share atoms
+        return
     more = sized.coarse.model_copy(update={"m": sized.coarse.m + 1})
     bigger = resolve_sizes(config.model_copy(update={"coarse": more}), n_users, n_items)
     assert most_values(bigger, n_users, n_items) > allowed - 1
@@ -112,7 +119,15 @@ def test_sizes_fill_the_budget_and_never_exceed_it(
 
 def test_given_sizes_are_left_alone() -> None:
     config = RunConfig()
-    assert resolve_sizes(config, 10, 10) == config
+    assert resolve_sizes(config, 200, 200) == config
+
+
+def test_there_are_no_more_atoms_than_nodes_that_share_them() -> None:
+    with pytest.raises(InputError, match=r"coarse\.m: 301 meta-embeddings for 300 nodes"):
+        resolve_sizes(load_config("paper", ["coarse.m=301"]), 200, 100)
+    with pytest.raises(InputError, match="101 meta-embeddings for 100 nodes"):  # users are not composed of atoms
+        resolve_sizes(load_config("fast", ["coarse.m=101"]), 200, 100)
+    assert resolve_sizes(load_config("fast", ["model.budget=1000"]), 200, 100).coarse.m == 100
 
 
 def test_a_preset_can_change_another(tmp_path) -> None:
