@@ -34,7 +34,7 @@ def resolve_sizes(config: RunConfig, n_users: int, n_items: int) -> RunConfig:
         resolved = _with_sizes(config, config.coarse, config.coarse.m)
         if config.coarse.m > (most := _sharing(resolved, n_users, n_items)):
             raise InputError(
-                f"{config.coarse.m:,} meta-embeddings for {most:,} nodes", where="coarse.m", expected="fewer than nodes"
+                f"{config.coarse.m:,} meta-embeddings for {most:,} nodes", where="coarse.m", expected="at most as many"
             )
         return resolved
     allowed = int(config.model.budget * (n_users + n_items))
@@ -60,8 +60,7 @@ def most_values(config: RunConfig, n_users: int, n_items: int) -> int:
     coarse = config.coarse
     if coarse is None or coarse.m is None:
         raise ValueError("sizes are not resolved")
-    d, atoms, roles = embedding_size(config), n_atoms(config), config.graph.roles
-    sizes = {roles.query: n_users, roles.ranked: n_items} | {name: _size(config, name) for name in roles.others}
+    d, atoms, sizes = embedding_size(config), n_atoms(config), _node_counts(config, n_users, n_items)
     values = sum(sizes[node_type] * block.t for node_type, block in atom_blocks(config).items())
     values, above = values + codebook_values(coarse, atoms, d), atoms
     if config.model.layer_weights == "lowpass":
@@ -78,9 +77,14 @@ def most_values(config: RunConfig, n_users: int, n_items: int) -> int:
 
 def _sharing(config: RunConfig, n_users: int, n_items: int) -> int:
     """How many nodes are composed of the shared atoms."""
+    counts = _node_counts(config, n_users, n_items)
+    return sum(counts[name] for name, block in atom_blocks(config).items() if block.start == 0 and block.t)
+
+
+def _node_counts(config: RunConfig, n_users: int, n_items: int) -> dict[str, int]:
+    """Nodes of every entity type."""
     roles = config.graph.roles
-    sizes = {roles.query: n_users, roles.ranked: n_items} | {name: _size(config, name) for name in roles.others}
-    return sum(sizes[name] for name, block in atom_blocks(config).items() if block.start == 0 and block.t)
+    return {roles.query: n_users, roles.ranked: n_items} | {name: _size(config, name) for name in roles.others}
 
 
 def atom_blocks(config: RunConfig) -> dict[str, AtomBlock]:

@@ -26,7 +26,7 @@ class UnseenItems:
         counts = np.diff(starts)
         users = np.repeat(np.arange(seen.shape[0]), counts)
         rank = np.arange(len(items)) - starts[users]
-        self.n_items, self.device = seen.shape[1], device
+        self.n_items = seen.shape[1]
         self._starts, self._counts = (torch.as_tensor(array, device=device) for array in (starts, counts))
         # Per interaction, how many unseen items come before it; keyed by user, so that all are sorted together.
         self._before = torch.as_tensor(users * (self.n_items + 1) + items - rank, device=device)
