@@ -122,12 +122,12 @@ def ranking(split, runs: int, device: str) -> dict:
 def needed(n: int, c: int, m: int, d: int) -> tuple[float, float]:
     """Floating-point operations and bytes of a step with n users of c items each, basis N x m, codebook m x d.
 
-    Forward: v_u = b_u E E^T, in the cheaper order, and n c dot products. Backward: n c weighted rows, A = B_u^T Q, and
-    (A + A^T) E. Bytes: the rows of the batch, once forward and the items' again backward, in float32. What the L2
-    term, the loss and Adam need is left out of the bound.
+    Forward: v_u = b_u E E^T and n c dot products. Backward: n c weighted rows Q, and (A + A^T) E with A = B_u^T Q. Both
+    through m x m or through the d columns, whichever is cheaper. Bytes: the rows of the batch, once forward and the
+    items' again backward, in float32. What the L2 term, the loss and Adam need is left out of the bound.
     """
-    projected = min(2 * n * m * m + 2 * m * m * d, 4 * n * m * d)
-    operations = projected + 4 * n * c * m + 2 * n * m * m + 2 * m * m * d
+    square = 2 * n * m * m + 2 * m * m * d
+    operations = min(square, 4 * n * m * d) + 4 * n * c * m + min(square, 8 * n * m * d)
     return float(operations), 4.0 * m * (n + 2 * n * c)
 
 

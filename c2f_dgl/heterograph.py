@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from c2f_dgl.data.relations import add_relations
 from c2f_dgl.data.splits import Split, random_split
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.errors import InputError
-from c2f_dgl.roles import REVERSE_PREFIX, EdgeType
+from c2f_dgl.roles import REVERSE_PREFIX, EdgeType, colliding
 
 MASKS = ("train_mask", "val_mask", "test_mask")
 
@@ -88,7 +88,7 @@ def from_heterograph(
             notes.append(f"{'-'.join(other)}: the reverse of {'-'.join(twin)}, left out")
             continue
         taken[other] = _pairs(graph, other)
-        names[other] = _name(graph, other)
+        names[other] = _name(graph, other, names.values())
         weighted = weight is not None and weight in graph.edges[other].data
         relations[names[other]] = {
             "source": other[0],
@@ -209,10 +209,10 @@ def _reverse_of(pairs: csr_matrix, etype: EdgeType, taken: Mapping[EdgeType, csr
     return None
 
 
-def _name(graph: dgl.DGLGraph, etype: EdgeType) -> str:
-    """A name for a relation: its own where that is an identifier that no other has."""
+def _name(graph: dgl.DGLGraph, etype: EdgeType, taken: Iterable[str]) -> str:
+    """A name for a relation: its own where that is an identifier that neither another nor a reverse has."""
     name = re.sub(r"\W", "_", etype[1])
-    if name.startswith(REVERSE_PREFIX) or not name.isidentifier():
+    if name.startswith(REVERSE_PREFIX) or not name.isidentifier() or colliding({name, *taken}):
         name = f"relation_{name}"
     alone = sum(other[1] == etype[1] for other in graph.canonical_etypes) == 1
     return name if alone else f"{etype[0]}_{name}_{etype[2]}"

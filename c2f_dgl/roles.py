@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 EdgeType = tuple[str, str, str]
@@ -52,6 +53,12 @@ def reverse(etype: EdgeType) -> EdgeType:
     """The relation with the edges of `etype` the other way."""
     source, name, destination = etype
     return (destination, reverse_name(name), source)
+
+
+def colliding(names: Iterable[str]) -> set[str]:
+    """Relations among `names` that are called what another one's reverse is called."""
+    names = set(names)
+    return {name for name in names if name in {reverse_name(other) for other in names}}
 
 
 DEFAULT_ROLES = Roles()

@@ -81,4 +81,11 @@ def select_systems(names: str) -> list[str]:
         else:
             find_system(name)
             selected.append(name)
-    return list(dict.fromkeys(selected))
+    selected = list(dict.fromkeys(selected))
+    owner: dict[str, str] = {}
+    for reference in selected:
+        name = find_system(reference).name
+        if name in owner:
+            raise InputError(f"{owner[name]} and {reference} are both called {name}", expected="a name of its own each")
+        owner[name] = reference
+    return selected

@@ -43,8 +43,6 @@ def main() -> int:
         failure = {"error": f"{type(error).__name__}: {message}", "traceback": traceback.format_exc()}
         write_record(out, job, "failed", failure)
         return 1
-    except KeyboardInterrupt:
-        return 130
     write_record(out, job, "done", record)
     return 0
 

@@ -15,7 +15,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from c2f_dgl.config.base import Options
-from c2f_dgl.roles import REVERSE_PREFIX, Roles
+from c2f_dgl.roles import REVERSE_PREFIX, Roles, colliding
 
 
 class NodeConfig(Options):
@@ -109,6 +109,8 @@ class GraphConfig(Options):
         for name in (*self.roles.entities, self.target, *self.relations):
             if not name.isidentifier() or name.startswith(REVERSE_PREFIX):
                 raise ValueError(f"{name!r} cannot name a node type or relation: expected an identifier")
+        for name in colliding({self.target, *self.relations}):
+            raise ValueError(f"{name!r} cannot name a relation here: it is what the reverse of another is called")
         for name, relation in self.relations.items():
             self._check(name, relation)
         return self

@@ -75,8 +75,8 @@ def read_lightgcn(path: str | Path) -> Interactions:
         The file cannot be read, is empty, or holds something that is not an id from 0 to 2**31 - 1.
     """
     path = Path(path)
-    text = read_bytes(path).removeprefix(b"\xef\xbb\xbf")
-    if text.translate(None, b"0123456789 \t\r\n"):
+    text = read_bytes(path).removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    if text.translate(None, b"0123456789 \t\n"):
         raise _bad_token(path, text)
     letters = np.frombuffer(text, dtype=np.uint8)
     digit = letters >= ord("0")

@@ -19,7 +19,14 @@ def add_product(out: Tensor, a: Tensor, b: Tensor, *, beta: float = 1.0) -> None
         Best contiguous: others are copied.
     beta : float
         With 0, what `out` held does not count, whatever it was.
+
+    Raises
+    ------
+    ValueError
+        `out` is not contiguous.
     """
+    if not out.is_contiguous():
+        raise ValueError("out is not contiguous: expected one that can be written in place")
     on_blas = out.device.type == "cpu" and out.dtype == a.dtype == b.dtype == torch.float32
     if not on_blas or 0 in (*a.shape, *b.shape):
         out.addmm_(a, b.T, beta=beta)

@@ -7,9 +7,9 @@ from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from c2f_dgl.dgl_import import dgl
+from c2f_dgl.graph.derived import Derived
 from c2f_dgl.roles import DEFAULT_ROLES, EdgeType
 from c2f_dgl.serving.csr import Csr
 from c2f_dgl.serving.item_filter import ItemFilter, item_filter
@@ -51,7 +51,7 @@ class GraphFilter:
 
 
 # A run's models share one graph: its filter is formed once, however many models are restored on it.
-_CACHE = WeakTensorKeyDictionary()
+_DERIVED = Derived()
 
 
 def graph_filter(graph: dgl.DGLGraph, k: int, target: EdgeType = DEFAULT_ROLES.target) -> GraphFilter:
@@ -66,9 +66,10 @@ def graph_filter(graph: dgl.DGLGraph, k: int, target: EdgeType = DEFAULT_ROLES.t
     target : (source, name, destination)
         The relation that holds the interactions.
     """
-    kept = _CACHE.setdefault(graph.edges[target].data["weight"], {})
-    if k not in kept:
+
+    def make() -> GraphFilter:
         users, items = (side.cpu().numpy() for side in graph.edges(etype=target))
         histories = Csr.from_pairs(users, items, (graph.num_nodes(target[0]), graph.num_nodes(target[2])))
-        kept[k] = GraphFilter(histories, item_filter(histories, k))
-    return kept[k]
+        return GraphFilter(histories, item_filter(histories, k))
+
+    return _DERIVED.get(graph, target, (target, k), make)  # type: ignore[no-any-return]

@@ -7,16 +7,18 @@ D is applied to the node features before and after the product, so the edge weig
 change (the interactions) are never touched when another one (S) does.
 
 Two kernels compute the product. ``dgl``: DGL's message passing, ``multi_update_all`` of ``u_mul_e`` and ``sum``.
-``csr``: torch's sparse CSR product, one relation at a time, on the structure that DGL holds. ``auto`` is ``dgl`` on
-a GPU for which DGL was built, ``csr`` elsewhere: DGL's CPU kernels for weighted edges take longer (see
-`benchmarks/throughput.py`).
+``csr``: torch's product with a sparse CSR matrix (in float32 on a CPU as bags of rows), one relation at a time, on the
+structure that DGL holds. ``auto`` is ``dgl`` on a GPU for which DGL was built, ``csr`` elsewhere: DGL's CPU kernels for
+weighted edges take longer (see `benchmarks/throughput.py`).
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -24,6 +26,7 @@ from torch.nn import functional as F
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from c2f_dgl.dgl_import import dgl
+from c2f_dgl.graph.derived import Derived, changes
 from c2f_dgl.graph.hetero import degrees, inverse_root
 from c2f_dgl.roles import EdgeType
 
@@ -119,7 +122,7 @@ def _product(
 ) -> Product:
     scales = {} if factors is None else {etype: factor.to(device) for etype, factor in factors.items()}
     if chosen_kernel(kernel, device) == "dgl":
-        on_device = graph if graph.device == device else graph.to(device)
+        on_device = _graph_on_device(graph, device)
         return lambda features: _message_passing(on_device, features, scales)
     return lambda features: _csr_product(graph, features, scales)
 
@@ -189,30 +192,42 @@ def _multiply(matrix: Tensor, x: Tensor) -> Tensor:
 
 
 def _on_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the graph, moved once for as long as the graph holds it."""
+    """A tensor of the graph, moved once for as long as the graph holds it as it is."""
     if tensor.device == device:
         return tensor
-    moved = _CACHE.setdefault(tensor, {})
-    if device not in moved:
-        moved[device] = tensor.to(device)
-    return moved[device]
+    moved, version = _MOVED.setdefault(tensor, {}), changes(tensor)
+    if device not in moved or moved[device][0] != version:
+        moved[device] = version, tensor.to(device)
+    return moved[device][1]  # type: ignore[no-any-return]
 
 
-# What is derived from a tensor of the graph, for as long as that tensor lives. One relation's matrices serve every
-# graph that shares its weights: after an assignment update only the tier's relations are converted anew.
-_CACHE = WeakTensorKeyDictionary()
+def _graph_on_device(graph: dgl.DGLGraph, device: torch.device) -> dgl.DGLGraph:
+    """A graph, moved once for as long as it lives with these weights."""
+    if graph.device == device:
+        return graph
+    weights = [graph.edges[etype].data["weight"] for etype in graph.canonical_etypes]
+    state = device, [(id(weight), changes(weight)) for weight in weights]
+    if graph not in _MOVED_GRAPHS or _MOVED_GRAPHS[graph][0] != state:
+        # With the weights, so that no other tensor comes to have the id of one.
+        _MOVED_GRAPHS[graph] = state, weights, graph.to(device)
+    return _MOVED_GRAPHS[graph][2]
+
+
+_MOVED_GRAPHS: WeakKeyDictionary[dgl.DGLGraph, tuple] = WeakKeyDictionary()
+_MOVED = WeakTensorKeyDictionary()
+_MATRICES = Derived()
 
 
 def _csr_matrix(graph: dgl.DGLGraph, etype: EdgeType, device: torch.device, *, transposed: bool = False) -> Tensor:
     """The matrix that maps a relation's source features to its destination's, or its transpose (made when asked)."""
-    weight = graph.edges[etype].data["weight"]
-    cached = _CACHE.setdefault(weight, {})
-    key = etype, device, transposed
-    if key not in cached:
+    layout: Literal["csr", "csc"] = "csr" if transposed else "csc"
+
+    def make() -> Tensor:
         shape = (graph.num_nodes(etype[2]), graph.num_nodes(etype[0]))
-        structure = graph.adj_tensors("csr" if transposed else "csc", etype)
-        cached[key] = _to_csr(structure, weight, shape[::-1] if transposed else shape, device)
-    return cached[key]
+        weight, structure = graph.edges[etype].data["weight"], graph.adj_tensors(layout, etype)
+        return _to_csr(structure, weight, shape[::-1] if transposed else shape, device)
+
+    return _MATRICES.get(graph, etype, (etype, device, transposed), make, layout)  # type: ignore[no-any-return]
 
 
 def _to_csr(tensors: Sequence[Tensor], weight: Tensor, shape: tuple[int, int], device: torch.device) -> Tensor:
@@ -231,6 +246,7 @@ def _to_csr(tensors: Sequence[Tensor], weight: Tensor, shape: tuple[int, int], d
         )
 
 
+@cache
 def _dgl_has_cuda() -> bool:
     """Whether this DGL was built with GPU kernels (PyPI's wheels are not)."""
     try:

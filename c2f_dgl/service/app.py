@@ -18,6 +18,7 @@ from fastapi.staticfiles import StaticFiles
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StringConstraints
 
+from c2f_dgl.errors import InputError
 from c2f_dgl.service import queries
 from c2f_dgl.service.batching import Batcher, Gate, OverloadedError
 from c2f_dgl.service.limits import BodyLimit, Limits
@@ -77,6 +78,7 @@ def create_app(model: ServingModel, limits: Limits | None = None, *, precomputed
     app.add_exception_handler(RequestValidationError, _unusable)
     app.add_exception_handler(UnknownError, _unknown)
     app.add_exception_handler(OverloadedError, _overloaded)
+    app.add_exception_handler(InputError, _impossible)
     _add_ranking(app, model, limits, executor, metrics, precomputed)
     _add_state(app, model, metrics, precomputed)
     _add_documentation(app)
@@ -255,6 +257,10 @@ def _unusable(_: Request, error: Exception) -> JSONResponse:
         return JSONResponse({"detail": "the body is not valid JSON"}, 422)
     place = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
     return JSONResponse({"detail": f"{_printable(place)}: {first['msg'][0].lower()}{first['msg'][1:]}"}, 422)
+
+
+def _impossible(_: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": _printable(str(error))}, 422)
 
 
 def _unknown(_: Request, error: Exception) -> JSONResponse:

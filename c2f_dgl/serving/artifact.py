@@ -289,7 +289,8 @@ def read_artifact(path: str | Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Ar
     path : str or Path
         The folder.
     max_bytes : int
-        Refuse an artifact whose files, or whose embeddings and messages in float32, need more memory than this.
+        Refuse an artifact whose files, or whose embeddings and messages in float32 with what forming them takes, need
+        more memory than this.
 
     Raises
     ------
@@ -311,10 +312,13 @@ def read_artifact(path: str | Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Ar
     layout = _Layout(tree.child("model"), n_users, n_items, precision, manifest["version"])
     n_nodes = n_users + n_items + sum(layout.sizes.values())
     neighbours = n_items * min(layout.filter_neighbours, n_items)
-    if 8 * n_nodes * layout.d + 64 * n_interactions + 8 * neighbours > max_bytes:
+    # W is made from the items' rows of the basis, with a few matrices of its own size.
+    whitened = next(iter(layout.sizes.values())) if layout.tiers and layout.tiers[0].truth("whitened") else 0
+    whitening = 8 * whitened * (n_items + 4 * whitened)
+    if 8 * n_nodes * layout.d + 64 * n_interactions + 8 * neighbours + whitening > max_bytes:
         raise InputError(
-            f"{n_nodes:,} nodes with {layout.d:,} values, {n_interactions:,} interactions and {neighbours:,} "
-            "neighbours need too much memory",
+            f"{n_nodes:,} nodes with {layout.d:,} values, {n_interactions:,} interactions, {neighbours:,} neighbours "
+            f"and {whitened:,} whitened atoms need too much memory",
             where=where,
             expected=f"at most {max_bytes:,} bytes (max_bytes)",
         )

@@ -167,8 +167,8 @@ def shares(learned: Learned, indices: np.ndarray, weights: np.ndarray) -> list[t
             tier = learned.tiers[k]
             parent = learned.tiers[k - 1].name
             below, entries = tier.indices[parent][nodes], _normalised(tier.weights[parent].astype(np.float64))[nodes]
-            nodes = below.reshape(len(nodes), -1)
-            share = (share[:, :, None] * entries).reshape(len(nodes), -1)
+            wide = len(nodes), nodes.shape[1] * below.shape[2]  # not -1: there may be no rows
+            nodes, share = below.reshape(wide), (share[:, :, None] * entries).reshape(wide)
         found.append((np.where(share > 0, nodes, -1), share))
     return found
 

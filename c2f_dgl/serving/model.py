@@ -386,8 +386,12 @@ class ServingModel:
         Raises
         ------
         InputError
-            A user is known already, an item is not known.
+            A user is known already or has no items, an item is not known.
         """
+        if isinstance(new_user_items, Mapping):
+            without = next((user for user, history in new_user_items.items() if not len(history)), None)
+            if without is not None:
+                raise InputError(f"user {without!r} has no items", expected="one at least, to fold in by")
         users, items = read_pairs(new_user_items)
         known = self.users.find(users)
         if (known >= 0).any():

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from c2f_dgl.training.sampler import DRAWN, Triplets, drawable_users
+from c2f_dgl.training.sampler import Triplets, drawable_users, drawn_at_once
 from c2f_dgl.training.unseen import UnseenItems, below
 
 
@@ -46,7 +46,7 @@ class DeviceTripletSampler:
     def batches(self, n: int, size: int, rng: np.random.Generator) -> Iterator[Triplets]:
         """`n` positives with their negatives, in batches of `size`, drawn as they are asked for."""
         generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**63)))
-        piece = size * max(1, DRAWN // size)
+        piece = drawn_at_once(size, self.k, self.shared)
         for start in range(0, n, piece):
             yield from self._draw(min(piece, n - start), size, generator).batches(size)
 

@@ -7,8 +7,12 @@ import json
 import os
 import platform
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from c2f_dgl.config.load import dump_config, read_config
 from c2f_dgl.config.schema import RunConfig
@@ -83,6 +87,25 @@ class RunFolder:
         """``environment.json``; empty where somebody has removed it."""
         return _json_object(self._environment) if self._environment.exists() else {}
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from training here; a process that dies lets go.
+
+        Raises
+        ------
+        InputError
+            Another one does.
+        """
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise InputError("another process trains here", where=self.path, expected="one at a time") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
     def sweep(self) -> None:
         """Remove what a killed process was writing here: files and folders not yet moved into place."""
         for stray in list(self.path.rglob(".*.part")):
@@ -101,12 +124,14 @@ class RunFolder:
         if not self.metrics.exists():
             return []
         expected = "a line of figures per epoch, as training writes it"
-        records = []
-        for number, line in enumerate(read_text(self.metrics, expected).splitlines(), 1):
+        records, lines = [], read_text(self.metrics, expected).splitlines()
+        for number, line in enumerate(lines, 1):
             try:
                 record = json.loads(line)
-            except json.JSONDecodeError:
-                break
+            except json.JSONDecodeError as error:
+                if number == len(lines):
+                    break
+                raise InputError("is not valid JSON", where=self.metrics, line=number, expected=expected) from error
             if not isinstance(record, dict):
                 raise InputError("holds no record", where=self.metrics, line=number, expected=expected)
             records.append(record)

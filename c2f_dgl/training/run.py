@@ -1,7 +1,8 @@
 """A whole run: from data and configuration to a folder with trained stages, and back from the folder to a model.
 
-Follow one batch: `train_run` -> `train_stage` (stage.py) -> `TripletSampler.epoch` -> `batch_loss` (loss.py) ->
-`Engine.entities` (engines/) -> `propagate` (graph/).
+Follow one batch: `train_run` -> `train_stage` (stage.py) -> `TripletSampler.batches` (sampler.py) -> `batch_loss`
+(loss.py) -> `Engine.scores` (engines/). `propagate` (graph/) is below it with message passing; the collapsed engine
+calls it in `rebuild`, once an assignment.
 """
 
 from __future__ import annotations
@@ -76,17 +77,23 @@ def train_run(
     dict
         What ``summary.json`` holds: per stage its best validation and its test figures (none without a
         test part), and the chosen stage.
+
+    Raises
+    ------
+    InputError
+        Another process trains in the folder, or a stage lacks the one before it.
     """
-    folder.sweep()
-    graph = start_graph(split, config.model, config.graph)
-    names = stage_names(config)
-    for stage in stages:
-        if _finished(folder, stage, names):
-            continue
-        folder.reopen()
-        _train_one(config, split, folder, reporter, graph, stage, device)
-    with reporter.busy("evaluating"):
-        return _summarise(config, split, folder, graph, names, device)
+    with folder.locked():
+        folder.sweep()
+        graph = start_graph(split, config.model, config.graph)
+        names = stage_names(config)
+        for stage in stages:
+            if _finished(folder, stage, names):
+                continue
+            folder.reopen()
+            _train_one(config, split, folder, reporter, graph, stage, device)
+        with reporter.busy("evaluating"):
+            return _summarise(config, split, folder, graph, names, device)
 
 
 def load_model(folder: RunFolder, split: Split, stage: str | None, device: torch.device) -> Recommender:

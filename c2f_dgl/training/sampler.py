@@ -13,8 +13,8 @@ import torch
 from c2f_dgl.errors import InputError
 from c2f_dgl.training.unseen import UnseenItems
 
-# Positives drawn at a time: bounds what an epoch's triplets take.
-DRAWN = 1 << 20
+# Positives drawn at a time, and the most negatives: bounds what an epoch's triplets take.
+DRAWN, _NEGATIVES = 1 << 20, 1 << 23
 
 # How often negatives that were seen are drawn again, before what is left is drawn by rank.
 _ROUNDS = 16
@@ -50,6 +50,12 @@ class Triplets:
             part = slice(start, start + size)
             negatives = self.negatives[number : number + 1] if self.shared else self.negatives[part]
             yield Triplets(self.users[part], self.positives[part], negatives, self.shared)
+
+
+def drawn_at_once(size: int, k: int, shared: bool) -> int:
+    """Positives in whole batches of `size`, that they and their negatives stay within bounds."""
+    negatives = max(1, k if shared else size * k)  # of a batch
+    return size * max(1, min(DRAWN // size, _NEGATIVES // negatives))
 
 
 class TripletSampler:
@@ -93,7 +99,7 @@ class TripletSampler:
 
     def batches(self, n: int, size: int, rng: np.random.Generator) -> Iterator[Triplets]:
         """`n` positives with their negatives, in batches of `size`, drawn as they are asked for."""
-        piece = size * max(1, DRAWN // size)
+        piece = drawn_at_once(size, self.k, self.shared)
         for start in range(0, n, piece):
             yield from self.epoch(min(piece, n - start), size, rng).batches(size)
 

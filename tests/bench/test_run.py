@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from c2f_dgl.baselines import registry
 from c2f_dgl.baselines.registry import SYSTEMS, find_system, select_systems
 from c2f_dgl.bench import run, table, worker
 from c2f_dgl.bench.job import Job
@@ -208,6 +209,12 @@ def test_systems_are_named_by_name_family_or_module() -> None:
     }.items():
         with pytest.raises(InputError, match=message):
             select_systems(name)
+
+
+def test_two_systems_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "KNN", SYSTEMS["anchor-knn"], raising=False)
+    with pytest.raises(InputError, match="both called anchor-knn"):
+        select_systems("anchor-knn,c2f_dgl.baselines.registry:KNN")
 
 
 def test_a_job_of_other_settings_is_another_job(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ LINES = st.lists(st.tuples(st.integers(0, 50), st.lists(st.integers(0, 2**31 - 1
 
 
 @settings(max_examples=200)
-@given(lines=LINES, end=st.sampled_from(["\n", "\r\n", " \n", "\n\n"]), last=st.booleans())
+@given(lines=LINES, end=st.sampled_from(["\n", "\r\n", "\r", " \n", "\n\n"]), last=st.booleans())
 def test_lightgcn_agrees_with_a_plain_parser(tmp_path_factory, lines, end, last):
     path = tmp_path_factory.mktemp("lightgcn") / "train.txt"
     path.write_text(end.join(" ".join(map(str, [user, *items])) for user, items in lines) + end * last, newline="")

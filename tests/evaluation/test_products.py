@@ -8,6 +8,11 @@ from hypothesis import strategies as st
 from c2f_dgl.evaluation.products import add_product
 
 
+def test_it_cannot_add_to_a_view() -> None:
+    with pytest.raises(ValueError, match="not contiguous"):
+        add_product(torch.zeros(4, 6)[:, :3], torch.ones(4, 2), torch.ones(3, 2))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @given(
     st.integers(0, 9),

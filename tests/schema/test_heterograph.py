@@ -20,6 +20,7 @@ from c2f_dgl.engines import Collapsed, MessagePassing
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.exports import export
+from c2f_dgl.graph.entities import entity_graph
 from c2f_dgl.heterograph import MASKS, to_heterograph
 from c2f_dgl.serving import ServingModel
 from c2f_dgl.serving.csr import Csr
@@ -94,6 +95,17 @@ def test_a_graph_with_its_own_names_is_trained_ranked_and_read_again(tmp_path: P
     served = export("artifact", model, split, tmp_path / "artifact")
     users = torch.arange(split.n_users)
     torch.testing.assert_close(served.scores(users), model.scorer().scores(users), rtol=1e-4, atol=1e-4)
+
+
+def test_a_relation_called_as_the_targets_reverse_keeps_its_own_edges() -> None:
+    users, items = torch.arange(20).repeat_interleave(4), torch.arange(80) % 11
+    edges = {("user", "interacts", "item"): (users, items), ("item", "interacted_by", "user"): ([0, 3], [5, 7])}
+    split, schema = from_heterograph(dgl.heterograph(edges), "interacts")
+    assert list(schema.relations) == ["relation_interacted_by"]
+    graph = entity_graph(split.train, split.side, schema)
+    pairs = [tuple(map(tuple, torch.stack(graph.edges(etype=name), 1).tolist())) for name in schema.relations]
+    assert sorted(pairs[0]) == [(0, 5), (3, 7)]
+    assert graph.num_edges("interacts") == graph.num_edges("interacted_by") == split.train.nnz
 
 
 def test_some_of_the_masks_are_refused() -> None:

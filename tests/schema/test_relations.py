@@ -205,6 +205,8 @@ def test_features_are_checked(tmp_path: Path) -> None:
         ({"relations": {"wrote": {"destination": "item"}}}, r"wrote.source: is missing"),
         ({"nodes": {"user": {"size": 0}}}, r"graph.nodes.user.size: .*greater than or equal to 1"),
         ({"nodes": {"rev_user": {}}}, "'rev_user' cannot name a node type"),
+        ({"relations": {"interacted_by": TRUSTS}}, "'interacted_by' cannot name a relation here: .*the reverse of"),
+        ({"target": "interacted_by", "relations": {"interacts": TRUSTS}}, "'interacted_by' cannot name a relation"),
         ({"nodes": {"tag": {"m": 3}}}, "graph.nodes.tag: m is for an own codebook"),
         ({"query": "item"}, "query and ranked are both 'item'"),
         ({"relations": {"r": {**TRUSTS, "importance": -1.0}}}, "importance = -1: expected a number above 0"),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from c2f_dgl.service import Limits, Precomputed, create_app
-from c2f_dgl.serving import ServingModel
+from c2f_dgl.serving import Learned, ServingModel
 from tests.serving.made import made, seen_of
 
 LIMITS = Limits(k=15, users=4, history=6, candidates=5, id_length=20, body=2000)
@@ -32,6 +32,16 @@ def served(request: pytest.FixtureRequest) -> Iterator[tuple[ServingModel, TestC
 def client() -> Iterator[TestClient]:
     with TestClient(create_app(made(), LIMITS)) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def clients() -> Iterator[dict[bool, TestClient]]:
+    """Of a model that is propagated (False), and of one of final embeddings (True)."""
+    model = made()
+    table = {"user": model.embeddings.users, "item": model.embeddings.items}
+    final = ServingModel(Learned((), (1.0,), table), model.interactions, model.users.ids, model.items.ids)
+    with TestClient(create_app(model, LIMITS)) as one, TestClient(create_app(final, LIMITS)) as other:
+        yield {False: one, True: other}
 
 
 def found(response: Any) -> Any:
@@ -327,11 +337,15 @@ def test_a_body_that_does_not_say_its_size_is_limited_too(client: TestClient) ->
 IDS = st.one_of(st.integers(), st.integers(0, 130), st.text(max_size=25), st.booleans(), st.floats(), st.none())
 
 
-@given(IDS, st.one_of(st.integers(), st.integers(-1, 17), st.text(max_size=3)), st.lists(IDS, max_size=8))
-def test_no_input_is_an_error_of_the_server(client: TestClient, one: Any, k: Any, some: list[Any]) -> None:
+@pytest.mark.parametrize("final", [False, True], ids=["propagated", "final"])
+@given(IDS, IDS, st.one_of(st.integers(), st.integers(-1, 17), st.text(max_size=3)), st.lists(IDS, max_size=8))
+def test_no_input_is_an_error_of_the_server(
+    clients: dict[bool, TestClient], final: bool, user: Any, item: Any, k: Any, some: list[Any]
+) -> None:
     # TestClient raises what the application does not handle.
-    query = {"user": one, "item": one, "k": k}
-    responses = [client.get(path, params=query) for path in ("/recommend", "/similar/items", "/explain")]
+    client, query = clients[final], {"user": user, "item": item, "k": k}
+    paths = ("/recommend", "/similar/items", "/similar/users", "/explain")
+    responses = [client.get(path, params=query) for path in paths]
     for path, body in (
         ("/recommend", {"users": some, "candidates": some, "k": k}),
         ("/fold-in", {"items": some, "k": k}),
@@ -342,9 +356,17 @@ def test_no_input_is_an_error_of_the_server(client: TestClient, one: Any, k: Any
         assert response.status_code == 200 or isinstance(response.json()["detail"], str)
 
 
-@given(st.integers(0, 29), st.integers(1, 15), st.lists(st.integers(100, 119), max_size=6))
-def test_every_known_id_and_k_is_served(client: TestClient, user: int, k: int, history: list[int]) -> None:
+def test_nobody_is_folded_into_final_embeddings(clients: dict[bool, TestClient]) -> None:
+    response = clients[True].post("/fold-in", json={"items": [101]})
+    assert response.status_code == 422
+    assert "not propagated" in response.json()["detail"]
+
+
+@given(st.integers(0, 29), st.integers(100, 119), st.integers(1, 15), st.lists(st.integers(100, 119), max_size=6))
+def test_every_known_id_and_k_is_served(client: TestClient, user: int, item: int, k: int, history: list[int]) -> None:
     model = made()
+    answer = found(client.get("/explain", params={"user": user, "item": item, "k": k}))
+    np.testing.assert_allclose(answer["score"], model.score(user, item), rtol=1e-5, atol=1e-6)
     answer = found(client.get("/recommend", params={"user": user, "k": k}))
     same(answer["items"], answer["scores"], model.recommend(user, k))
     answer = found(client.post("/fold-in", json={"items": history, "k": k}))

@@ -274,6 +274,16 @@ def test_memory_is_bounded_by_the_reader(artifact: Path) -> None:
         ServingModel.load(artifact, max_bytes=1000)
 
 
+def test_memory_of_a_whitening_is_bounded_too(tmp_path: Path) -> None:
+    model = made(n_items=3000, m=400, d=1)
+    model.save(tmp_path / "fp32")
+    model.save(tmp_path / "int8", precision="int8")
+    most = 8 * 400 * (3000 + 4 * 400)
+    ServingModel.load(tmp_path / "fp32", max_bytes=most)
+    with pytest.raises(InputError, match="400 whitened atoms need too much memory"):
+        ServingModel.load(tmp_path / "int8", max_bytes=most)
+
+
 def test_a_filter_that_would_take_forever_is_refused(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     change_manifest(artifact, with_filter)
     model = ServingModel.load(artifact)

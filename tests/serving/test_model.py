@@ -175,6 +175,14 @@ def test_a_whitened_model_grows_as_the_plain_one_does(tmp_path: Path) -> None:
     assert np.corrcoef(*scores)[0, 1] > 0.99
 
 
+def test_a_user_without_history_is_explained_by_nothing() -> None:
+    for t_user in (0, 2):
+        model = made(t_user=t_user)
+        why = model.explain(29, 101)
+        assert "item" not in why.kinds
+        np.testing.assert_allclose(why.contributions.sum(), model.score(29, 101), atol=1e-6)
+
+
 def test_pairs_in_every_form_are_the_same() -> None:
     model = made(text=True)
     forms: list[Any] = [
@@ -204,6 +212,7 @@ def test_pairs_in_every_form_are_the_same() -> None:
         (lambda model: model.score([1, 2], 7), ["no item 7"]),
         (lambda model: model.fold_in({1: [100]}), ["1", "known", "partial_fit"]),
         (lambda model: model.fold_in({77: [5]}), ["no item 5"]),
+        (lambda model: model.fold_in({77: [], 78: [100]}), ["user 77 has no items"]),
         (lambda model: model.fold_in(np.zeros(3)), ["(3,)", "DataFrame"]),
         (lambda model: model.fold_in(pd.DataFrame({"user": [1]})), ["'item'", "columns user and item"]),
         (lambda model: model.partial_fit([1, 2], [100]), ["(2,)", "(1,)"]),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy.sparse import csr_matrix
 
 from c2f_dgl.api import train
@@ -14,6 +15,7 @@ from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
 from c2f_dgl.progress import Reporter
 from c2f_dgl.training.folder import RunFolder
+from c2f_dgl.training.run import train_run
 
 
 def test_what_a_killed_process_left_aside_is_swept(tmp_path: Path) -> None:
@@ -37,6 +39,7 @@ def test_what_a_killed_process_left_aside_is_swept(tmp_path: Path) -> None:
         ("environment.json", b"[]", "holds no JSON object"),
         ("metrics.jsonl", b"\xff\xfe", "is not UTF-8 text"),
         ("metrics.jsonl", b'{"epoch": 0}\n3\n', "line 2: holds no record"),
+        ("metrics.jsonl", b'{"epoch": 0}\n{"epo\n{"epoch": 2}\n', "line 2: is not valid JSON"),
         ("config.yaml", b"\xff\xfe", "is not UTF-8 text"),
     ],
 )
@@ -57,6 +60,20 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes, said
 def test_a_last_record_cut_short_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"epoch": 0}\n{"epo')
     assert RunFolder(tmp_path).records() == [{"epoch": 0}]
+
+
+def test_two_cannot_train_in_one_folder(tmp_path: Path) -> None:
+    one, other = RunFolder(tmp_path), RunFolder(tmp_path)
+    with one.locked():
+        with pytest.raises(InputError, match="another process trains here"), other.locked():
+            pass
+        (tmp_path / ".last.safetensors.x.part").write_text("being written")
+        config = load_config("paper", SMALL)
+        with pytest.raises(InputError, match="another process trains here"):
+            train_run(config, tiny(), other, Reporter(quiet=True), ["coarse"], torch.device("cpu"))
+        assert (tmp_path / ".last.safetensors.x.part").exists()
+    with other.locked():
+        pass
 
 
 def tiny() -> Split:

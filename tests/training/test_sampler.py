@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from c2f_dgl.errors import InputError
-from c2f_dgl.training import device_sampler, sampler
+from c2f_dgl.training import sampler
 from c2f_dgl.training.device_sampler import DeviceTripletSampler
 from c2f_dgl.training.sampler import Triplets, TripletSampler
 
@@ -87,10 +87,23 @@ def test_sets_of_negatives_are_uniform(draw: Draw) -> None:
     np.testing.assert_allclose(counts / 60_000, 1 / 6, atol=0.01)
 
 
+@pytest.mark.parametrize(
+    ("size", "k", "shared", "drawn"),
+    [
+        (16, 1, False, 2**20),
+        (16, 8, False, 2**20),
+        (16, 512, False, 2**14),
+        (16, 4096, True, 2**15),
+        (9, 2**30, True, 9),
+    ],
+)
+def test_what_is_drawn_at_a_time_counts_the_negatives(size: int, k: int, shared: bool, drawn: int) -> None:
+    assert sampler.drawn_at_once(size, k, shared) == drawn
+
+
 @pytest.mark.parametrize("shared", [False, True])
 def test_batches_drawn_in_pieces_cover_an_epoch(monkeypatch: pytest.MonkeyPatch, shared: bool) -> None:
-    for module in (sampler, device_sampler):
-        monkeypatch.setattr(module, "DRAWN", 10)
+    monkeypatch.setattr(sampler, "DRAWN", 10)
     train = sp.csr_matrix(np.eye(9))
     for made in (
         TripletSampler(train, 2, shared=shared),
