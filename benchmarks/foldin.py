@@ -21,7 +21,7 @@ import torch
 
 from c2f_dgl import load_config, load_dataset, train
 from c2f_dgl.data.splits import Split
-from c2f_dgl.evaluation.ranking import Scorer, evaluate
+from c2f_dgl.evaluation.ranking import Scorer, evaluate, most_popular
 from c2f_dgl.exports import artifact_of, scorer_of
 from c2f_dgl.files import write_text
 from c2f_dgl.serving import ServingModel
@@ -69,7 +69,6 @@ def main() -> None:
     started = time.perf_counter()
     folded = served.fold_in((ids[pairs.row], split.item_ids[pairs.col]))
     seconds["folding in"] = time.perf_counter() - started
-    popularity = torch.as_tensor(parts["without"].train.getnnz(axis=0), dtype=torch.float32)[:, None]
     result = {
         "data": split.name,
         "preset": arguments.preset,
@@ -79,7 +78,7 @@ def main() -> None:
         "their interactions": int(seen.nnz),
         "folded in": figures(scorer_of(folded), folded.users.find(ids), seen, relevant),
         "trained with": figures(scorer_of(models["with"]), out, seen, relevant),
-        "popularity": figures(Scorer(torch.ones(len(out), 1), popularity), np.arange(len(out)), seen, relevant),
+        "popularity": figures(most_popular(parts["without"].train), np.arange(len(out)), seen, relevant),
         # Of a resumed run: what this call took.
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "threads": torch.get_num_threads(),

@@ -11,7 +11,7 @@ from c2f_dgl.config.schema import DataConfig, RunConfig
 from c2f_dgl.config.sizes import resolve_sizes
 from c2f_dgl.data.catalogue import load_dataset, source_folder
 from c2f_dgl.data.relations import read_side, sized
-from c2f_dgl.data.splits import Split
+from c2f_dgl.data.splits import Split, check_part
 from c2f_dgl.errors import InputError
 from c2f_dgl.model import Recommender
 from c2f_dgl.progress import Reporter
@@ -66,8 +66,7 @@ def train(
         raise InputError(
             f"{type(split).__name__} is no Split", expected="load_dataset(...), or random_split(Interactions)"
         )
-    if split.valid.nnz == 0:
-        raise InputError("no valid interactions", where=split.name, expected="a split with a validation part")
+    check_part(split, "valid")
     folder, names = RunFolder(out), stage_names(config)
     config = config.model_copy(update={"graph": sized(config.graph, split)})
     config = resolve_sizes(config, split.n_users, split.n_items)

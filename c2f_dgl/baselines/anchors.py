@@ -35,7 +35,7 @@ from torch import Tensor
 
 from c2f_dgl.baselines.system import Context, Fitted, Settings, System
 from c2f_dgl.errors import InputError
-from c2f_dgl.evaluation.ranking import Scorer
+from c2f_dgl.evaluation.ranking import Scorer, most_popular
 from c2f_dgl.graph.item_filter import graph_filter
 
 # Rows of X^T X formed at once: bounds the memory to these rows' entries beside what is kept.
@@ -147,8 +147,8 @@ class EaseSettings(Settings):
 
 def train_popular(context: Context[PopularSettings]) -> Fitted:
     """Items by their degree, the same for all users."""
-    degree = torch.as_tensor(context.split.train.getnnz(axis=0), dtype=torch.float32)[:, None]
-    return Fitted(Scorer(torch.ones(context.split.n_users, 1), degree), {}, degree.nbytes)
+    scorer = most_popular(context.split.train)
+    return Fitted(scorer, {}, scorer.items.nbytes)
 
 
 def train_knn(context: Context[KnnSettings]) -> Fitted:
@@ -163,7 +163,8 @@ def train_svd(context: Context[SvdSettings]) -> Fitted:
     """Item factors of the normalised interactions; the users' are the interactions times them."""
     split, started = context.split, time.perf_counter()
     rank = context.values // split.n_items if context.settings.rank is None else context.settings.rank
-    if not 1 <= rank <= min(split.train.shape):
+    rank = min(rank, *split.train.shape)
+    if rank < 1:
         raise InputError(f"a rank of {rank}", where="anchor-svd", expected=f"1 to {min(split.train.shape)}")
     with context.reporter.busy("decomposing the interactions"):
         matrix = normalised(split.train)

@@ -50,16 +50,19 @@ def bench(
     from c2f_dgl.bench import plot
     from c2f_dgl.bench.run import Bench, check_folder, run_bench
     from c2f_dgl.data.catalogue import load_dataset
+    from c2f_dgl.data.splits import check_part
 
     plot.check_matplotlib()
     choose_device(device)
     control = select_systems(against)[0]
-    references = list(dict.fromkeys([control, *select_systems(systems)]))
+    references = select_systems(f"{control},{systems}")
     settings = _settings(set_ or [], references)
     check_folder(out)
     reporter, source = Reporter(), data_source(dataset)
     with reporter.busy("reading the data"):
         split = load_dataset(source, seed=seed)
+    for part in ("valid", "test"):
+        check_part(split, part)
     console = plain_console()
     console.print(split.summary(), soft_wrap=True)
     n_entities = split.n_users + split.n_items
@@ -67,7 +70,10 @@ def bench(
     common = Bench(source, split.name, split.fingerprint, n_entities, values, budget, tune, seed, device, settings)
     command = shlex.join(["c2f-dgl", *sys.argv[1:]])
 
+    statuses: set[str] = set()
+
     def told(job: Job, record: dict[str, Any]) -> None:
+        statuses.add(record["status"])
         console.print(_line(job, record), soft_wrap=True)
         if job.trial is None:
             _write(common, out, control, command)
@@ -81,6 +87,8 @@ def bench(
     for suffix in ("svg", "png"):
         plot.draw(out / f"accuracy.{suffix}", f"{split.name}: accuracy against learned values", rows)
     console.print(f"{out}: results.json, results.csv, results.md, accuracy.svg, accuracy.png", soft_wrap=True)
+    if statuses == {"failed"}:
+        raise typer.Exit(1)
 
 
 def _settings(given: list[str], references: list[str]) -> dict[str, Any]:
@@ -95,7 +103,8 @@ def _settings(given: list[str], references: list[str]) -> dict[str, Any]:
     for option in given:
         name, equals, value = option.partition("=")
         if not equals or name not in known:
-            raise InputError(f"no system has {option!r}", where="--set", expected=f"one of {', '.join(sorted(known))}")
+            expected = f"one of {', '.join(sorted(known))}" if known else "nothing: these have no hyper-parameters here"
+            raise InputError(f"no system has {option!r}", where="--set", expected=expected)
         settings[name] = yaml.safe_load(value)
     for reference in references:
         system = find_system(reference)

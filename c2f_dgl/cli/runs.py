@@ -176,7 +176,12 @@ def info(
     for name, stage in summary["stages"].items():
         counts = dict(stage["parameters"])
         console.print(f"{name}: {counts.pop('total'):,} learned values ({_parts(counts)})", soft_wrap=True)
-    console.print(f"chosen on validation: {summary['chosen']}")
+    chosen = summary["chosen"]
+    console.print(f"chosen on validation: {chosen}")
+    if scalars := summary["stages"][chosen].get("scalars"):
+        values = {name: value for name, value in scalars.items() if name != "importances"}
+        values |= scalars.get("importances", {})
+        console.print("with " + ", ".join(f"{name} {value:.4g}" for name, value in values.items()), soft_wrap=True)
 
 
 def options(

@@ -50,8 +50,11 @@ def require(columns: Iterable[object], column: str, role: str, where: str | Path
     if there.count(column) > 1:
         raise InputError(f"{there.count(column)} columns are called {column!r}", where=where, expected=f"one {role}")
     if column not in there:
+        names = ", ".join(map(repr, there))
         raise InputError(
-            f"no column {column!r} for the {role}", where=where, expected=f"one of {', '.join(map(repr, there))}"
+            f"no column {column!r} for the {role}",
+            where=where,
+            expected=f"one of {names}, by the option for the {role}",
         )
 
 

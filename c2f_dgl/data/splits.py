@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -75,7 +76,7 @@ class Split:
         odd = [
             _counted(int(((user_train == 0) & (user_held > 0)).sum()), "user", "without training items"),
             _counted(int(((user_train > 0) & (self.test.getnnz(axis=1) == 0)).sum()), "user", "without test items"),
-            _counted(int(((item_train == 0) & (item_held > 0)).sum()), "item", "seen only in the test set"),
+            _counted(int(((item_train == 0) & (item_held > 0)).sum()), "item", "seen only in what is held out"),
             _counted(isolated, "isolated node", ""),
             _gaps("user", self.user_ids),
             _gaps("item", self.item_ids),
@@ -154,6 +155,19 @@ def given_split(
     return Split(name, matrices["train"], matrices["valid"], matrices["test"], user_ids, item_ids, tuple(notes))
 
 
+def check_part(split: Split, part: Literal["train", "valid", "test"]) -> None:
+    """See that a part of a split is not empty.
+
+    Raises
+    ------
+    InputError
+        It is.
+    """
+    if getattr(split, part).nnz == 0:
+        share = "" if part == "train" else f", e.g. --set data.{part}=0.2 where it is drawn from a log"
+        raise InputError(f"no {part} interactions", where=split.name, expected=f"a split with some{share}")
+
+
 def random_split(
     inter: Interactions, *, seed: int, valid: float = 0.1, test: float = 0.2, name: str = "random split"
 ) -> Split:
@@ -164,7 +178,8 @@ def random_split(
     inter : Interactions
     seed : int
     valid, test : float
-        Fractions of each user's items, rounded to whole items.
+        Fractions of each user's items, rounded to whole items; at random where all histories are so short that none
+        would be held out.
     name : str
 
     Raises
@@ -177,11 +192,17 @@ def random_split(
     rng = np.random.default_rng(seed)
     per_user = matrix.getnnz(axis=1)
     spare = np.maximum(per_user - 1, 0)
-    n_test = np.minimum(np.floor(per_user * test + 0.5).astype(np.int64), spare)
-    n_valid = np.minimum(np.floor(per_user * valid + 0.5).astype(np.int64), spare - n_test)
+    n_test = np.minimum(_whole(per_user * test, rng), spare)
+    n_valid = np.minimum(_whole(per_user * valid, rng), spare - n_test)
     held_out, train = _draw(matrix, n_test + n_valid, rng)
     test_part, valid_part = _draw(held_out, n_test, rng)
     return Split(name, train, valid_part, test_part, inter.user_ids, inter.item_ids, inter.notes)
+
+
+def _whole(counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Rounded (int64); at random, to the same sum, where nothing would be left of any."""
+    rounded = np.floor(counts + 0.5).astype(np.int64)
+    return rounded if rounded.any() or not counts.any() else np.floor(counts + rng.random(len(counts))).astype(np.int64)
 
 
 def leave_last_out(inter: Interactions, *, name: str = "leave-last-out split") -> Split:

@@ -88,6 +88,12 @@ class Scorer:
         return mixed(standardised(scores), standardised(filtered), self.filter_weight, out=scores)
 
 
+def most_popular(train: sp.csr_matrix) -> Scorer:
+    """Items by their number of interactions, the same for all users: what any model should be better than."""
+    degree = torch.as_tensor(train.getnnz(axis=0), dtype=torch.float32)
+    return Scorer(torch.ones(train.shape[0], 1), degree[:, None])
+
+
 def standardised(scores: Tensor) -> Tensor:
     """Rows with mean 0 and variance 1, in place; constant rows become 0."""
     mean = scores.mean(dim=1, keepdim=True)

@@ -93,6 +93,8 @@ class IdMap:
             return given.astype(str).astype(object)
         if given.dtype.kind in "iu" or given.size == 0:
             return given.astype(np.int64)
+        if given.dtype.kind == "f":  # as pandas has whole numbers in a column where one was missing
+            return given.astype(np.int64) if (np.abs(given) < 2.0**53).all() and (given % 1 == 0).all() else None
         try:
             whole = given.astype(np.int64)
         except (ValueError, TypeError, OverflowError):

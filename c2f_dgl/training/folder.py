@@ -27,7 +27,8 @@ class RunFolder:
 
     ``config.yaml`` re-runs it; ``environment.json`` says where it ran; ``metrics.jsonl`` has a record per epoch;
     ``checkpoints/<stage>.safetensors`` is each stage's best model on validation, ``last.safetensors`` where the run
-    stands; ``summary.json``, written when the run is over, has the figures of each stage and which one was chosen.
+    stands; ``summary.json``, written when the run is over, has the figures of each stage and which one was chosen;
+    ``.lock`` keeps a second process out.
 
     Parameters
     ----------

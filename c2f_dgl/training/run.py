@@ -7,6 +7,7 @@ calls it in `rebuild`, once an assignment.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from c2f_dgl.config.schema import CoarseConfig, FineConfig, RunConfig, TrainingC
 from c2f_dgl.data.splits import Split
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.errors import InputError
-from c2f_dgl.evaluation.ranking import evaluate
+from c2f_dgl.evaluation.ranking import evaluate, most_popular
 from c2f_dgl.model import Recommender
 from c2f_dgl.progress import Reporter
 from c2f_dgl.training.build import (
@@ -51,6 +52,8 @@ from c2f_dgl.training.stage import (
     progress_to_json,
     train_stage,
 )
+
+log = logging.getLogger("c2f_dgl")
 
 Restore = Callable[[torch.optim.Optimizer], None]
 
@@ -272,6 +275,17 @@ def _furthest(folder: RunFolder, names: list[str]) -> str:
     return there[-1]
 
 
+def _chosen_scalars(model: Recommender) -> dict[str, Any]:
+    """What a spectral start chooses on validation, for `info`; given by options with any other."""
+    readout = model.readout
+    return {
+        "d": model.embedding.codebooks()[0].shape[1],
+        "item_scale": readout.item_scale,
+        "filter_weight": readout.filter_weight,
+        **({"importances": model.importances()} if model.importances() else {}),
+    }
+
+
 def _summarise(
     config: RunConfig,
     split: Split,
@@ -293,11 +307,15 @@ def _summarise(
                 "valid": meta["record"]["valid"],
                 "test": evaluate(model.scorer(), split.train, split.test) if split.test.nnz else {},
                 "parameters": meta["parameters"],
+                "scalars": _chosen_scalars(model),
                 "epoch": meta["record"]["epoch"],
                 "phase": meta["record"]["phase"],
                 "seconds": round(seconds.get(stage, 0.0), 1),
             }
     chosen = max(stages, key=lambda stage: stages[stage]["valid"][config.select])
+    popular = evaluate(most_popular(split.train), split.train, split.valid)[config.select]
+    if (figure := stages[chosen]["valid"][config.select]) < popular:
+        log.warning("validates at %.4f, below the most popular items (%.4f): do not use this model", figure, popular)
     summary = {
         "data": split.name,
         "fingerprint": split.fingerprint,

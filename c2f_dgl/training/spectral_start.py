@@ -50,9 +50,6 @@ _FILTER_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 # 0 is tried beside these: a relation that does not help is left out.
 _IMPORTANCES, _FIRST_IMPORTANCE = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0), 0.1
 
-# Numbers of directions that are compared in one pass over the users, from the most on.
-_RANKS_AT_ONCE = 3
-
 # Users whose scores set the scale of the codebook.
 _SCALE_USERS = 256
 
@@ -138,11 +135,12 @@ def spectral_start(
     open_ = [name for name, relation in config.graph.extra.items() if relation.importance is None]
     solution = solve(first_cutoff, linked(dict.fromkeys(open_, _FIRST_IMPORTANCE)))
     best = _Best(solution, _Variant(most, first_scale))
-    for stop in range(len(ranks), 0, -_RANKS_AT_ONCE):  # fewer directions for as long as the fewest are best
-        widest = ranks[max(0, stop - _RANKS_AT_ONCE) : stop]
-        best.offer(solution, judge(solution, [_Variant(rank, first_scale) for rank in widest]))
-        if best.variant.rank != widest[0]:
-            break
+    judge_ranks = lambda some: best.offer(solution, judge(solution, [_Variant(rank, first_scale) for rank in some]))
+    judge_ranks(ranks[::-4])  # factors of 4 apart, for there may be several peaks; then around the highest
+    before = 0
+    while before != best.variant.rank:
+        before = best.variant.rank
+        judge_ranks(_around(ranks, before, 2))
     best.offer(solution, judge(solution, [replace(best.variant, item_scale=scale) for scale in scales]))
 
     def judge_importance(name: str, importance: float) -> float:
@@ -262,10 +260,10 @@ def _scores(
     return scores
 
 
-def _around(values: Sequence[_Number], value: _Number) -> Sequence[_Number]:
-    """`value` and its neighbours among ascending `values`."""
+def _around(values: Sequence[_Number], value: _Number, steps: int = 1) -> Sequence[_Number]:
+    """`value` and so many neighbours to each side among ascending `values`."""
     place = values.index(value)
-    return values[max(0, place - 1) : place + 2]
+    return values[max(0, place - steps) : place + steps + 1]
 
 
 @dataclass(frozen=True)
@@ -339,8 +337,8 @@ def _passed(graph: dgl.DGLGraph, embedding: TieredEmbedding, kernel: Kernel, x: 
 
 
 def _ranks(most: int) -> list[int]:
-    """`most` and what is left of it in steps of a factor sqrt(2), ascending."""
-    return sorted({max(1, round(most * 2 ** (-step / 2))) for step in range(9)})
+    """`most` and what is left of it in steps of a factor sqrt(2) down to 1, ascending."""
+    return sorted({max(1, round(most * 2 ** (-step / 2))) for step in range(2 * most.bit_length() + 1)})
 
 
 def climb(values: Sequence[_Number], first: _Number, figure: Callable[[_Number], float]) -> _Number:

@@ -9,7 +9,7 @@ import torch
 from c2f_dgl import load_dataset
 from c2f_dgl.baselines.system import Context, Settings
 from c2f_dgl.data.splits import Split
-from c2f_dgl.evaluation.ranking import Scorer, evaluate
+from c2f_dgl.evaluation.ranking import evaluate, most_popular
 from c2f_dgl.graph.hetero import interaction_graph
 from c2f_dgl.progress import Reporter
 
@@ -31,8 +31,7 @@ def planted() -> Split:
 @pytest.fixture(scope="session")
 def popular_ndcg(planted: Split) -> float:
     """Validation N@20 of most popular on `planted`."""
-    degree = torch.as_tensor(planted.train.getnnz(axis=0), dtype=torch.float32)[:, None]
-    return evaluate(Scorer(torch.ones(planted.n_users, 1), degree), planted.train, planted.valid)["ndcg@20"]
+    return evaluate(most_popular(planted.train), planted.train, planted.valid)["ndcg@20"]
 
 
 @pytest.fixture

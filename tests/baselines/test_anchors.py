@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -40,6 +42,14 @@ def test_knn_sums_the_largest_cosines(planted_context, shrink: float) -> None:
     # Rounding may break ties in the cut otherwise: nearly all scores agree, and sums of the kept do.
     assert np.isclose(found, r @ kept, atol=1e-5).mean() > 0.98
     np.testing.assert_allclose(found.sum(), (r @ kept).sum(), rtol=1e-4)
+
+
+def test_a_rank_is_at_most_what_the_interactions_have(planted_context) -> None:
+    context = planted_context(anchors.SvdSettings(rank=10_000))
+    few = replace(context.split, train=context.split.train[:30], user_ids=context.split.user_ids[:30])
+    fitted = anchors.train_svd(replace(context, split=few))
+    assert fitted.phases[0]["rank"] == 30
+    assert torch.isfinite(fitted.ranker.scores(torch.arange(30))).all()
 
 
 def test_svd_is_the_best_low_rank_approximation(planted_context) -> None:

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+import typer
 
 from c2f_dgl.bench.table import read_results
 from c2f_dgl.cli.bench import bench
@@ -40,6 +41,34 @@ def test_the_system_of_the_docs_runs_beside_the_packages_own(
     assert set(record["test"]) == {f"{metric}@{k}" for metric in ("ndcg", "recall") for k in (5, 10, 20, 50)}
     assert "| Hashing trick | 4,800 | 19,200 |" in (out / "results.md").read_text()
     assert "<svg" in (out / "accuracy.svg").read_text()
+
+
+def test_data_that_nothing_can_be_judged_on_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text("user,item\n" + "".join(f"u{u},i{u % 3}\n" for u in range(9)))
+    with pytest.raises(InputError, match=r"no valid interactions .*--set data\.valid=0\.2"):
+        bench(str(log), tmp_path / "bench", systems="anchor-popular", against="anchor-popular")
+    assert not (tmp_path / "bench").exists()
+
+
+FAILING = """
+from c2f_dgl.baselines.system import Settings, System
+
+def train(context):
+    raise ValueError("made up")
+
+SYSTEM = System("failing", "Failing", "-", Settings(), train, {}, budgeted=False)
+"""
+
+
+def test_a_bench_of_failures_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    (tmp_path / "failing.py").write_text(FAILING)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    with pytest.raises(typer.Exit) as ended:
+        bench("planted", tmp_path / "bench", systems="failing:SYSTEM", against="failing:SYSTEM", seeds=1)
+    assert ended.value.exit_code == 1
+    assert "failed: ValueError: made up" in capsys.readouterr().out
 
 
 def test_an_unknown_system_or_setting_is_refused_before_anything_is_written(tmp_path: Path) -> None:

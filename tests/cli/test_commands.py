@@ -48,7 +48,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_run_folder_explains_and_repeats_itself(run: Path, tmp_path: Path) -> None:
     names = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
     checkpoints = {f"checkpoints/{name}.safetensors" for name in ("coarse", "fine", "last")}
-    assert names == {"config.yaml", "environment.json", "metrics.jsonl", "summary.json"} | checkpoints
+    assert names == {".lock", "config.yaml", "environment.json", "metrics.jsonl", "summary.json"} | checkpoints
     assert json.loads((run / "environment.json").read_text())["versions"]["torch"]
     again = tmp_path / "again"
     config = yaml.safe_load((run / "config.yaml").read_text())

@@ -183,5 +183,5 @@ def test_real_lastfm_is_what_its_card_says():
     assert (split.train.nnz, split.valid.nnz + split.test.nnz) == (42_135, 10_533)
     summary = split.summary()
     assert "2 users without training items" in summary
-    assert "13 items seen only in the test set" in summary
+    assert "13 items seen only in what is held out" in summary
     assert "user ids have gaps (1,880 ids from 1 to 1892)" in summary

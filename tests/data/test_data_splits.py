@@ -37,6 +37,18 @@ def assert_partition(split: Split, dense: np.ndarray) -> None:
     assert np.array_equal(sum(part.toarray() for part in parts), dense.astype(np.float32))
 
 
+@pytest.mark.parametrize("length", [2, 3, 4])
+def test_a_share_of_short_histories_is_held_out(length: int) -> None:
+    dense = np.tri(8, 8)[[length - 1] * 1000]
+    split = random_split(Interactions.from_pairs(*np.nonzero(dense), np.arange(1000), np.arange(8)), seed=0)
+    assert_partition(split, dense)
+    # At random a fifth and a tenth of all; a history of two has but one to spare.
+    assert split.test.nnz == (pytest.approx(400, rel=0.2) if length == 2 else 1000)  # 1 of 3 and of 4 is rounded
+    assert split.valid.nnz == pytest.approx(100 * length, rel=0.2) or (length == 2 and split.valid.nnz > 50)
+    none = random_split(Interactions.from_pairs(*np.nonzero(dense), np.arange(1000), np.arange(8)), seed=0, valid=0.0)
+    assert none.valid.nnz == 0
+
+
 def from_pairs(pairs: list[tuple]) -> Interactions:
     return Interactions.from_frame(pd.DataFrame(pairs, columns=["user", "item"]))
 
@@ -47,11 +59,15 @@ def test_random_split_is_a_partition_with_exact_counts(dense, seed, fractions):
     valid, test = fractions
     split = random_split(Interactions.from_csr(csr_matrix(dense)), seed=seed, valid=valid, test=test)
     assert_partition(split, dense)
-    for user, n in enumerate(dense.sum(axis=1)):
-        n_test = min(int(n * test + 0.5), max(n - 1, 0))
-        n_valid = min(int(n * valid + 0.5), max(n - 1, 0) - n_test)
-        assert split.test[user].nnz == n_test
-        assert split.valid[user].nnz == n_valid
+    counts = dense.sum(axis=1)
+    for part, fraction, spare in (
+        (split.test, test, np.maximum(counts - 1, 0)),
+        (split.valid, valid, np.maximum(counts - 1, 0) - split.test.getnnz(axis=1)),
+    ):
+        wanted = np.floor(counts * fraction + 0.5)
+        if wanted.any():  # else some users have one, at random
+            np.testing.assert_array_equal(part.getnnz(axis=1), np.minimum(wanted, spare))
+        assert (part.getnnz(axis=1) <= np.minimum(np.ceil(counts * fraction), spare)).all()
 
 
 @settings(max_examples=200)
@@ -135,7 +151,7 @@ def test_summary_says_everything_odd_in_one_line():
         "odd: 4 users, 4 items, 8 interactions (4 train, 2 valid, 2 test; 50% dense)",
         "1 user without training items",
         "2 users without test items",
-        "2 items seen only in the test set",
+        "2 items seen only in what is held out",
         "user ids have gaps (4 ids from 1 to 9)",
         "item ids have gaps (4 ids from 10 to 16)",
         "train: 1 duplicate pair merged",

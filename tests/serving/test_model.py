@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from c2f_dgl.errors import InputError
-from c2f_dgl.serving import ServingModel
+from c2f_dgl.serving import IdMap, ServingModel
 from c2f_dgl.serving.csr import Csr
 from c2f_dgl.serving.ranking import top_columns
 from tests.serving.made import made, seen_of
@@ -181,6 +181,14 @@ def test_a_user_without_history_is_explained_by_nothing() -> None:
         why = model.explain(29, 101)
         assert "item" not in why.kinds
         np.testing.assert_allclose(why.contributions.sum(), model.score(29, 101), atol=1e-6)
+
+
+def test_whole_numbers_find_their_ids_whatever_their_type() -> None:
+    ids = IdMap(np.array([3, 7, 2**53 - 1]), "user")
+    for values in ([3, 7], [3.0, 7.0], ["3", "7"], np.array([3, 7], dtype=np.float32), pd.Series([3.0, 7.0])):
+        assert ids.find(values).tolist() == [0, 1]
+    for values in ([3.5], [np.nan], [np.inf], [2.0**53], ["3.0"], [-7.0]):
+        assert ids.find(values).tolist() == [-1]
 
 
 def test_pairs_in_every_form_are_the_same() -> None:

@@ -11,6 +11,7 @@ from scipy.sparse import csr_matrix
 
 from c2f_dgl.api import train
 from c2f_dgl.config.load import load_config
+from c2f_dgl.data.catalogue import load_dataset
 from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
 from c2f_dgl.progress import Reporter
@@ -93,6 +94,14 @@ def test_a_run_that_never_starts_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="5 items left to draw as negatives"):
         train(tiny(), tmp_path / "run", config, stage="coarse", reporter=Reporter(quiet=True))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_below_the_most_popular_items_is_said_to_be(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    split, few = load_dataset("planted"), ["model.d=16", "table.fixed_epochs=3"]
+    for lr, said in (("1e-9", True), ("0.02", False)):
+        caplog.clear()
+        train(split, tmp_path / lr, load_config("lightgcn", [*few, f"table.lr={lr}"]), reporter=Reporter(quiet=True))
+        assert ("below the most popular items" in caplog.text) == said
 
 
 def test_a_finer_stage_waits_until_the_one_above_is_over(tmp_path: Path) -> None:
