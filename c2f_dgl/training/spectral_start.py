@@ -135,12 +135,12 @@ def spectral_start(
     open_ = [name for name, relation in config.graph.extra.items() if relation.importance is None]
     solution = solve(first_cutoff, linked(dict.fromkeys(open_, _FIRST_IMPORTANCE)))
     best = _Best(solution, _Variant(most, first_scale))
-    judge_ranks = lambda some: best.offer(solution, judge(solution, [_Variant(rank, first_scale) for rank in some]))
-    judge_ranks(ranks[::-4])  # factors of 4 apart, for there may be several peaks; then around the highest
-    before = 0
-    while before != best.variant.rank:
-        before = best.variant.rank
-        judge_ranks(_around(ranks, before, 2))
+
+    def best_rank(tried: Sequence[int]) -> int:
+        best.offer(solution, judge(solution, [_Variant(rank, first_scale) for rank in tried]))
+        return best.variant.rank
+
+    scan(ranks, best_rank)
     best.offer(solution, judge(solution, [replace(best.variant, item_scale=scale) for scale in scales]))
 
     def judge_importance(name: str, importance: float) -> float:
@@ -339,6 +339,17 @@ def _passed(graph: dgl.DGLGraph, embedding: TieredEmbedding, kernel: Kernel, x: 
 def _ranks(most: int) -> list[int]:
     """`most` and what is left of it in steps of a factor sqrt(2) down to 1, ascending."""
     return sorted({max(1, round(most * 2 ** (-step / 2))) for step in range(2 * most.bit_length() + 1)})
+
+
+def scan(values: Sequence[_Number], best_of: Callable[[Sequence[_Number]], _Number]) -> _Number:
+    """The best of ascending `values`: of every fourth, for there may be several peaks, and of what is around the best.
+
+    `best_of` tries some values and returns the best of all that it was ever given.
+    """
+    before, best = None, best_of(values[::-4])
+    while best != before:
+        before, best = best, best_of(_around(values, best, 2))
+    return best
 
 
 def climb(values: Sequence[_Number], first: _Number, figure: Callable[[_Number], float]) -> _Number:

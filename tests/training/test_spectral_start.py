@@ -12,15 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from c2f_dgl import load_config, load_dataset, load_run, train
-from c2f_dgl.data.interactions import Interactions
-from c2f_dgl.data.splits import random_split
 from c2f_dgl.engines import MessagePassing
 from c2f_dgl.evaluation.ranking import standardised
 from c2f_dgl.model import Readout, item_degrees, scaled_filter
-from c2f_dgl.progress import Reporter
 from c2f_dgl.roles import DEFAULT_ROLES
 from c2f_dgl.training.build import start_graph
-from c2f_dgl.training.spectral_start import _Linked, _ranks, _scores, _Solution, _Variant, climb
+from c2f_dgl.training.spectral_start import _Linked, _ranks, _scores, _Solution, _Variant, climb, scan
 
 
 @given(st.integers(1, 9), st.data())
@@ -42,15 +39,17 @@ def test_directions_are_tried_down_to_one() -> None:
     assert _ranks(440)[0] == 1 and {28, 311, 440} <= set(_ranks(440))
 
 
-def test_few_directions_are_found_where_few_are_best(tmp_path: Path) -> None:
-    """Two kinds of users, and two of items: among many directions the best of a few lie apart from those of many."""
-    rng = np.random.default_rng(0)
-    users, items, popularity = rng.integers(0, 2, 600), rng.integers(0, 2, 500), rng.random(500)
-    liked = rng.random((600, 500)) < np.where(users[:, None] == items[None, :], 0.3, 0.01) * popularity
-    split = random_split(Interactions.from_pairs(*np.nonzero(liked), np.arange(600), np.arange(500)), seed=0)
-    config = load_config("fast", ["coarse.m=64", "model.d=64", "finer={}"])
-    summary = train(split, tmp_path / "run", config, reporter=Reporter(quiet=True))
-    assert summary["stages"]["coarse"]["scalars"]["d"] < 4
+@given(st.integers(1, 500), st.data())
+def test_scan_finds_the_higher_of_two_peaks(most: int, data: st.DataObject) -> None:
+    ranks, seen = _ranks(most), set()
+    peak = data.draw(st.sampled_from(ranks[::-1]))
+
+    def best_of(tried: list[int]) -> int:
+        seen.update(tried)
+        # Falls off to both sides of the peak; the most directions are a peak of their own, less high.
+        return max(seen, key=lambda rank: max(-abs(ranks.index(rank) - ranks.index(peak)), -2.5 * (rank != most) - 2.5))
+
+    assert scan(ranks, best_of) == peak
 
 
 def test_variants_are_scored_as_the_model_that_is_built_from_one() -> None:
