@@ -2,9 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from c2f_dgl.config.schema import CoarseConfig, FineConfig, RunConfig
 from c2f_dgl.errors import InputError
-from c2f_dgl.tiers.assignment import AtomBlock
+
+
+@dataclass(frozen=True)
+class AtomBlock:
+    """The atoms that a node type is composed of: consecutive rows of the first codebook.
+
+    Parameters
+    ----------
+    t : int
+        Atoms that one node is composed of.
+    start, stop : int
+        The rows.
+    """
+
+    t: int
+    start: int
+    stop: int
+
+    @property
+    def rows(self) -> slice:
+        """The rows."""
+        return slice(self.start, self.stop)
+
 
 # Most values a row of a fine codebook has by default: more of them cost the coarse tier atoms and have shown no use.
 _COMPONENTS = 64

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from c2f_dgl.config.sizes import AtomBlock
+
 # Rows handled at once where an intermediate is rows x m: keeps it near 64 MB in float32 at m = 1000.
 _ROW_BLOCK = 16_384
 
@@ -50,28 +52,6 @@ class Assignment:
         """S as a dense matrix (rows x m)."""
         full = self.weights.new_zeros(len(self.indices), self.n_atoms)
         return full.scatter_add_(1, self.indices, self.weights)
-
-
-@dataclass(frozen=True)
-class AtomBlock:
-    """The atoms that a node type is composed of: consecutive rows of the first codebook.
-
-    Parameters
-    ----------
-    t : int
-        Atoms that one node is composed of.
-    start, stop : int
-        The rows.
-    """
-
-    t: int
-    start: int
-    stop: int
-
-    @property
-    def rows(self) -> slice:
-        """The rows."""
-        return slice(self.start, self.stop)
 
 
 def in_block(assignment: Assignment, block: AtomBlock, n_atoms: int) -> Assignment:
