@@ -193,6 +193,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "relations lastfm": lambda: relation_tables.effect("lastfm"),
     **{f"{name} lastfm": partial(relation_tables.effect, "lastfm", name) for name in relation_tables.EXAMPLES},
     "relations cost lastfm": lambda: relation_tables.cost("lastfm"),
+    "leads gowalla": lambda: leads("gowalla"),
     "leads lastfm": lambda: leads("lastfm"),
     "leads planted": lambda: leads("planted"),
     "budget gowalla": lambda: budget("gowalla"),

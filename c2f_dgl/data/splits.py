@@ -164,7 +164,7 @@ def check_part(split: Split, part: Literal["train", "valid", "test"]) -> None:
         It is.
     """
     if getattr(split, part).nnz == 0:
-        share = "" if part == "train" else f", e.g. --set data.{part}=0.2 where it is drawn from a log"
+        share = "" if part == "train" else f", e.g. from c2f-dgl data split --{part} 0.2"
         raise InputError(f"no {part} interactions", where=split.name, expected=f"a split with some{share}")
 
 

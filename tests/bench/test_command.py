@@ -46,7 +46,7 @@ def test_the_system_of_the_docs_runs_beside_the_packages_own(
 def test_data_that_nothing_can_be_judged_on_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     log = tmp_path / "log.csv"
     log.write_text("user,item\n" + "".join(f"u{u},i{u % 3}\n" for u in range(9)))
-    with pytest.raises(InputError, match=r"no valid interactions .*--set data\.valid=0\.2"):
+    with pytest.raises(InputError, match=r"no valid interactions .*data split --valid 0\.2"):
         bench(str(log), tmp_path / "bench", systems="anchor-popular", against="anchor-popular")
     assert not (tmp_path / "bench").exists()
 

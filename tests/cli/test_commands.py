@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -122,7 +123,9 @@ def test_options_shows_what_a_preset_has() -> None:
 
 
 def test_info(run: Path) -> None:
-    assert "chosen on validation" in c2f("info", run).stdout
+    assert re.search(
+        r"chosen on validation: \w+\nwith d \d+, item_scale 0\S*, filter_weight 0\n", c2f("info", run).stdout
+    )
     assert json.loads(c2f("info", run, "--json").stdout)["epochs"] == 3
 
 
