@@ -9,7 +9,7 @@ from c2f_dgl.dgl_import import dgl
 from c2f_dgl.graph.derived import Derived
 from c2f_dgl.graph.hetero import with_norm
 from c2f_dgl.graph.item_filter import graph_filter
-from c2f_dgl.graph.propagate import Kernel, propagate
+from c2f_dgl.graph.propagate import Kernel, _graph_on_device, propagate
 from c2f_dgl.roles import DEFAULT_ROLES, reverse
 
 TARGET = DEFAULT_ROLES.target
@@ -38,6 +38,20 @@ def test_a_tensor_may_weigh_two_graphs_and_change(kernel: Kernel) -> None:
         for items in structures:
             expected = item_vectors(weighed(items, weight.clone()), "dgl")
             torch.testing.assert_close(item_vectors(weighed(items, weight), kernel), expected)
+
+
+def test_a_graph_is_moved_once_until_its_weights_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = torch.ones(4)
+    graph, elsewhere = weighed([0, 1, 2, 0], weight), torch.device("cuda")  # moved to in name only
+    monkeypatch.setattr(dgl.DGLGraph, "to", lambda self, device: self.clone())
+    moved = _graph_on_device(graph, elsewhere)
+    assert moved is not graph and _graph_on_device(graph, elsewhere) is moved
+    weight[0] = 3
+    changed = _graph_on_device(graph, elsewhere)
+    assert changed is not moved and changed.edges[TARGET].data["weight"][0] == 3
+    graph.edges[TARGET].data["weight"] = torch.ones(4)
+    assert _graph_on_device(graph, elsewhere).edges[TARGET].data["weight"][0] == 1
+    assert _graph_on_device(graph, torch.device("cpu")) is graph
 
 
 def test_a_filter_belongs_to_its_interactions() -> None:
