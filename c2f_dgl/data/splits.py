@@ -200,7 +200,7 @@ def random_split(
 
 
 def _whole(counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Rounded (int64); at random, to the same sum, where nothing would be left of any."""
+    """Rounded (int64); at random, which keeps the sum on average, where nothing would be left of any."""
     rounded = np.floor(counts + 0.5).astype(np.int64)
     return rounded if rounded.any() or not counts.any() else np.floor(counts + rng.random(len(counts))).astype(np.int64)
 
