@@ -75,8 +75,9 @@ class RunFolder:
         write_text(self._config, dump_config(config))
 
     def discard(self) -> None:
-        """Take `begin` back: remove the folder, which was new or empty, with all that is in it."""
-        shutil.rmtree(self.path)
+        """Take `begin` back: remove the folder, which was new or empty, unless another process trains there by now."""
+        with self.locked():
+            shutil.rmtree(self.path)
 
     def config(self) -> RunConfig:
         """The run's configuration."""

@@ -72,6 +72,8 @@ def test_two_cannot_train_in_one_folder(tmp_path: Path) -> None:
         config = load_config("paper", SMALL)
         with pytest.raises(InputError, match="another process trains here"):
             train_run(config, tiny(), other, Reporter(quiet=True), ["coarse"], torch.device("cpu"))
+        with pytest.raises(InputError, match="another process trains here"):
+            other.discard()
         assert (tmp_path / ".last.safetensors.x.part").exists()
     with other.locked():
         pass
