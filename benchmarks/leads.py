@@ -83,6 +83,8 @@ class Lead:
         Whether the weights of the users' and the items' links to atoms have a trained factor each.
     link_scale : float
         What the weights of S are multiplied by in the graph.
+    more : float
+        Values more an entity, spent on atoms: rounded to whole ones.
     """
 
     asks: str
@@ -94,9 +96,13 @@ class Lead:
     terms: Callable[[Context[LeadSettings]], Terms] | None = None
     learned_links: bool = False
     link_scale: float = 1.0
+    more: float = 0.0
 
     def train(self, context: Context[LeadSettings]) -> Fitted:
         """One phase of the package's trainer; S is matched between its epochs."""
+        if self.more:
+            m = context.settings.m + round(self.more * context.n_entities / context.settings.d)
+            context = replace(context, settings=context.settings.model_copy(update={"m": m}))
         settings, graph = context.settings, context.graph
         assignment = (self.start or _anchored)(context)
         codebook = random_codebook(assignment.n_atoms, settings.d, "xavier", context.generator("codebook"))
@@ -144,24 +150,22 @@ class LearnedTerms(nn.Module):
         if not len(self.betas):
             self.betas = nn.Parameter(torch.tensor(start))
 
-    def _combined(self) -> Tensor:
-        combined = sum(beta * basis for beta, basis in zip(self.betas, self.bases, strict=True))
+    def entities(self, rows: Tensor) -> Tensor:
+        """H of some nodes."""
+        combined = sum(beta * basis[rows] for beta, basis in zip(self.betas, self.bases, strict=True))
         assert isinstance(combined, Tensor)
         return combined @ self.embedding[0].tiers[0].coordinates()
 
-    def entities(self, rows: Tensor) -> Tensor:
-        """H of some entities."""
-        return take_rows(self._combined(), rows)
-
     def scores(self, users: Tensor, items: Tensor) -> Tensor:
         """h_u . h_i of users (n,) with items (n, c)."""
-        h = self._combined()
-        return dots(take_rows(h, users), h, items)
+        rows, places = torch.unique(torch.cat([users, items.flatten()]), return_inverse=True)
+        h = self.entities(rows)
+        return dots(take_rows(h, places[: len(users)]), h, places[len(users) :].view(items.shape))
 
     @torch.no_grad()
     def all_nodes(self) -> dict[str, Tensor]:
         """H of every node type."""
-        return self.nodes.split(self._combined())
+        return self.nodes.split(self.entities(torch.arange(len(self.bases[0]))))
 
 
 def _each_layer(context: Context[LeadSettings]) -> Terms:
@@ -396,6 +400,8 @@ LEADS = {
     "heavier": Lead("Do meta nodes that weigh ten times as much help?", link_scale=10.0),
     "near-start": Lead("Does a pull of E towards its start help?", objective=_near_start),
     "wider": Lead("Do as many values more in E, for 50 atoms more, pay?", LeadSettings(m=350)),
+    "wider-quarter": Lead("Do as many values more in E as a third atom for a quarter of the entities pay?", more=0.25),
+    "wider-residual": Lead("Do as many values more in E as a third atom for every entity pay?", more=1.0),
     "residual": Lead("Does a third, residual atom an entity pay?", LeadSettings(t=3)),
     "four": Lead("Do two more atoms an entity pay (t = 4)?", LeadSettings(t=4)),
     "subset": Lead("Does a third atom for the quarter of entities that two leave worst pay?", match=_pursued_by_need),

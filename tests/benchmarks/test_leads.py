@@ -39,7 +39,8 @@ def test_every_lead_trains_and_counts_what_it_learns(split, name) -> None:
     (phase,) = fitted.phases
     assert phase["epochs"] == 7 and phase["asks"] == leads.LEADS[name].asks
     # At most t entries an entity, or three for those that have one more; and more than the codebook alone.
-    m, d, n = context.settings.m, context.settings.d, context.n_entities
+    d, n = context.settings.d, context.n_entities
+    m = context.settings.m + round(leads.LEADS[name].more * n / d)
     assert m * d < sum(fitted.values.values()) <= m * d + max(3, context.settings.t) * n + 4
     assert np.isfinite(phase["valid"]["ndcg@20"])
 
@@ -69,6 +70,22 @@ def test_terms_are_each_layer_and_the_ideal_low_pass(split) -> None:
     expected = v @ (v.T @ embedding.tiers[0].assignment.dense().numpy())
     np.testing.assert_allclose(passed[:n].numpy(), expected, atol=1e-5)
     assert not passed[n:].any()
+
+
+def test_scores_of_learned_terms_are_those_of_every_node(split) -> None:
+    graph, embedding = a_model(split)
+    engine = leads.LearnedTerms(embedding, leads._each_layer(a_context(split, "layers")))
+    engine.rebuild(graph)
+    users, items = torch.tensor([4, 0, 4]), split.n_users + torch.tensor([[2, 2], [5, 0], [2, 7]])
+    h = torch.einsum("k,knm,md->nd", engine.betas, torch.stack(engine.bases), embedding.tiers[0].codebook)
+    expected = (h[users][:, None] * h[items]).sum(dim=2)
+    found = engine.scores(users, items)
+    torch.testing.assert_close(found, expected)
+    for left, right in zip(
+        *(torch.autograd.grad(x.square().sum(), engine.betas) for x in (found, expected)), strict=True
+    ):
+        torch.testing.assert_close(left, right)
+    torch.testing.assert_close(torch.cat(list(engine.all_nodes().values())), h.detach())
 
 
 def test_link_importances_act_on_links_in_both_directions(split) -> None:
