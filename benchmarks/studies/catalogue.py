@@ -273,8 +273,8 @@ SIGNIFICANCE = Study(
     "Significance (Table 4)",
     "Table 4 compares the model with LEGCF, its coarse stage, and prints gains of 2.8 to 7.0 % in NDCG and p-values "
     "below 0.01 on Gowalla. Here: the same comparison for `paper` as printed (λ = 3), with half of E^r kept, and for "
-    "`published`, the authors' code with its tanh, gates and biases. A tanh leaves only message passing, at every step: "
-    "on Gowalla a coarse stage takes hours on one core, and was not run.",
+    "`published`, the authors' code with its tanh, gates and biases. Its tanh leaves only message passing at each "
+    "step: on Gowalla a coarse stage takes hours on one core, and was not run.",
     (
         Variant("paper-coarse", (COARSE,)),
         Variant("paper", (), "Does `paper`, as printed, beat its coarse stage?", ("paper-coarse",)),
