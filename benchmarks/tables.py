@@ -114,15 +114,15 @@ def serving() -> str:
     return "\n".join(lines)
 
 
-def leads(folder: str) -> str:
+def leads(data: str) -> str:
     """Every lead's answer: a system of the bench against the control, paired over users; (n): on n seeds alone."""
-    result = json.loads((RESULTS / "leads" / folder / "results.json").read_text())
+    result = json.loads((RESULTS / "leads" / data / "results.json").read_text())
     rows = {row["title"]: row for row in result["rows"]}
     control = rows.pop("control")
     n_seeds = len(control["seeds"])
     lines = [
-        f"| {result['bench']['name']}, {n_seeds} seed{'s' * (n_seeds > 1)} | test N@20 | learned values "
-        "| difference, 95 % interval | p, adjusted | answer |",
+        f"| {data}, {n_seeds} seed{'s' * (n_seeds > 1)} | test N@20 | learned values | difference, 95 % interval "
+        "| p, adjusted | answer |",
         "|---|---|---|---|---|---|",
         f"| control | {_mean(control)} | {control['values']:,} | | | |",
     ]
