@@ -25,7 +25,7 @@ from c2f_dgl.model import Readout, Recommender, item_degrees, scaled_filter
 from c2f_dgl.tiers.assignment import Assignment, anchored, bridge_from_partition, in_block, pinv, stack, through
 from c2f_dgl.tiers.codebook import random_codebook, soft_threshold, sparse_pca_codebook
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
-from c2f_dgl.training.spectral_start import spectral_start
+from c2f_dgl.training.spectral import spectral_start
 
 log = logging.getLogger("c2f_dgl")
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,10 @@ from c2f_dgl.evaluation.ranking import standardised
 from c2f_dgl.model import Readout, item_degrees, scaled_filter
 from c2f_dgl.roles import DEFAULT_ROLES
 from c2f_dgl.training.build import start_graph
-from c2f_dgl.training.spectral_start import _Linked, _ranks, _scores, _Solution, _Variant, climb, scan
+from c2f_dgl.training.spectral.solution import Linked, Solution
+from c2f_dgl.training.spectral.start import ranks
+from c2f_dgl.training.spectral.variants import Variant, variant_scores
+from c2f_dgl.training.spectral.walks import climb, scan
 
 
 @given(st.integers(1, 9), st.data())
@@ -34,22 +38,23 @@ def test_climb_finds_the_peak_of_what_has_one(n: int, data: st.DataObject) -> No
 
 
 def test_directions_are_tried_down_to_one() -> None:
-    assert _ranks(16) == [1, 2, 3, 4, 6, 8, 11, 16]
-    assert _ranks(1) == [1]
-    assert _ranks(440)[0] == 1 and {28, 311, 440} <= set(_ranks(440))
+    assert ranks(16) == [1, 2, 3, 4, 6, 8, 11, 16]
+    assert ranks(1) == [1]
+    assert ranks(440)[0] == 1 and {28, 311, 440} <= set(ranks(440))
 
 
-@given(st.integers(1, 500), st.data())
-def test_scan_finds_the_higher_of_two_peaks(most: int, data: st.DataObject) -> None:
-    ranks, seen = _ranks(most), set()
-    peak = data.draw(st.sampled_from(ranks[::-1]))
+@pytest.mark.parametrize("n", range(1, 21))
+def test_scan_finds_the_higher_of_two_peaks(n: int) -> None:
+    values = list(range(n))
+    for peak in values:
+        seen: set[int] = set()
 
-    def best_of(tried: list[int]) -> int:
-        seen.update(tried)
-        # Falls off to both sides of the peak; the most directions are a peak of their own, less high.
-        return max(seen, key=lambda rank: max(-abs(ranks.index(rank) - ranks.index(peak)), -2.5 * (rank != most) - 2.5))
+        def best_of(tried: Sequence[int], peak: int = peak, seen: set[int] = seen) -> int:
+            seen.update(tried)
+            # Falls off to both sides of the peak; the last value is a peak of its own, less high.
+            return max(seen, key=lambda value: max(-abs(value - peak), -2.5 if value == values[-1] else -5.0))
 
-    assert scan(ranks, best_of) == peak
+        assert scan(values, best_of) == peak
 
 
 def test_variants_are_scored_as_the_model_that_is_built_from_one() -> None:
@@ -60,10 +65,11 @@ def test_variants_are_scored_as_the_model_that_is_built_from_one() -> None:
         "user": torch.randn(split.n_users, 5, generator=generator),
         "item": torch.randn(split.n_items, 5, generator=generator),
     }
-    solution = _Solution(_Linked(graph, {}), 0.3, (1.0,), torch.eye(5), torch.eye(5), features)
-    variants = sorted(_Variant(*values) for values in itertools.product((2, 3, 5), (0.0, 0.5), (0.0, 0.3, 1.0)))
+    solution = Solution(Linked(graph, {}), 0.3, (1.0,), torch.eye(5), torch.eye(5), features)
+    variants = sorted(Variant(*values) for values in itertools.product((2, 3, 5), (0.0, 0.5), (0.0, 0.3, 1.0)))
     users = torch.tensor([7, 0, 3])
-    for variant, scores in zip(variants, _scores(solution, variants, graph, 20, DEFAULT_ROLES)(users), strict=True):
+    scored = variant_scores(solution, variants, graph, 20, DEFAULT_ROLES)(users)
+    for variant, scores in zip(variants, scored, strict=True):
         readout = Readout(
             item_degrees(graph),
             split.n_users,
@@ -82,7 +88,7 @@ def test_weighted_directions_are_those_of_the_codebook_that_absorbs_the_weights(
     basis, codebook = (torch.randn(*shape, generator=generator).double() for shape in ((7, 5), (5, 4)))
     values = torch.tensor([3.0, 2.0, 0.5, 0.0], dtype=torch.float64)
     features = {"user": (basis @ codebook * values.sqrt()).float()}
-    solution = _Solution(None, 0.3, (1.0,), torch.eye(5), codebook * values.sqrt(), features, values)  # type: ignore[arg-type]
+    solution = Solution(None, 0.3, (1.0,), torch.eye(5), codebook * values.sqrt(), features, values)  # type: ignore[arg-type]
     other = solution.weighted(0.5)
     torch.testing.assert_close(other.features["user"], (basis @ other.codebook).float())
     torch.testing.assert_close(other.codebook[:, :3], (codebook * values**0.25)[:, :3])
