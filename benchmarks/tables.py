@@ -114,29 +114,51 @@ def serving() -> str:
     return "\n".join(lines)
 
 
-def leads(data: str) -> str:
+def leads(folder: str) -> str:
     """Every lead's answer: a system of the bench against the control, paired over users; (n): on n seeds alone."""
-    result = json.loads((RESULTS / "leads" / data / "results.json").read_text())
-    rows = {row["title"]: row for row in result["rows"]}
-    control = rows.pop("control")
+    result = json.loads((RESULTS / "leads" / folder / "results.json").read_text())
+    (control,) = (row for row in result["rows"] if row["name"] == result["control"])
     n_seeds = len(control["seeds"])
     lines = [
-        f"| {data}, {n_seeds} seed{'s' * (n_seeds > 1)} | test N@20 | learned values | difference, 95 % interval "
-        "| p, adjusted | answer |",
+        f"| {result['bench']['name']}, {n_seeds} seed{'s' * (n_seeds > 1)} | test N@20 | learned values "
+        "| difference, 95 % interval | p, adjusted | answer |",
         "|---|---|---|---|---|---|",
-        f"| control | {_mean(control)} | {control['values']:,} | | | |",
+        f"| {control['title']} | {_mean(control)} | {control['values']:,} | | | |",
     ]
-    for title, row in rows.items():
+    for row in result["rows"]:
+        if row is control:
+            continue
+        title = row["title"]
         if row["against"] is None:
             lines.append(f"| {title} | {'; '.join(row['errors']) or 'not run'} | | | | |")
             continue
         if len(row["seeds"]) != n_seeds:
             title += f" ({len(row['seeds'])})"
-        percent, low, high, p = (row["against"][key] for key in ("percent", "low", "high", "p"))
-        span = f"{percent:+.1f} % ({low:+.1f} to {high:+.1f})"
-        least = "< 0.001" if p < 0.001 else f"{p:.3f}"
-        lines.append(f"| {title} | {_mean(row)} | {row['values']:,} | {span} | {least} | {_answer(percent, high, p)} |")
+        lines.append(f"| {title} | {_mean(row)} | {row['values']:,} | {_compared(row['against'])} |")
     return "\n".join(lines)
+
+
+def fair_leads() -> str:
+    """Leads that learn more values, each against the control that spends as many on atoms."""
+    lines = [
+        "| | data | seeds | test N@20 | learned values | with atoms alone | learned values "
+        "| difference, 95 % interval | p, adjusted | answer |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for path in sorted((RESULTS / "leads" / "as-many-values").glob("*/results.json")):
+        result = json.loads(path.read_text())
+        control, lead = sorted(result["rows"], key=lambda row: row["name"] != result["control"])
+        cells = [lead["title"], result["bench"]["name"], str(len(lead["seeds"]))]
+        cells += [cell for row in (lead, control) for cell in (_mean(row), f"{row['values']:,}")]
+        lines.append(f"| {' | '.join(cells)} | {_compared(lead['against'])} |")
+    return "\n".join(lines)
+
+
+def _compared(against: dict) -> str:
+    """Cells of the difference, p and the answer."""
+    percent, low, high, p = (against[key] for key in ("percent", "low", "high", "p"))
+    least = "< 0.001" if p < 0.001 else f"{p:.3f}"
+    return f"{percent:+.1f} % ({low:+.1f} to {high:+.1f}) | {least} | {_answer(percent, high, p)}"
 
 
 def _mean(row: dict) -> str:
@@ -196,6 +218,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "leads gowalla": lambda: leads("gowalla"),
     "leads lastfm": lambda: leads("lastfm"),
     "leads planted": lambda: leads("planted"),
+    "leads gowalla-longer": lambda: leads("gowalla-longer"),
+    "leads as many values": fair_leads,
     "budget gowalla": lambda: budget("gowalla"),
     "budget lastfm": lambda: budget("lastfm"),
     "budget planted": lambda: budget("planted"),

@@ -19,7 +19,7 @@ from c2f_dgl.graph.layout import NodeLayout
 from c2f_dgl.model import Layer, Readout, Recommender, item_degrees
 from c2f_dgl.training.loss import batch_loss
 from c2f_dgl.training.sampler import Triplets
-from c2f_dgl.training.stage import Objective, StageProgress, Trainable, train_stage
+from c2f_dgl.training.stage import Objective, Stage, StageProgress, Trainable, train_stage
 
 SELECT = "ndcg@20"
 
@@ -105,14 +105,10 @@ def train_phase(
     with context.reporter.stage(phase):
         train_stage(
             model,
-            phase,
-            tier,
-            training,
+            Stage(phase, training, tier, context.seed, SELECT),
             context.split,
             observer,
-            seed=context.seed,
-            select=SELECT,
-            progress=StageProgress(),
+            StageProgress(),
             objective=objective,
             parameters=parameters,
             stop=stop,

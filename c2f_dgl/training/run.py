@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from c2f_dgl.config.schema import CoarseConfig, FineConfig, RunConfig, TrainingConfig
+from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.data.splits import Split
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.errors import InputError
@@ -46,8 +46,8 @@ from c2f_dgl.training.checkpoint import (
 from c2f_dgl.training.folder import RunFolder
 from c2f_dgl.training.stage import (
     Phase,
+    Stage,
     StageProgress,
-    phase_limits,
     progress_from_json,
     progress_to_json,
     train_stage,
@@ -134,7 +134,7 @@ def _train_one(
             model, _ = _restore(folder.last, config, split, graph, device)
             progress = there
             restore = _optimizer_restorer(model, tensors)
-        elif not _is_over(there, config, meta["stage"]):
+        elif not _is_over(there, _stage(config, meta["stage"])):
             raise InputError(
                 f"stage {stage} needs {meta['stage']}, which is not over",
                 where=folder.path,
@@ -154,35 +154,21 @@ def _train_one(
                 coarser, _ = _restore(folder.checkpoint(names[before]), config, split, graph, device)
                 model = add_tier(config, coarser, graph, stage)
     observer = _Observer(folder, reporter, model, split.fingerprint, stage)
-    tier, training = _stage_config(config, stage)
     with reporter.stage(stage):
-        train_stage(
-            model,
-            stage,
-            tier,
-            training,
-            split,
-            observer,
-            seed=config.seed,
-            select=config.select,
-            progress=progress,
-            restore=restore,
-            began=began,
-        )
+        train_stage(model, _stage(config, stage), split, observer, progress, restore=restore, began=began)
 
 
-def _is_over(progress: StageProgress, config: RunConfig, stage: str) -> bool:
-    tier, training = _stage_config(config, stage)
-    progress.leave_finished(phase_limits(tier, training), training.patience)
+def _is_over(progress: StageProgress, stage: Stage) -> bool:
+    progress.leave_finished(stage)
     return progress.done
 
 
-def _stage_config(config: RunConfig, stage: str) -> tuple[CoarseConfig | FineConfig | None, TrainingConfig]:
-    if stage == TABLE:
-        return None, config.table
-    tier = config.coarse if stage == COARSE else config.finer[stage]
+def _stage(config: RunConfig, name: str) -> Stage:
+    if name == TABLE:
+        return Stage(name, config.table, None, config.seed, config.select)
+    tier = config.coarse if name == COARSE else config.finer[name]
     assert tier is not None  # a config without tiers has the one stage "table"
-    return tier, tier.training
+    return Stage(name, tier.training, tier, config.seed, config.select)
 
 
 class _Observer:

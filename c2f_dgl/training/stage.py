@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
@@ -32,6 +32,39 @@ Phase = Literal["start", "fixed", "updating"]
 Objective = Callable[[Any, Triplets], torch.Tensor]
 
 PHASES: tuple[Phase, ...] = ("start", "fixed", "updating")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage trains, how, and what it is judged by.
+
+    Parameters
+    ----------
+    name : str
+        For records and random numbers.
+    training : TrainingConfig
+    tier : CoarseConfig or FineConfig, optional
+        Of the tier that is trained, the model's last; None for a full table.
+    seed : int
+    select : str
+        Validation metric.
+    """
+
+    name: str
+    training: TrainingConfig
+    tier: CoarseConfig | FineConfig | None
+    seed: int
+    select: str
+
+    def limits(self) -> dict[Phase, int]:
+        """Most epochs of each phase; a full table has no assignment, and so no second phase."""
+        training = self.training
+        return {"fixed": training.fixed_epochs, "updating": 0 if self.tier is None else training.updating_epochs}
+
+    @property
+    def lr_option(self) -> str:
+        """The option of its learning rate."""
+        return f"{self.name}.lr" if self.tier is None else f"{self.name}.training.lr"
 
 
 @dataclass
@@ -66,10 +99,11 @@ class StageProgress:
         """Leave the phase."""
         self.phase, self.phase_epoch, self.phase_best, self.stale = self.phase + 1, 0, -math.inf, 0
 
-    def leave_finished(self, limits: Mapping[Phase, int], patience: int) -> None:
+    def leave_finished(self, stage: Stage) -> None:
         """Leave phases that have had their epochs, or `patience` validations without improvement."""
+        limits = stage.limits()
         while not self.done and PHASES[self.phase] != "start":
-            if self.phase_epoch < limits[PHASES[self.phase]] and self.stale < patience:
+            if self.phase_epoch < limits[PHASES[self.phase]] and self.stale < stage.training.patience:
                 return
             self.next_phase()
 
@@ -80,11 +114,6 @@ class StageProgress:
         improved = figure > self.best
         self.best = max(self.best, figure)
         return improved
-
-
-def phase_limits(tier: CoarseConfig | FineConfig | None, training: TrainingConfig) -> dict[Phase, int]:
-    """Most epochs of each phase; a full table has no assignment, and so no second phase."""
-    return {"fixed": training.fixed_epochs, "updating": 0 if tier is None else training.updating_epochs}
 
 
 class Trainable(Protocol):
@@ -118,15 +147,11 @@ class StageObserver(Protocol):
 
 def train_stage(
     model: Trainable,
-    stage: str,
-    tier: CoarseConfig | FineConfig | None,
-    training: TrainingConfig,
+    stage: Stage,
     split: Split,
     observer: StageObserver,
-    *,
-    seed: int,
-    select: str,
     progress: StageProgress,
+    *,
     restore: Callable[[torch.optim.Optimizer], None] | None = None,
     objective: Objective | None = None,
     parameters: Sequence[torch.nn.Parameter] | None = None,
@@ -137,22 +162,16 @@ def train_stage(
 
     Parameters
     ----------
-    stage : str
-        Name of the stage, for records and random numbers.
-    tier : CoarseConfig or FineConfig, optional
-        Of the tier that is trained; None for a full table.
-    training : TrainingConfig
+    stage : Stage
     split : Split
         Trains on ``train``, stops on ``valid``.
     observer : StageObserver
-    select : str
-        Validation metric.
     progress : StageProgress
         Updated in place; a fresh one starts the stage, a saved one goes on with it.
     restore : callable, optional
         Puts a saved state into the optimiser.
     objective : callable, optional
-        What a step descends on, from model and batch; `batch_loss` with the loss and the l2 of `training` by default.
+        What a step descends on, from model and batch; `batch_loss` with the stage's loss and l2 by default.
     parameters : sequence of Parameter, optional
         What is trained; every parameter of the model that requires a gradient by default.
     stop : callable, optional
@@ -160,6 +179,7 @@ def train_stage(
     began : float, optional
         `time.perf_counter` when work on the stage's start began, which counts as that record's seconds.
     """
+    training, name, tier = stage.training, stage.name, stage.tier
     if parameters is None:
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if objective is None:
@@ -171,44 +191,45 @@ def train_stage(
     n_positives = max(1, round(training.epoch_size * split.train.nnz))
     size = training.batch_size if training.shared_negatives else max(1, training.batch_size // training.negatives)
     n_steps = -(-n_positives // size)
-    limits = phase_limits(tier, training)
+    limits = stage.limits()
     total_steps = sum(limits.values()) * n_steps
 
-    option = f"{stage}.lr" if tier is None else f"{stage}.training.lr"
     record: dict[str, Any]
     while True:
-        progress.leave_finished(limits, training.patience)
+        progress.leave_finished(stage)
         if progress.done:
             return
         phase = PHASES[progress.phase]
         if phase == "start":
             spent = 0.0 if began is None else round(time.perf_counter() - began, 3)
-            record = {"stage": stage, "phase": phase, "epoch": 0, "seconds": spent, **_sparsity(model)}
-            _validate(model, split, record, progress, select, observer)
+            record = {"stage": name, "phase": phase, "epoch": 0, "seconds": spent, **_sparsity(model)}
+            _validate(model, split, record, progress, stage.select, observer)
             progress.next_phase()
             observer.end_epoch(record, optimizer, progress)
             continue
         started = time.perf_counter()
-        record = {"stage": stage, "phase": phase, "epoch": progress.epoch + 1}
+        record = {"stage": name, "phase": phase, "epoch": progress.epoch + 1}
         if phase == "updating" and progress.phase_epoch % training.update_every == 0 and tier is not None:
             if not isinstance(model, Recommender):
                 raise TypeError("only a Recommender has an assignment to update")
             record["churn"] = update_assignment(model, tier)
-        observer.start_epoch(stage, phase, progress.epoch + 1, n_steps)
-        batches = sampler.batches(n_positives, size, stage_rng(seed, stage, progress.epoch))
+        observer.start_epoch(name, phase, progress.epoch + 1, n_steps)
+        batches = sampler.batches(n_positives, size, stage_rng(stage.seed, name, progress.epoch))
         rates = [learning_rate(training, progress.epoch * n_steps + step, total_steps) for step in range(n_steps)]
-        record["loss"] = _train_epoch(model, optimizer, batches, objective, training.clip, rates, observer, option)
+        record["loss"] = _train_epoch(
+            model, optimizer, batches, objective, training.clip, rates, observer, stage.lr_option
+        )
         progress.epoch += 1
         progress.phase_epoch += 1
         record.update(_sparsity(model))
         record["seconds"] = round(time.perf_counter() - started, 3)
         if progress.phase_epoch % training.evaluate_every == 0 or progress.phase_epoch == limits[phase]:
-            _validate(model, split, record, progress, select, observer)
+            _validate(model, split, record, progress, stage.select, observer)
         observer.end_epoch(record, optimizer, progress)
         if stop is not None and stop():
             # What was trained since the last validation counts, too.
             if "valid" not in record:
-                _validate(model, split, record, progress, select, observer)
+                _validate(model, split, record, progress, stage.select, observer)
             return
 
 
