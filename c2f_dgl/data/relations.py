@@ -17,6 +17,7 @@ from c2f_dgl.data.readers import read_leading
 from c2f_dgl.data.side import SideData, checked_features, edge_matrix
 from c2f_dgl.data.splits import Split, align_ids
 from c2f_dgl.errors import InputError
+from c2f_dgl.ids import IdMap
 
 # A relation between the two types of the target that holds at least this share of the held-out pairs gets a note.
 _LEAK_SHARE = 0.05
@@ -50,7 +51,9 @@ def read_side(split: Split, graph: GraphConfig, folder: Path) -> Split:
     for name, relation in graph.relations.items():
         table = tables[name]
         ends = _ends(graph, name, relation)
-        places = [_position(end_ids, ids[node_type]) for end_ids, node_type in zip(table.ids, ends, strict=True)]
+        places = [
+            IdMap(ids[node_type], node_type).find(end_ids) for end_ids, node_type in zip(table.ids, ends, strict=True)
+        ]
         source, destination = (place[codes] for place, codes in zip(places, table.codes, strict=True))
         known = (source >= 0) & (destination >= 0)
         if name == graph.target:
@@ -236,16 +239,6 @@ def _all_ids(split: Split, graph: GraphConfig, tables: Mapping[str, _File]) -> d
             raise InputError("no relation reaches it", where=f"graph.nodes.{node_type}", expected="one that does")
         ids[node_type], _ = align_ids(seen)
     return ids
-
-
-def _position(ids: np.ndarray, known: np.ndarray) -> npt.NDArray[np.int64]:
-    """Index of each id in `known` (sorted), -1 where it is not there."""
-    if ids.dtype != known.dtype:  # text on one side: numbers print back as they were read
-        ids, known = ids.astype(str).astype(object), known.astype(str).astype(object)
-    order = np.argsort(known, kind="stable")
-    place = np.searchsorted(known[order], ids).clip(max=len(known) - 1)
-    found = order[place]
-    return np.where(known[found] == ids, found, -1).astype(np.int64)
 
 
 def _unknown_ids(

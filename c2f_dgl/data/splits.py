@@ -14,6 +14,7 @@ from scipy.sparse import csr_matrix
 from c2f_dgl.data.interactions import Interactions, binary_csr
 from c2f_dgl.data.side import SideData
 from c2f_dgl.errors import InputError
+from c2f_dgl.ids import as_text
 
 
 @dataclass(frozen=True, eq=False)
@@ -305,7 +306,7 @@ def align_ids(ids: list[np.ndarray]) -> tuple[np.ndarray, list[npt.NDArray[np.in
     """
     if any(part.dtype == object for part in ids):
         # A file whose text ids all happen to be numbers reads as numbers; they print back exactly as they were.
-        ids = [part.astype(str).astype(object) for part in ids]
+        ids = [as_text(part) for part in ids]
     merged, inverse = np.unique(np.concatenate(ids), return_inverse=True)
     return merged, np.split(inverse.astype(np.int64), np.cumsum([len(part) for part in ids])[:-1])
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from c2f_dgl.errors import InputError
+from c2f_dgl.ids import IdMap
 from c2f_dgl.serving.artifact import DEFAULT_MAX_BYTES, Artifact, read_artifact, write_artifact
 from c2f_dgl.serving.csr import Csr
 from c2f_dgl.serving.embeddings import Embeddings
 from c2f_dgl.serving.explain import Explanation, Mixture, said_by_history, sent_by_history, shares
 from c2f_dgl.serving.foldin import fold_in, interaction_weights, own_input
-from c2f_dgl.serving.ids import IdMap
 from c2f_dgl.serving.item_filter import ItemFilter, item_filter
 from c2f_dgl.serving.learned import ENTITY_TYPES, Learned
 from c2f_dgl.serving.propagate import Propagated, propagate

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,12 @@ import numpy as np
 from c2f_dgl.errors import InputError
 
 # Of the largest int64.
-_DIGITS = 19
+_DIGITS, _NO_NUMBER = 19, -(2**63)
+
+
+def as_text(values: np.ndarray) -> np.ndarray:
+    """Ids as str in an object array: each takes its own length, where numpy's text takes that of the longest."""
+    return np.asarray(_printed(values), dtype=object)
 
 
 class IdMap:
@@ -28,7 +33,7 @@ class IdMap:
     def __init__(self, ids: np.ndarray, role: str) -> None:
         self.role = role
         ids = np.asarray(ids)
-        self.ids = ids.astype(np.int64) if ids.dtype.kind in "iu" else ids.astype(str).astype(object)
+        self.ids = ids.astype(np.int64) if ids.dtype.kind in "iu" else as_text(ids)
         if len(self._sorted) > 1 and (self._sorted[1:] == self._sorted[:-1]).any():
             raise InputError(f"a {role} id occurs twice", expected="distinct ids")
 
@@ -57,12 +62,8 @@ class IdMap:
             return np.full(np.shape(values), -1, dtype=np.int64)
         wanted = self.normalised(values)
         if wanted is None:  # some may be integers all the same
-            text = np.asarray(values, dtype=object).astype(str)
-            numbers = np.char.isdecimal(text) & (np.char.str_len(text) < _DIGITS)
-            rows = np.full(text.shape, -1, dtype=np.int64)
-            whole = text[numbers].astype(np.int64)
-            rows[numbers] = np.where(whole.astype(str) == text[numbers], self.find(whole), -1)
-            return rows
+            whole = np.asarray(_number(np.asarray(values, dtype=object))).astype(np.int64)
+            return np.where(whole == _NO_NUMBER, -1, self.find(whole))
         place = np.searchsorted(self._sorted, wanted).clip(max=len(self) - 1)
         return np.where(self._sorted[place] == wanted, self._order[place], -1)
 
@@ -88,9 +89,9 @@ class IdMap:
 
     def normalised(self, values: Any) -> np.ndarray | None:
         """Ids in this map's type (int64, or object holding str); None where they cannot be of that type."""
-        given = np.asarray(values)
         if self.are_text:
-            return given.astype(str).astype(object)
+            return as_text(np.asarray(values, dtype=object))
+        given = _array(values)
         if given.dtype.kind in "iu" or given.size == 0:
             return given.astype(np.int64)
         if given.dtype.kind == "f":  # as pandas has whole numbers in a column where one was missing
@@ -99,4 +100,30 @@ class IdMap:
             whole = given.astype(np.int64)
         except (ValueError, TypeError, OverflowError):
             return None
-        return whole if (whole.astype(str) == given.astype(str)).all() else None
+        return whole if (as_text(whole) == as_text(given)).all() else None
+
+
+def _array(values: Any) -> np.ndarray:
+    """As numpy reads them, but text as objects (see `as_text`)."""
+    if isinstance(values, np.ndarray):
+        return values
+    objects = np.asarray(values, dtype=object)
+    return objects if _is_text(objects).any() else np.asarray(values)
+
+
+@partial(np.frompyfunc, nin=1, nout=1)
+def _printed(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+@partial(np.frompyfunc, nin=1, nout=1)
+def _number(value: Any) -> int:
+    """The whole number that `value` is printed as."""
+    text = value.decode() if isinstance(value, bytes) else str(value)
+    whole = len(text) < _DIGITS and text.removeprefix("-").isdecimal()
+    return int(text) if whole and str(int(text)) == text else _NO_NUMBER
+
+
+@partial(np.vectorize, otypes=[bool])
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
