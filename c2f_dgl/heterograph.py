@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -30,13 +31,13 @@ def from_heterograph(
     weight: str | None = None,
     features: Mapping[str, str] | None = None,
     importance: float | Literal["learned"] | None = None,
-    leave_out: Sequence[str] = (),
+    leave_out: str | Sequence[str | EdgeType] = (),
     valid: float = 0.1,
     test: float = 0.2,
     seed: int = 2024,
     name: str = "heterograph",
 ) -> tuple[Split, GraphConfig]:
-    """What `c2f_dgl.train` needs of a heterograph, whatever its types are called.
+    """What `c2f_dgl.train` needs of a heterograph, whatever its relations are called; node types are identifiers.
 
     The edges of `target` are split by their boolean edge data ``train_mask``, ``val_mask`` and ``test_mask`` where
     they have them, else at random per source node. Every other relation takes part in the propagation as it is. One
@@ -54,8 +55,8 @@ def from_heterograph(
         Node type to the node data that holds its features, (n_nodes, width).
     importance : float, "learned" or None
         Of every further relation (see `RelationConfig`); None is chosen on validation, one relation after the other.
-    leave_out : sequence of str
-        Names of relations not to use, e.g. because they tell what is to be predicted.
+    leave_out : str, or sequence of str or (source, name, destination)
+        Relations not to use, e.g. because they tell what is to be predicted.
     valid, test : float
         Fractions of each source node's edges that are held out where there are no masks.
     seed : int
@@ -72,22 +73,26 @@ def from_heterograph(
     Raises
     ------
     InputError
-        There is no such relation, its ends are of one type, masks overlap or are incomplete, or a relation cannot be
-        used (see `c2f_dgl.data.side.edge_matrix`).
+        There is no such relation, node type or weight, the ends of the target are of one type, masks overlap or are
+        incomplete, or a relation cannot be used (see `c2f_dgl.data.side.edge_matrix`).
     """
     etype = _canonical(graph, target)
+    unused = _left_out(graph, [leave_out] if isinstance(leave_out, str) else leave_out)
+    if weight is not None and not any(weight in graph.edges[other].data for other in graph.canonical_etypes):
+        raise InputError(f"no relation has edge data {weight!r}", where="weight", expected="a name that some have")
     query, target_name, ranked = etype
     split, notes = _split(graph, etype, valid, test, seed, name), []
     taken: dict[EdgeType, csr_matrix] = {etype: _pairs(graph, etype)}
     names, relations, edges = {etype: target_name}, {}, {}
     for other in graph.canonical_etypes:
-        if other == etype or other[1] in leave_out:
+        if other == etype or other in unused:
             continue
-        twin = _reverse_of(_pairs(graph, other), other, taken)
+        pairs = _pairs(graph, other)
+        twin = _reverse_of(pairs, other, taken)
         if twin is not None:
             notes.append(f"{'-'.join(other)}: the reverse of {'-'.join(twin)}, left out")
             continue
-        taken[other] = _pairs(graph, other)
+        taken[other] = pairs
         names[other] = _name(graph, other, names.values())
         weighted = weight is not None and weight in graph.edges[other].data
         relations[names[other]] = {
@@ -107,7 +112,7 @@ def from_heterograph(
     nodes = {t: {"size": graph.num_nodes(t)} for t in graph.ntypes if t in linked and t not in (query, ranked)}
     tree = {"query": query, "target": target_name, "ranked": ranked, "nodes": nodes, "relations": relations}
     schema = parse_graph(tree, name)
-    columns = {t: _array(graph.nodes[t].data[key]) for t, key in (features or {}).items()}
+    columns = {node_type: _node_data(graph, node_type, key) for node_type, key in (features or {}).items()}
     if relations or columns or nodes:
         split = add_relations(split, schema, edges, features=columns)
     return replace(split, notes=(*split.notes, *notes)), schema
@@ -126,7 +131,7 @@ def to_heterograph(split: Split, schema: GraphConfig | None = None) -> dgl.DGLGr
     -------
     DGLGraph
         The target relation has edge data ``train_mask``, ``val_mask`` and ``test_mask``; weighted relations have
-        ``weight``, node types with features ``feat``.
+        ``weight`` (held-out interactions 1), node types with features ``feat``.
     """
     schema = schema or GraphConfig()
     side, target = split.side, schema.roles.target
@@ -149,6 +154,10 @@ def to_heterograph(split: Split, schema: GraphConfig | None = None) -> dgl.DGLGr
         graph.edges[target].data[mask] = part == number
     for etype, values in weights.items():
         graph.edges[etype].data["weight"] = torch.as_tensor(values)
+    if side is not None and side.weights is not None:
+        train, values = parts[0], torch.ones(graph.num_edges(target))
+        values[: train.nnz] = torch.as_tensor(np.asarray(side.weights[train.row, train.col], dtype=np.float32).ravel())
+        graph.edges[target].data["weight"] = values
     for node_type, matrix in ({} if side is None else side.features).items():
         graph.nodes[node_type].data["feat"] = torch.as_tensor(matrix)
     return graph
@@ -163,6 +172,24 @@ def _canonical(graph: dgl.DGLGraph, target: str | EdgeType) -> EdgeType:
     if found[0][0] == found[0][2]:
         raise InputError(f"both ends are of type {found[0][0]!r}", where="target", expected="two different node types")
     return found[0]
+
+
+def _left_out(graph: dgl.DGLGraph, named: Sequence[str | EdgeType]) -> set[EdgeType]:
+    """Relations by name or in full."""
+    found = set()
+    for one in named:
+        meant = {etype for etype in graph.canonical_etypes if one in (etype[1], etype)}
+        if not meant:
+            known = ", ".join(map(str, graph.canonical_etypes))
+            raise InputError(f"no relation {one!r}", where="leave_out", expected=f"some of {known}")
+        found |= meant
+    return found
+
+
+def _node_data(graph: dgl.DGLGraph, node_type: str, key: str) -> np.ndarray:
+    if node_type not in graph.ntypes or key not in graph.nodes[node_type].data:
+        raise InputError(f"no node data {key!r} of type {node_type!r}", where="features", expected="data of the graph")
+    return _array(graph.nodes[node_type].data[key])
 
 
 def _split(graph: dgl.DGLGraph, etype: EdgeType, valid: float, test: float, seed: int, name: str) -> Split:
@@ -211,11 +238,15 @@ def _reverse_of(pairs: csr_matrix, etype: EdgeType, taken: Mapping[EdgeType, csr
 
 def _name(graph: dgl.DGLGraph, etype: EdgeType, taken: Iterable[str]) -> str:
     """A name for a relation: its own where that is an identifier that neither another nor a reverse has."""
-    name = re.sub(r"\W", "_", etype[1])
+    taken, name = set(taken), re.sub(r"\W", "_", etype[1])
+    if sum(other[1] == etype[1] for other in graph.canonical_etypes) > 1:
+        name = f"{etype[0]}_{name}_{etype[2]}"
     if name.startswith(REVERSE_PREFIX) or not name.isidentifier() or colliding({name, *taken}):
         name = f"relation_{name}"
-    alone = sum(other[1] == etype[1] for other in graph.canonical_etypes) == 1
-    return name if alone else f"{etype[0]}_{name}_{etype[2]}"
+    numbered = (f"{name}_{number}" for number in itertools.count(2))
+    while name in taken or colliding({name, *taken}):
+        name = next(numbered)
+    return name
 
 
 def _edges(graph: dgl.DGLGraph, etype: EdgeType, weight: str | None) -> tuple[np.ndarray, ...]:

@@ -130,7 +130,7 @@ def test_what_is_not_propagated_cannot_be_folded_into() -> None:
     served = ServingModel(Learned((), (1.0,), table), pairs, np.arange(2), np.arange(2))
     assert served.recommend(0, 1)[0].tolist() == [1]
     for folding in (lambda: served.fold_in({7: [0]}), lambda: served.recommend_history([[0]])):
-        with pytest.raises(InputError, match="cannot be folded into embeddings that are not propagated"):
+        with pytest.raises(InputError, match="nothing can be folded into embeddings that are not propagated"):
             folding()
 
 
@@ -221,3 +221,61 @@ def test_a_schema_goes_through_yaml_and_back() -> None:
     _, schema = from_heterograph(library(), "borrowed", weight="hours")
     assert parse_graph(json.loads(schema.model_dump_json())) == schema
     assert load_config("fast", graph=schema).graph == schema
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [("user", "likes it", "item"), ("user", "likes-it", "item"), ("user", "buys now", "item")],
+        [("a", "x", "item"), ("a", "x", "user"), ("user", "a_x_item", "item")],
+        [("a", "b_c", "user"), ("a", "b_c", "item"), ("a_b", "c", "user"), ("a_b", "c", "item")],
+    ],
+)
+def test_relations_whose_names_meet_are_all_kept(names: list[tuple[str, str, str]]) -> None:
+    rng = np.random.default_rng(0)
+    edges = {name: (torch.arange(6), torch.as_tensor(rng.permutation(6))) for name in names}
+    edges["user", "buys", "item"] = (torch.arange(6).repeat(3), torch.arange(18) % 5)
+    split, schema = from_heterograph(dgl.heterograph(edges, num_nodes_dict=dict.fromkeys(ends(edges), 6)), "buys")
+    assert len(schema.extra) == len(names)
+    ways = {(relation.source, relation.destination) for relation in schema.extra.values()}
+    assert ways == {(source, destination) for source, _, destination in names}
+    assert split.side is not None and len(split.side.relations) == len(names)
+
+
+def ends(edges: dict) -> set[str]:
+    return {end for source, _, destination in edges for end in (source, destination)}
+
+
+def test_relations_are_left_out_by_name_or_in_full() -> None:
+    graph = library()
+    for given in ("follows", ["follows"], [("reader", "follows", "reader")]):
+        assert set(from_heterograph(graph, "borrowed", leave_out=given)[1].extra) == {"written_by"}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"leave_out": ["folows"]}, "leave_out: no relation 'folows'"),
+        ({"weight": "houres"}, "weight: no relation has edge data 'houres'"),
+        ({"features": {"book": "typo"}}, "features: no node data 'typo' of type 'book'"),
+        ({"features": {"boook": "feat"}}, "features: no node data 'feat' of type 'boook'"),
+    ],
+)
+def test_names_that_the_graph_lacks_are_refused(given: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        from_heterograph(library(), "borrowed", **given)
+
+
+def test_weights_of_the_target_come_back() -> None:
+    graph = library()
+    n = graph.num_edges("borrowed")
+    graph.edges["borrowed"].data["hours"] = torch.arange(1, n + 1).float()
+    split, schema = from_heterograph(graph, "borrowed", weight="hours")
+    again = to_heterograph(split, schema)
+    hours = dict(
+        zip(zip(*(x.tolist() for x in graph.edges(etype="borrowed")), strict=True), range(1, n + 1), strict=True)
+    )
+    data = again.edges["borrowed"].data
+    pairs = list(zip(*(x.tolist() for x in again.edges(etype="borrowed")), strict=True))
+    expected = [hours[pair] if trains else 1 for pair, trains in zip(pairs, data["train_mask"].tolist(), strict=True)]
+    assert data["weight"].tolist() == expected
