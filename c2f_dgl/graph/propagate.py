@@ -72,16 +72,19 @@ def propagate(
     Raises
     ------
     ValueError
-        A node type without features, or a wrong number of layer weights.
+        A node type without features, features of another number of nodes or of several widths, a wrong number of layer
+        weights, no such kernel, or edge weights that require a gradient on the ``csr`` kernel, for which they are
+        constants: ``auto`` is ``dgl`` then.
     """
-    missing = set(graph.ntypes) - set(features)
-    if missing:
-        raise ValueError(f"no features for node types {sorted(missing)}")
+    _check_features(graph, features)
+    if n_layers < 0:
+        raise ValueError(f"{n_layers} layers: expected 0 or more")
     betas = [1.0 / (n_layers + 1)] * (n_layers + 1) if layer_weights is None else list(layer_weights)
     if len(betas) != n_layers + 1:
         raise ValueError(f"{len(betas)} layer weights for {n_layers} layers: expected {n_layers + 1}")
 
-    device = next(iter(features.values())).device
+    like = next(iter(features.values()))
+    device, kernel = like.device, _kernel_for(graph, kernel, like)
     norm = {
         node_type: (
             _on_device(graph.nodes[node_type].data["norm"], device)
@@ -103,6 +106,31 @@ def propagate(
     return combined
 
 
+def _check_features(graph: dgl.DGLGraph, features: Mapping[str, Tensor]) -> None:
+    missing = set(graph.ntypes) - set(features)
+    if missing:
+        raise ValueError(f"no features for node types {sorted(missing)}")
+    for node_type in graph.ntypes:
+        if len(features[node_type]) != graph.num_nodes(node_type):
+            n = graph.num_nodes(node_type)
+            raise ValueError(f"features {tuple(features[node_type].shape)} of the {n} nodes of type {node_type!r}")
+    if len({features[node_type].shape[1:] for node_type in graph.ntypes}) > 1:
+        raise ValueError("features of several widths: expected the same for all node types")
+
+
+def _kernel_for(graph: dgl.DGLGraph, kernel: Kernel, like: Tensor) -> Literal["dgl", "csr"]:
+    """The kernel for these weights and features: DGL's where the weights learn, or where torch's has no such dtype."""
+    if kernel not in ("auto", "dgl", "csr"):
+        raise ValueError(f"no kernel {kernel!r}: expected auto, dgl or csr")
+    if any(graph.edges[etype].data["weight"].requires_grad for etype in graph.canonical_etypes):
+        if kernel == "csr":
+            raise ValueError("kernel csr takes weights as constants: expected kernel dgl for those with a gradient")
+        return "dgl"
+    if kernel == "auto" and like.dtype not in (torch.float32, torch.float64):
+        return "dgl"
+    return chosen_kernel(kernel, like.device)
+
+
 def chosen_kernel(kernel: Kernel, device: torch.device) -> Literal["dgl", "csr"]:
     """What `kernel` stands for on `device`."""
     if kernel != "auto":
@@ -118,10 +146,13 @@ def node_norm(graph: dgl.DGLGraph, node_type: str, factors: Mapping[EdgeType, Te
 
 
 def _product(
-    graph: dgl.DGLGraph, kernel: Kernel, device: torch.device, factors: Mapping[EdgeType, Tensor] | None
+    graph: dgl.DGLGraph,
+    kernel: Literal["dgl", "csr"],
+    device: torch.device,
+    factors: Mapping[EdgeType, Tensor] | None,
 ) -> Product:
     scales = {} if factors is None else {etype: factor.to(device) for etype, factor in factors.items()}
-    if chosen_kernel(kernel, device) == "dgl":
+    if kernel == "dgl":
         on_device = _graph_on_device(graph, device)
         return lambda features: _message_passing(on_device, features, scales)
     return lambda features: _csr_product(graph, features, scales)

@@ -70,10 +70,12 @@ class HeteroLightGCNConv(nn.Module):
         Raises
         ------
         ValueError
-            A node type has no features, or a weight requires a gradient on the ``csr`` kernel.
+            See `c2f_dgl.propagate`.
         DGLError
             The graph has no relation of that name, or several.
         """
+        if not feat:
+            raise ValueError("no features")
         like = next(iter(feat.values()))
         given = {graph.to_canonical_etype(etype): weight for etype, weight in (edge_weight or {}).items()}
         prepared = graph.local_var()
@@ -84,15 +86,10 @@ class HeteroLightGCNConv(nn.Module):
                 weight = torch.ones(graph.num_edges(etype), device=graph.device)
             # A copy: what `propagate` derives from a weight it keeps while that lives, and the caller may change it.
             data["weight"] = weight.to(like.dtype, copy=True)  # (E_r,)
-        kernel = self._kernel
-        if any(prepared.edges[etype].data["weight"].requires_grad for etype in graph.canonical_etypes):
-            if kernel == "csr":
-                raise ValueError("kernel csr takes weights as constants: expected kernel dgl for those with a gradient")
-            kernel = "dgl"
         if prepared.device.type != "cpu":
             prepared = prepared.to("cpu")  # norms are computed there; the kernels move what they need
         with_norm(prepared)
-        return propagate(prepared, feat, self._k, kernel=kernel, layer_weights=self._layer_weights)
+        return propagate(prepared, feat, self._k, kernel=self._kernel, layer_weights=self._layer_weights)
 
     def extra_repr(self) -> str:
         """Settings, for `print`."""

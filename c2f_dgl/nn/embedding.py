@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, MutableMapping
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from c2f_dgl.dgl_import import dgl
-from c2f_dgl.graph.hetero import link_tier
 from c2f_dgl.graph.layout import NodeLayout
 from c2f_dgl.graph.partition import metis_parts
 from c2f_dgl.tiers.assignment import anchored, pursuit
@@ -87,16 +88,20 @@ class MetaEmbedding(nn.Module):
     def link(self, graph: dgl.DGLGraph) -> dgl.DGLGraph:
         """`graph` with the meta nodes, linked both ways to the nodes they compose; edge data ``weight`` holds S.
 
-        Relations without edge data ``weight`` get ones.
+        Relations without edge data ``weight`` get ones; weights come in the dtype of E. Other data are kept.
         """
-        weighted = graph.local_var()
+        weighted, dtype = graph.local_var(), self.weight.dtype
         for etype in graph.canonical_etypes:
-            if "weight" not in weighted.edges[etype].data:
-                weighted.edges[etype].data["weight"] = torch.ones(graph.num_edges(etype))
-        tier = self._tiers.tiers[0]
-        return link_tier(
-            weighted, tier.name, self._tiers.layout, tier.indices.cpu(), tier.weights.cpu(), n_nodes=tier.size
-        )
+            weight = weighted.edges[etype].data.get("weight")
+            weighted.edges[etype].data["weight"] = (
+                torch.ones(graph.num_edges(etype), dtype=dtype) if weight is None else weight.to(dtype)
+            )
+        linked = self._tiers.link(weighted)
+        for node_type in graph.ntypes:
+            _keep(graph.nodes[node_type].data, linked.nodes[node_type].data)
+        for etype in graph.canonical_etypes:
+            _keep(graph.edges[etype].data, linked.edges[etype].data)
+        return linked
 
     @torch.no_grad()
     def update(self, feat: dict[str, Tensor]) -> None:
@@ -113,3 +118,10 @@ class MetaEmbedding(nn.Module):
     def extra_repr(self) -> str:
         """Settings, for `print`."""
         return f"num_meta={self.weight.shape[0]}, embedding_dim={self.weight.shape[1]}, num_slots={self._num_slots}"
+
+
+def _keep(before: Mapping[str, Tensor], after: MutableMapping[str, Tensor]) -> None:
+    """Data that linking has not set itself."""
+    for name, values in before.items():
+        if name not in after:
+            after[name] = values

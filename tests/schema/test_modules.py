@@ -121,3 +121,54 @@ def test_meta_embeddings_learn_inside_another_model() -> None:
     assert embedding.weight.grad is not None and embedding.weight.grad.abs().sum() > 0
     assert losses[-1] < 0.9 * losses[0]
     assert "num_meta=8, embedding_dim=6, num_slots=2" in str(embedding)
+
+
+@pytest.mark.parametrize("kernel", ["auto", "dgl"])
+def test_propagate_passes_gradients_to_weights(kernel: Kernel) -> None:
+    """Through the product as through the norms; torch's kernel, which cannot, says so."""
+    graph, x = circle([0, 1, 2, 3]), torch.randn(4, 3, dtype=torch.float64)
+    start = torch.rand(graph.num_edges(), dtype=torch.float64) + 0.5
+
+    def through(weight: torch.Tensor) -> torch.Tensor:
+        weighted = graph.local_var()
+        weighted.edata["weight"] = weight
+        return propagate(with_norm(weighted), {"n": x}, 2, kernel=kernel)["n"]
+
+    assert torch.autograd.gradcheck(through, start.clone().requires_grad_())
+    graph.edata["weight"] = start.requires_grad_()
+    with pytest.raises(ValueError, match="kernel csr takes weights as constants"):
+        propagate(with_norm(graph), {"n": x}, 2, kernel="csr")
+
+
+@pytest.mark.parametrize(
+    ("features", "given", "message"),
+    [
+        ({"a": (1, 2), "b": (3, 2)}, {}, "features \\(1, 2\\) of the 2 nodes of type 'a'"),
+        ({"a": (2, 1), "b": (3, 2)}, {}, "several widths"),
+        ({"a": (2, 2)}, {}, r"no features for node types \['b'\]"),
+        ({"a": (2, 2), "b": (3, 2)}, {"kernel": "DGL"}, "no kernel 'DGL'"),
+        ({"a": (2, 2), "b": (3, 2)}, {"n_layers": -1}, "-1 layers"),
+    ],
+)
+def test_features_that_do_not_fit_the_graph_are_refused(features: dict, given: dict, message: str) -> None:
+    graph = dgl.heterograph({("a", "to", "b"): ([0, 1], [1, 2]), ("b", "back", "a"): ([1, 2], [0, 1])})
+    for etype in graph.canonical_etypes:
+        graph.edges[etype].data["weight"] = torch.ones(2)
+    with pytest.raises(ValueError, match=message):
+        propagate(
+            with_norm(graph),
+            {node_type: torch.ones(shape) for node_type, shape in features.items()},
+            given.pop("n_layers", 1),
+            **given,
+        )
+
+
+def test_linking_keeps_the_data_of_a_graph_and_takes_weights_of_any_type() -> None:
+    graph = library()
+    counts = torch.arange(1, graph.num_edges("follows") + 1)
+    graph.edges["follows"].data["weight"] = counts
+    linked = MetaEmbedding(graph, num_meta=8, embedding_dim=4).link(graph)
+    assert linked.nodes["book"].data["feat"].equal(graph.nodes["book"].data["feat"])
+    assert linked.edges["follows"].data["hours"].equal(graph.edges["follows"].data["hours"])
+    assert linked.edges["follows"].data["weight"].equal(counts.float())
+    assert MetaEmbedding(graph, num_meta=8, embedding_dim=4).double().link(graph).num_nodes("meta") == 8
