@@ -25,6 +25,7 @@ from c2f_dgl.baselines.system import Context, Fitted, GradientSettings, System
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.engines import Propagation, RelationImportance, propagated_basis
 from c2f_dgl.engines.pairs import dots
+from c2f_dgl.entries import Entries
 from c2f_dgl.graph.layout import NodeLayout, take_rows
 from c2f_dgl.graph.partition import metis_parts
 from c2f_dgl.model import Readout, Recommender, item_degrees
@@ -347,14 +348,12 @@ def _hardest(context: Context[LeadSettings]) -> Callable[[Any, Triplets], Tensor
 def _popular(context: Context[LeadSettings]) -> Callable[[Any, Triplets], Tensor]:
     """Negatives drawn in proportion to the root of their degree; where one was seen the uniform one stays."""
     train, rng = context.split.train.sorted_indices(), context.rng("popular negatives")
-    n_items = train.shape[1]
-    seen = np.repeat(np.arange(train.shape[0]), np.diff(train.indptr)) * n_items + train.indices
+    seen, n_items = Entries(train), train.shape[1]
     mass = np.cumsum(np.sqrt(train.getnnz(axis=0)))
 
     def objective(model: Model, batch: Triplets) -> Tensor:
         drawn = np.searchsorted(mass, rng.random(batch.negatives.shape) * mass[-1], side="right").clip(max=n_items - 1)
-        pairs = batch.users[:, None].astype(np.int64) * n_items + drawn
-        known = seen[np.searchsorted(seen, pairs).clip(max=len(seen) - 1)] == pairs
+        known = seen.hold(seen.key(batch.users[:, None], drawn))
         return batch_loss(
             model, replace(batch, negatives=np.where(known, batch.negatives, drawn)), "bpr", context.settings.l2
         )

@@ -11,6 +11,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from c2f_dgl.entries import Entries
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.metrics import ranking_metrics
 from c2f_dgl.evaluation.products import add_product
@@ -108,7 +109,9 @@ def mixed(scores: Tensor, filtered: Tensor, weight: float, out: Tensor) -> Tenso
     return torch.lerp(scores, filtered, weight, out=out)
 
 
-def top_items(scorer: Ranker, users: np.ndarray, k: int, seen: sp.csr_matrix | None) -> tuple[np.ndarray, np.ndarray]:
+def top_items(
+    scorer: Ranker, users: np.ndarray, k: int, seen: sp.csr_matrix | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """The k best items of each user that the user has not seen.
 
     Parameters
@@ -123,7 +126,14 @@ def top_items(scorer: Ranker, users: np.ndarray, k: int, seen: sp.csr_matrix | N
     -------
     items, scores : ndarray, shape (n, k)
         Best first; where a user has fewer than k unseen items the remaining scores are -inf.
+
+    Raises
+    ------
+    InputError
+        k is less than 1.
     """
+    if k < 1:
+        raise InputError(f"k = {k}", expected="a whole number of 1 or more")
     k = min(k, scorer.n_items)
     best, scores = np.empty((len(users), k), dtype=np.int64), np.empty((len(users), k), dtype=np.float32)
     held: Tensor | None = None  # the scores of a block, overwritten by those of the next one
@@ -199,14 +209,11 @@ class _HeldOut:
         relevant.eliminate_zeros()
         self.n_relevant = np.diff(relevant.indptr)
         self.users = np.flatnonzero(self.n_relevant)
-        self.width = relevant.shape[1]
-        self.wanted = np.repeat(np.arange(relevant.shape[0]), self.n_relevant) * self.width + relevant.indices
+        self.entries = Entries(relevant)
 
     def hits(self, users: np.ndarray, items: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        """Whether each item (users x depth) is relevant to its user and was unseen: one binary search per pair."""
-        pairs = users[:, None] * self.width + items
-        place = np.searchsorted(self.wanted, pairs).clip(max=len(self.wanted) - 1)
-        return (self.wanted[place] == pairs) & np.isfinite(scores)
+        """Whether each item (users x depth) is relevant to its user and was unseen."""
+        return self.entries.hold(self.entries.key(users[:, None], items)) & np.isfinite(scores)
 
 
 def evaluate_per_user(
@@ -223,7 +230,16 @@ def evaluate_per_user(
     -------
     users : ndarray, int
     metrics : dict of str to ndarray, one value per user in `users`
+
+    Raises
+    ------
+    InputError
+        The matrices are not of that shape, or a cut-off is not positive.
     """
+    if seen.shape != relevant.shape or seen.shape[1] != scorer.n_items:
+        raise InputError(
+            f"seen is {seen.shape}, relevant {relevant.shape}", expected=f"two of (n_users, {scorer.n_items}) alike"
+        )
     held_out = _HeldOut(relevant)
     users = held_out.users
     hits = held_out.hits(users, *top_items(scorer, users, max(cutoffs), seen))
@@ -238,7 +254,7 @@ def evaluate(
     Raises
     ------
     InputError
-        No user has a relevant item.
+        No user has a relevant item, or see `evaluate_per_user`.
     """
     users, metrics = evaluate_per_user(scorer, seen, relevant, cutoffs)
     _check_any(users)

@@ -10,6 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from c2f_dgl.entries import Entries
 from c2f_dgl.errors import InputError
 from c2f_dgl.training.unseen import UnseenItems
 
@@ -91,9 +92,8 @@ class TripletSampler:
         self._users = drawable_users(self._counts, n_seen, self.n_items, 0 if shared else negatives)
         self._users = self._users.astype(self._dtype)
         if not shared:
-            # All (user, item) pairs as sorted numbers: membership is one binary search.
-            self._pairs = np.repeat(np.arange(len(n_seen)), n_seen) * self.n_items + seen.indices
-            self._filter = _Filter(self._pairs)
+            self._seen = Entries(seen)
+            self._filter = _Filter(self._seen.keys)
             self._seen_matrix = seen
             self._unseen: UnseenItems | None = None  # made where rejection is too slow
 
@@ -141,15 +141,11 @@ class TripletSampler:
         refused = np.empty(items.shape, dtype=bool)
         for start in range(0, len(users), _CHECKED):
             part = slice(start, start + _CHECKED)
-            pairs = users[part, None].astype(np.int64) * self.n_items + items[part]
+            pairs = self._seen.key(users[part, None], items[part])
             refused[part] = _repeated(items[part])
             rows, columns = np.nonzero(self._filter.maybe(pairs))
-            refused[part][rows, columns] |= self._seen(pairs[rows, columns])
+            refused[part][rows, columns] |= self._seen.hold(pairs[rows, columns])
         return refused
-
-    def _seen(self, pairs: np.ndarray) -> np.ndarray:
-        place = np.searchsorted(self._pairs, pairs).clip(max=len(self._pairs) - 1)
-        return self._pairs[place] == pairs
 
 
 def drawable_users(counts: np.ndarray, n_seen: np.ndarray, n_items: int, negatives: int) -> np.ndarray:

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import CUTOFFS, Scorer, compare, evaluate, evaluate_per_user, top_items
 
 
@@ -107,3 +108,16 @@ def test_nothing_to_evaluate_is_said() -> None:
         evaluate(scorer, seen, relevant * 0)
     with pytest.raises(ValueError, match="no user"):
         compare(lambda users: [scorer.scores(users)], seen, relevant * 0, "ndcg@20", torch.device("cpu"))
+
+
+@pytest.mark.parametrize(("seen", "relevant"), [((3, 6), (3, 4)), ((3, 6), (3, 7)), ((2, 6), (3, 6)), ((3, 4), (3, 4))])
+def test_matrices_of_another_shape_are_refused(seen: tuple[int, int], relevant: tuple[int, int]) -> None:
+    scorer = Scorer(torch.eye(3, 6), torch.eye(6))
+    with pytest.raises(InputError, match=r"expected two of \(n_users, 6\) alike"):
+        evaluate(scorer, sp.csr_matrix(seen), sp.csr_matrix(np.ones(relevant)))
+
+
+def test_a_depth_of_nothing_is_refused() -> None:
+    scorer = Scorer(torch.eye(3, 6), torch.eye(6))
+    with pytest.raises(InputError, match="k = 0"):
+        top_items(scorer, np.arange(3), 0)
