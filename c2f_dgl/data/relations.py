@@ -16,6 +16,7 @@ from c2f_dgl.data.columns import Place, index_ids, numbers
 from c2f_dgl.data.readers import read_leading
 from c2f_dgl.data.side import SideData, checked_features, edge_matrix
 from c2f_dgl.data.splits import Split, align_ids
+from c2f_dgl.entries import Entries
 from c2f_dgl.errors import InputError
 from c2f_dgl.ids import IdMap
 
@@ -124,6 +125,9 @@ def add_relations(
     for name, table in tables.items():
         relation, known = graph.relations[name], np.ones(len(table.source), dtype=bool)
         ends = _ends(graph, name, relation)
+        expected = (sizes[ends[0]], sizes[ends[1]])
+        if table.shape not in (None, expected):
+            raise InputError(f"a matrix of shape {table.shape}", where=f"relation {name}", expected=f"{expected}")
         if name == graph.target:
             known = _in_matrix(split.train, table.source, table.destination)
         elif relation.unknown == "drop":
@@ -193,6 +197,7 @@ class _Table:
     weights: np.ndarray | None
     place: Place
     rows: npt.NDArray[np.int64]
+    shape: tuple[int, int] | None = None  # of the matrix they came as
 
 
 @dataclass(frozen=True)
@@ -267,16 +272,15 @@ def _unknown_ids(
 def _in_matrix(matrix: csr_matrix, rows: np.ndarray, columns: np.ndarray) -> npt.NDArray[np.bool_]:
     """Which pairs are entries of a sorted matrix; pairs outside its shape are not."""
     inside = (rows >= 0) & (rows < matrix.shape[0]) & (columns >= 0) & (columns < matrix.shape[1])
-    keys = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr)) * matrix.shape[1] + matrix.indices
-    wanted = rows * matrix.shape[1] + columns
-    place = np.searchsorted(keys, wanted).clip(max=max(len(keys) - 1, 0))
-    return inside & (keys[place] == wanted)
+    entries = Entries(matrix)
+    return inside & entries.hold(entries.key(rows, columns))
 
 
 def _table_of(name: str, edges: Edges) -> _Table:
-    where = Place(f"relation {name}")
+    where, shape = Place(f"relation {name}"), None
     if issparse(edges):
         coo = csr_matrix(edges).tocoo()
+        shape = coo.shape
         arrays: tuple[Any, ...] = (coo.row, coo.col, coo.data)
     else:
         arrays = tuple(np.asarray(part) for part in edges)
@@ -288,7 +292,8 @@ def _table_of(name: str, edges: Edges) -> _Table:
         if part.dtype.kind not in "iu" and len(part):
             raise InputError(f"node indices are {part.dtype}", where=where.where, expected="whole numbers")
     source, destination = (part.astype(np.int64) for part in arrays[:2])
-    return _Table(source, destination, arrays[2] if len(arrays) == 3 else None, where, np.arange(len(source)))
+    weights = arrays[2] if len(arrays) == 3 else None
+    return _Table(source, destination, weights, where, np.arange(len(source)), shape)
 
 
 def _size(graph: GraphConfig, node_type: str, tables: Mapping[str, _Table], features: Mapping[str, np.ndarray]) -> int:
@@ -297,17 +302,17 @@ def _size(graph: GraphConfig, node_type: str, tables: Mapping[str, _Table], feat
         return stated
     if node_type in features:
         return len(features[node_type])
-    largest = [
-        int(values.max(initial=-1))
+    found = [
+        int(values.max(initial=-1)) + 1 if table.shape is None else table.shape[place]
         for name, table in tables.items()
-        for values, end in zip(
-            (table.source, table.destination), _ends(graph, name, graph.relations[name]), strict=True
+        for place, (values, end) in enumerate(
+            zip((table.source, table.destination), _ends(graph, name, graph.relations[name]), strict=True)
         )
         if end == node_type
     ]
-    if not largest:
+    if not found:
         raise InputError("no relation reaches it", where=f"graph.nodes.{node_type}", expected="one that does")
-    return max(largest) + 1
+    return max(found)
 
 
 def _same_names(what: str, wanted: set[str], given: set[str], *, allowed: set[str]) -> None:

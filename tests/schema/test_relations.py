@@ -259,3 +259,13 @@ def test_a_schema_and_a_model_that_do_not_go_together_are_refused(tree: dict, me
 def test_a_plain_data_set_has_no_side() -> None:
     split = load_dataset("planted")
     assert read_side(split, GraphConfig(), Path("nowhere")) is split
+
+
+def test_a_matrix_must_be_of_the_nodes_it_links() -> None:
+    split = small()
+    shape = (split.n_users, split.n_users)
+    right = sp.csr_matrix(([1.0], ([0], [1])), shape=shape)
+    assert add_relations(split, trusting(), {"trusts": right}).side is not None
+    for wrong in (right[:, :-1], right[:-1], sp.vstack([right, right])):
+        with pytest.raises(InputError, match=r"relation trusts: a matrix of shape .* \(expected \("):
+            add_relations(split, trusting(), {"trusts": wrong.tocsr()})
