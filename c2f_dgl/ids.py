@@ -67,8 +67,8 @@ class IdMap:
         place = np.searchsorted(self._sorted, wanted).clip(max=len(self) - 1)
         return np.where(self._sorted[place] == wanted, self._order[place], -1)
 
-    def rows(self, values: Any) -> np.ndarray:
-        """Rows of external ids (int64).
+    def rows(self, values: Any, where: str | None = None) -> np.ndarray:
+        """Rows of external ids (int64); `where` says in messages where they come from.
 
         Raises
         ------
@@ -80,7 +80,7 @@ class IdMap:
             missing = np.asarray(values, dtype=object).reshape(-1)[int(np.argmin(rows.reshape(-1)))]
             near = difflib.get_close_matches(str(missing), map(str, self.ids[:100_000].tolist()), n=1)
             hint = f"e.g. {near[0]}" if near else f"one of {len(self):,} known ids"
-            raise InputError(f"no {self.role} {missing!r}", expected=hint)
+            raise InputError(f"no {self.role} {missing!r}", where=where, expected=hint)
         return rows
 
     def extended(self, new: np.ndarray) -> IdMap:
@@ -91,7 +91,7 @@ class IdMap:
         """Ids in this map's type (int64, or object holding str); None where they cannot be of that type."""
         if self.are_text:
             return as_text(np.asarray(values, dtype=object))
-        given = _array(values)
+        given = id_array(values)
         if given.dtype.kind in "iu" or given.size == 0:
             return given.astype(np.int64)
         if given.dtype.kind == "f":  # as pandas has whole numbers in a column where one was missing
@@ -103,12 +103,17 @@ class IdMap:
         return whole if (as_text(whole) == as_text(given)).all() else None
 
 
-def _array(values: Any) -> np.ndarray:
-    """As numpy reads them, but text as objects (see `as_text`)."""
+def id_array(values: Any) -> np.ndarray:
+    """Ids as numpy reads them, but as objects where some are text (see `as_text`)."""
     if isinstance(values, np.ndarray):
         return values
     objects = np.asarray(values, dtype=object)
     return objects if _is_text(objects).any() else np.asarray(values)
+
+
+def is_missing(ids: np.ndarray) -> np.ndarray:
+    """Where there is no id: None, NaN and their kin, or empty text."""
+    return np.asarray(_is_missing(ids))
 
 
 @partial(np.frompyfunc, nin=1, nout=1)
@@ -122,6 +127,13 @@ def _number(value: Any) -> int:
     text = value.decode() if isinstance(value, bytes) else str(value)
     whole = len(text) < _DIGITS and text.removeprefix("-").isdecimal()
     return int(text) if whole and str(int(text)) == text else _NO_NUMBER
+
+
+@partial(np.vectorize, otypes=[bool])
+def _is_missing(value: Any) -> bool:
+    if isinstance(value, (str, bytes)):
+        return not value
+    return value is None or str(value) in ("nan", "NaT", "<NA>")
 
 
 @partial(np.vectorize, otypes=[bool])

@@ -36,7 +36,7 @@ class C2FRecommender(BaseEstimator):
     Parameters
     ----------
     preset : str
-        ``fast``, ``best``, ``paper``, ``published``, ``lightgcn``, or a YAML file.
+        ``fast``, ``quick``, ``best``, ``paper``, ``published``, ``lightgcn``, or a YAML file.
     options : mapping, optional
         Options over the preset's, e.g. ``{"coarse.m": 100}`` (``c2f-dgl options`` lists them).
     validation : float
@@ -125,7 +125,7 @@ class C2FRecommender(BaseEstimator):
         return self
 
     def recommend(
-        self, users: Any, k: int = 10, exclude_seen: bool = True, candidates: Any = None, *, frame: bool = False
+        self, users: Any, k: int = 10, *, exclude_seen: bool = True, candidates: Any = None, frame: bool = False
     ) -> tuple[np.ndarray, np.ndarray] | pd.DataFrame:
         """The k best items of each user: two arrays, or a DataFrame (see `ServingModel.recommend`)."""
         served = self._served()
@@ -218,8 +218,6 @@ class C2FRecommender(BaseEstimator):
             read = Interactions.from_csr(interactions)
         else:
             users, items = read_pairs(interactions)
-            if len(users) != len(items):
-                raise InputError(f"{len(users):,} users and {len(items):,} items", expected="one item for each user")
             read = Interactions.from_frame(pd.DataFrame({"user": users, "item": items}))
         if not 0 < self.validation < 1:
             raise InputError(f"validation = {self.validation!r}", expected="a fraction between 0 and 1")

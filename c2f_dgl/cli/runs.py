@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,9 +14,7 @@ from c2f_dgl.errors import InputError
 from c2f_dgl.progress import Reporter, plain_console
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from c2f_dgl.data.splits import Split
+    pass
 
 RunArgument = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -119,11 +116,12 @@ def recommend(
 
     from c2f_dgl import api
     from c2f_dgl.evaluation import ranking
+    from c2f_dgl.ids import IdMap
 
     reporter = Reporter(quiet=json_)
     with reporter.busy("loading the run"):
         model, data = api.load_run(run, stage=stage, device=device)
-        rows = _find_users(user, data)
+        rows = IdMap(data.user_ids, "user").rows(user, where="--user")
         items, scores = ranking.top_items(model.scorer(), rows, k, None if include_seen else data.train)
     found = {
         name: [
@@ -216,19 +214,6 @@ def data_source(dataset: str) -> str:
     if dataset not in CARDS and Path(dataset).exists():
         return str(Path(dataset).resolve())
     return dataset
-
-
-def _find_users(names: list[str], data: Split) -> np.ndarray:
-    import numpy as np
-
-    known = {str(external): row for row, external in enumerate(data.user_ids.tolist())}
-    missing = [name for name in names if name not in known]
-    if missing:
-        near = difflib.get_close_matches(missing[0], list(known)[:100_000], n=1)
-        raise InputError(
-            f"no user {missing[0]!r} in {data.name}", where="--user", expected=f"e.g. {(near or list(known)[:1])[0]}"
-        )
-    return np.array([known[name] for name in names], dtype=np.int64)
 
 
 def _plain(value: Any) -> Any:

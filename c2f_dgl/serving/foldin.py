@@ -68,7 +68,7 @@ def fold_in(
     """
     if not learned.tiers and len(learned.layer_weights) == 1:
         raise InputError(
-            f"a new {role} cannot be folded into embeddings that are not propagated",
+            "nothing can be folded into embeddings that are not propagated",
             expected="an artifact of a model without further relations, or training with them",
         )
     other = "item" if role == "user" else "user"

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from c2f_dgl.errors import InputError
-from c2f_dgl.ids import IdMap
+from c2f_dgl.ids import IdMap, id_array, is_missing
 from c2f_dgl.serving.artifact import DEFAULT_MAX_BYTES, Artifact, read_artifact, write_artifact
 from c2f_dgl.serving.csr import Csr
 from c2f_dgl.serving.embeddings import Embeddings
@@ -313,56 +314,58 @@ class ServingModel:
             Its contributions add up to the score.
         """
         u, i = int(self.users.rows(user)), int(self.items.rows(item))
+        parts = self._propagated_parts(u, i)
+        if self.filter is not None:
+            parts = self._with_filter(parts, u, i)
+        return _explanation(self.learned, self.users.ids[u], self.items.ids[i], parts)
+
+    def _propagated_parts(self, u: int, i: int) -> list[_Part]:
+        """h_u . h_i and the item's bias: from the history, from the user's own atoms, and what the user starts with."""
         learned, propagated = self.learned, self.propagated
         target = self.embeddings.items[i].astype(np.float64)
         history = self.interactions.take(np.array([u]))
         edges = interaction_weights(learned, history.counts, self._item_degrees, history)
         norms, messages, norm = propagated.norms, propagated.messages, propagated.norms["user"][u]
         weights = norm * edges * norms["item"][history.columns]
-        scored = np.array([[i]])
-        parts = sent_by_history(history, weights, messages["item"], self.embeddings.items, scored)[:, 0]
-        kinds, ids = ["item"] * len(parts), list(self.items.ids[history.columns])
-        contributions = [parts]
-        width = learned.tiers[0].indices["user"].shape[1] if learned.tiers else 0
-        rows_of_s = [self._assignment("item", history.columns)]
+        sent = sent_by_history(history, weights, messages["item"], self.embeddings.items, np.array([[i]]))[:, 0]
+        rows_of_s = self._assignment("item", history.columns)
+        parts = [_Part("item", list(self.items.ids[history.columns]), sent, rows_of_s)]
         own_indices, own_weights = self._assignment("user", np.array([u]))
-        if width:
-            first = learned.tiers[0].name
-            used = own_weights[0] > 0
+        if own_indices.shape[1]:
+            first, used = learned.tiers[0].name, own_weights[0] > 0
             nodes = own_indices[0][used]
-            sent = norms[first][nodes] * (messages[first][nodes] @ target)
-            contributions.append(norm * learned.link_scale * own_weights[0][used] * sent)
-            kinds += [first] * len(nodes)
-            ids += nodes.tolist()
-            rows_of_s.append((nodes[:, None], np.ones((len(nodes), 1))))
+            sent = (
+                norm
+                * learned.link_scale
+                * own_weights[0][used]
+                * norms[first][nodes]
+                * (messages[first][nodes] @ target)
+            )
+            parts.append(_Part(first, nodes.tolist(), sent, (nodes[:, None], np.ones((len(nodes), 1)))))
         own = own_input(learned, propagated, own_indices, own_weights)[0]
         if learned.table is not None:
             own = own + learned.layer_weights[0] * learned.table["user"][u]
         if own.any():
-            contributions.append(own @ target[:, None])
-            kinds.append("input")
-            ids.append(None)
-            rows_of_s.append((own_indices, own_weights))
+            parts.append(_Part("input", [None], own @ target[:, None], (own_indices, own_weights)))
+        bias = 0.0 if learned.item_bias is None else float(learned.item_bias[i])
         if learned.item_bias is not None:
-            contributions.append(learned.item_bias[i : i + 1].astype(np.float64))
-            kinds.append("item bias")
-            ids.append(None)
+            parts.append(_Part("item bias", [None], np.array([bias])))
         if self.embeddings.rounded:
-            score = self.embeddings.users[u].astype(np.float64) @ target
-            score += 0.0 if learned.item_bias is None else float(learned.item_bias[i])
-            contributions.append(np.array([score - sum(part.sum() for part in contributions)]))
-            kinds.append("rounding")
-            ids.append(None)
-        if self.filter is not None:
-            mixture = self._mixture(u)
-            said = mixture.term * said_by_history(self.filter, history, scored)[:, 0]
-            there = said > 0
-            contributions = [*(mixture.own * part for part in contributions), said[there], -mixture.offset]
-            kinds += ["filter"] * int(there.sum()) + ["mean"]
-            ids += [*self.items.ids[history.columns[there]], None]
-        return _explanation(
-            learned, self.users.ids[u], self.items.ids[i], kinds, ids, np.concatenate(contributions), rows_of_s
-        )
+            score = self.embeddings.users[u].astype(np.float64) @ target + bias
+            parts.append(_Part("rounding", [None], np.array([score - sum(part.contributions.sum() for part in parts)])))
+        return parts
+
+    def _with_filter(self, parts: list[_Part], u: int, i: int) -> list[_Part]:
+        """`parts` as they count beside the filter, and the filter's own."""
+        assert self.filter is not None
+        history, mixture = self.interactions.take(np.array([u])), self._mixture(u)
+        said = mixture.term * said_by_history(self.filter, history, np.array([[i]]))[:, 0]
+        there = said > 0
+        return [
+            *(part._replace(contributions=mixture.own * part.contributions) for part in parts),
+            _Part("filter", list(self.items.ids[history.columns[there]]), said[there]),
+            _Part("mean", [None], -mixture.offset),
+        ]
 
     def _mixture(self, user: int) -> Mixture:
         """How the two scores of a user (n = 1) are mixed."""
@@ -389,7 +392,8 @@ class ServingModel:
             A user is known already or has no items, an item is not known.
         """
         if isinstance(new_user_items, Mapping):
-            without = next((user for user, history in new_user_items.items() if not len(history)), None)
+            new_user_items = {user: _listed(history) for user, history in new_user_items.items()}
+            without = next((user for user, history in new_user_items.items() if not history), None)
             if without is not None:
                 raise InputError(f"user {without!r} has no items", expected="one at least, to fold in by")
         users, items = read_pairs(new_user_items)
@@ -412,7 +416,7 @@ class ServingModel:
         users, items : array-likes of ids, shape (n,)
             A pair each; ids that are unknown are added. Pairs that are known change nothing.
         """
-        users, items = np.asarray(users), np.asarray(items)
+        users, items = id_array(users), id_array(items)
         if users.shape != items.shape or users.ndim != 1:
             raise InputError(f"{users.shape} users and {items.shape} items", expected="one item for each user")
         all_users, u = _with_new(self.users, users)
@@ -440,10 +444,12 @@ class ServingModel:
         scaled = new["item"].embeddings * learned.item_scales(by_item.counts)[:, None]
         item_vectors = np.concatenate([self.embeddings.items, scaled.astype(np.float32)])
 
-        model = object.__new__(ServingModel)
+        model = copy(self)
+        for stale in ("_user_lengths", "_item_lengths"):
+            model.__dict__.pop(stale, None)
         model.learned = _extended(learned, {role: (new[role].indices, new[role].weights) for role in ENTITY_TYPES})
         model.interactions, model.users, model.items = seen, all_users, all_items
-        model.details, model.extended = self.details, True
+        model.extended = True
         model._item_degrees, model.propagated = item_degrees, propagated
         model.filter = None if self.filter is None else self.filter.grown(len(new_items))
         model.embeddings = Embeddings(vectors, item_vectors, self.embeddings.rounded)
@@ -538,10 +544,10 @@ class ServingModel:
         return first.indices[role][rows], first.weights[role][rows]
 
     def _histories(self, histories: Sequence[Iterable[Any]]) -> Csr:
-        lists = list(map(list, histories))
+        lists = list(map(_listed, histories))
         lengths = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
         items = list(chain.from_iterable(lists))
-        rows = self.items.rows(np.array(items, dtype=object if self.items.are_text else None))
+        rows = self.items.rows(id_array(items))
         return Csr.from_pairs(np.repeat(np.arange(len(lists)), lengths), rows, (len(lists), self.n_items))
 
 
@@ -551,43 +557,64 @@ def read_pairs(data: Any) -> tuple[np.ndarray, np.ndarray]:
     Raises
     ------
     InputError
-        `data` is none of these.
+        `data` is none of these, or not as many users as items.
     """
+    users, items = _columns_of(data)
+    if len(users) != len(items):
+        raise InputError(f"{len(users):,} users and {len(items):,} items", expected="one item for each user")
+    return users, items
+
+
+def _columns_of(data: Any) -> tuple[np.ndarray, np.ndarray]:
     if hasattr(data, "columns") and hasattr(data, "to_numpy"):
         missing = [name for name in ("user", "item") if name not in data.columns]
         if missing:
             raise InputError(f"no column {missing[0]!r}", where="data frame", expected="columns user and item")
         return data["user"].to_numpy(), data["item"].to_numpy()
     if isinstance(data, Mapping):
-        lists = list(map(list, data.values()))
+        lists = list(map(_listed, data.values()))
         lengths = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
-        return np.repeat(np.array(list(data)), lengths), np.array(list(chain.from_iterable(lists)))
+        return np.repeat(id_array(list(data)), lengths), id_array(list(chain.from_iterable(lists)))
     if isinstance(data, tuple) and len(data) == 2:
-        return np.asarray(data[0]).reshape(-1), np.asarray(data[1]).reshape(-1)
-    pairs = np.asarray(data)
+        return id_array(data[0]).reshape(-1), id_array(data[1]).reshape(-1)
+    pairs = id_array(data)
     if pairs.ndim != 2 or pairs.shape[1] != 2:
         raise InputError(f"pairs of shape {pairs.shape}", expected="a DataFrame, a mapping, two arrays, or (n, 2)")
     return pairs[:, 0], pairs[:, 1]
 
 
-def _explanation(
-    learned: Learned,
-    user: Any,
-    item: Any,
-    kinds: list[str],
-    ids: list[Any],
-    contributions: np.ndarray,
-    rows_of_s: list[tuple[np.ndarray, np.ndarray]],
-) -> Explanation:
-    """Put the parts of a score in order; `rows_of_s` may stop before the last ones, which then have no node."""
-    width = max(indices.shape[1] for indices, _ in rows_of_s)
+def _listed(history: Any) -> list[Any]:
+    """The items of a history; text is one id, and no list of its letters."""
+    if isinstance(history, (str, bytes)) or not isinstance(history, Iterable):
+        raise InputError(f"a history is {history!r:.40}", expected="a list of item ids")
+    return list(history)
+
+
+class _Part(NamedTuple):
+    """What reaches a score in one way: ids of where it comes from, contributions (n,), and rows of S they come by."""
+
+    kind: str
+    ids: list[Any]
+    contributions: np.ndarray
+    rows_of_s: tuple[np.ndarray, np.ndarray] | None = None
+
+
+def _explanation(learned: Learned, user: Any, item: Any, parts: list[_Part]) -> Explanation:
+    """Put the parts of a score in order, and share them out over the meta-embeddings of each tier."""
+    contributions = np.concatenate([part.contributions for part in parts])
+    width = max(part.rows_of_s[0].shape[1] for part in parts if part.rows_of_s is not None)
     indices = np.zeros((len(contributions), width), dtype=np.int64)
     weights = np.zeros((len(contributions), width))
     start = 0
-    for some, values in rows_of_s:
-        indices[start : start + len(some), : some.shape[1]] = some
-        weights[start : start + len(some), : some.shape[1]] = values
-        start += len(some)
+    for part in parts:
+        stop = start + len(part.contributions)
+        if part.rows_of_s is not None:
+            some, values = part.rows_of_s
+            indices[start:stop, : some.shape[1]] = some
+            weights[start:stop, : some.shape[1]] = values
+        start = stop
+    kinds = np.repeat(np.array([part.kind for part in parts], dtype=object), [len(part.ids) for part in parts])
+    ids = [one for part in parts for one in part.ids]
     order = np.argsort(-np.abs(contributions), kind="stable")
     contributions = contributions[order]
     nodes, groups, ungrouped = {}, {}, {}
@@ -603,7 +630,7 @@ def _explanation(
         user,
         item,
         float(contributions.sum()),
-        np.array(kinds, dtype=object)[order],
+        kinds[order],
         objects[order],
         contributions,
         nodes,
@@ -617,6 +644,8 @@ def _with_new(ids: IdMap, values: np.ndarray) -> tuple[IdMap, np.ndarray]:
     rows = ids.find(values)
     if (rows >= 0).all():
         return ids, rows
+    if is_missing(values[rows < 0]).any():
+        raise InputError(f"a {ids.role} is missing", expected="an id in every pair")
     fresh = ids.normalised(values[rows < 0])
     if fresh is None or (not ids.are_text and len(fresh) and fresh.min() < 0):
         raise InputError(f"a new {ids.role} id is not a whole number of 0 or more", expected="ids like the known ones")

@@ -93,8 +93,6 @@ class Propagated:
         The first codebook as entities are composed from it.
     gate_change : float64 array, shape (m, d), or None
         What the gate after every layer adds to a first-tier node, summed over layers: entities get S of it on top.
-    codebooks : tuple of float64 arrays, shape (m_k, d)
-        Active codebooks: unwhitened and soft-thresholded.
     """
 
     embeddings: Features
@@ -102,7 +100,6 @@ class Propagated:
     norms: Mapping[str, np.ndarray]
     entity_atoms: np.ndarray | None = None
     gate_change: np.ndarray | None = None
-    codebooks: tuple[np.ndarray, ...] = ()
 
 
 def build_graph(learned: Learned, interactions: Csr) -> Graph:
@@ -184,7 +181,7 @@ def propagate(learned: Learned, interactions: Csr, progress: Callable[[int, int]
             gate_change[:, columns] = change.T
         if progress is not None:
             progress(columns.stop, d)
-    return Propagated(embeddings, messages, graph.norms, atoms, gate_change, tuple(codebooks))
+    return Propagated(embeddings, messages, graph.norms, atoms, gate_change)
 
 
 def compose_inputs(learned: Learned, codebooks: Sequence[np.ndarray]) -> Features:

@@ -55,7 +55,8 @@ def _nonnegative_fit(gram: np.ndarray, projections: np.ndarray, chosen: np.ndarr
     n, k = chosen.shape
     matrices = gram[chosen[:, :, None], chosen[:, None, :]]
     targets = np.take_along_axis(projections, chosen, axis=1)
-    ridge = np.finfo(gram.dtype).eps * 8 * max(gram.diagonal().max(), np.finfo(gram.dtype).tiny)
+    number = np.finfo(gram.dtype)
+    ridge = max(number.eps * 8 * gram.diagonal().max(), number.tiny)
     identity = np.eye(k)
     active = np.ones((n, k), dtype=bool)
     weights = np.concatenate([before, np.zeros((n, 1))], axis=1)

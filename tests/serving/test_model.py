@@ -226,6 +226,11 @@ def test_pairs_in_every_form_are_the_same() -> None:
         (lambda model: model.partial_fit([1, 2], [100]), ["(2,)", "(1,)"]),
         (lambda model: model.partial_fit(["x"], [100]), ["new user id", "whole number"]),
         (lambda model: model.partial_fit([-4], [100]), ["new user id", "0 or more"]),
+        (lambda model: model.fold_in({77: "12"}), ["history", "'12'", "list of item ids"]),
+        (lambda model: model.fold_in({77: 12}), ["history", "12", "list of item ids"]),
+        (lambda model: model.recommend_history(["12"]), ["history", "'12'", "list of item ids"]),
+        (lambda model: model.fold_in(([77, 78], [100])), ["2 users and 1 items", "one item for each user"]),
+        *((lambda model, id=id: model.partial_fit([id], [100]), ["user is missing"]) for id in (None, np.nan, "")),
     ],
 )
 def test_what_cannot_be_used_is_refused(call: Any, words: list[str]) -> None:
@@ -233,3 +238,9 @@ def test_what_cannot_be_used_is_refused(call: Any, words: list[str]) -> None:
         call(made())
     assert all(word in str(caught.value) for word in words), caught.value
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, ""])
+def test_a_missing_id_is_no_new_item(missing: Any) -> None:
+    with pytest.raises(InputError, match="item is missing"):
+        made(text=True).partial_fit(pd.Series([1, 2]), pd.Series(["item-1", missing], dtype=object))
