@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -78,24 +79,22 @@ def replacing(path: str | Path) -> Iterator[Path]:
     with writing(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-            os.close(handle)
-            aside = Path(name)
+            aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+            with aside.open("xb") as made:
+                mode = os.fstat(made.fileno()).st_mode
             yield aside
-            with aside.open("rb") as written:
-                os.fsync(written.fileno())
-            _permit(aside)
+            _settle(aside, mode)
             aside.replace(path)
         finally:
             if aside is not None:
                 aside.unlink(missing_ok=True)
 
 
-def _permit(file: Path) -> None:
-    """Permissions as the user's umask says: a temporary file has its owner's alone."""
-    umask = os.umask(0)
-    os.umask(umask)
-    file.chmod(0o666 & ~umask)
+def _settle(file: Path, mode: int) -> None:
+    """Bring a file to the disk, with permissions as the user's umask says: some libraries make theirs private."""
+    with file.open("rb") as written:
+        os.fsync(written.fileno())
+    file.chmod(mode & 0o666)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -129,8 +128,8 @@ def replacing_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[P
             new.mkdir()
             yield new
             for file in new.rglob("*"):
-                if file.is_file():  # some libraries make theirs private
-                    _permit(file)
+                if file.is_file():
+                    _settle(file, new.stat().st_mode)
             if not path.exists():
                 new.replace(path)
                 return

@@ -21,6 +21,7 @@ from c2f_dgl.baselines.system import System, make_settings
 from c2f_dgl.bench.job import Job, read_record, write_record
 from c2f_dgl.errors import InputError
 from c2f_dgl.files import check_new_folder, write_text
+from c2f_dgl.locks import locked
 
 SELECT = "ndcg@20"
 
@@ -113,18 +114,19 @@ def run_bench(bench: Bench, references: list[str], seeds: int, out: Path, told: 
     Raises
     ------
     InputError
-        The folder holds another bench.
+        The folder holds another bench, or another process runs it.
     """
     bench.begin(out)
-    for seed in range(bench.seed, bench.seed + seeds):
-        for reference in references:
-            told_of = lambda job: told(job, run_job(job, out))
-            system = find_system(reference)
-            if seed == bench.seed:
-                for job in trials(bench, reference, system):
-                    told_of(job)
-            settings = best_settings(bench, reference, system, out)
-            told_of(_job(bench, reference, system, seed, settings))
+    with locked(out, "runs a bench"):
+        for seed in range(bench.seed, bench.seed + seeds):
+            for reference in references:
+                told_of = lambda job: told(job, run_job(job, out))
+                system = find_system(reference)
+                if seed == bench.seed:
+                    for job in trials(bench, reference, system):
+                        told_of(job)
+                settings = best_settings(bench, reference, system, out)
+                told_of(_job(bench, reference, system, seed, settings))
 
 
 def trials(bench: Bench, reference: str, system: System) -> list[Job]:

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from c2f_dgl.data.catalogue import Card, RemoteFile, dataset_folder, planted_folder
 from c2f_dgl.errors import InputError
 from c2f_dgl.files import writing
+from c2f_dgl.locks import locked
 
 BLOCK = 1 << 18
 TIMEOUT_S = 30.0
@@ -42,16 +43,20 @@ def fetch(card: Card, data_dir: str | Path | None = None, *, base_url: str | Non
     Raises
     ------
     InputError
-        The address cannot be reached, the download stops early, a checksum is wrong, or the folder cannot be written.
+        The address cannot be reached, the download stops early, a checksum is wrong, the folder cannot be written, or
+        another process fetches into it.
     """
     if not card.files:
         return planted_folder(data_dir)
     folder = dataset_folder(card, data_dir)
+    if all((folder / file.filename).is_file() for file in card.files):
+        return folder
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    bars = Progress(*columns, console=console, disable=not console.is_terminal)
+    with locked(folder, "fetches", folder.with_name(f".{folder.name}.lock")), bars as progress:
         for file in card.files:
             whole = folder / file.filename
             if whole.is_file():
@@ -61,7 +66,8 @@ def fetch(card: Card, data_dir: str | Path | None = None, *, base_url: str | Non
             part = whole.with_name(f"{whole.name}.part")
             _download(url, part, progress, task)
             _verify(part, file, url)
-            part.replace(whole)
+            with writing(whole):
+                part.replace(whole)
     return folder
 
 

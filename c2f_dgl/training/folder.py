@@ -7,17 +7,15 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from c2f_dgl.config.load import dump_config, read_config
 from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.errors import InputError
 from c2f_dgl.files import check_new_folder, read_text, write_text, writing
+from c2f_dgl.locks import locked
 
 _VERSIONS = ("c2f_dgl", "dgl", "torch", "numpy", "scipy", "pandas", "scikit-learn", "pymetis", "safetensors")
 
@@ -89,24 +87,9 @@ class RunFolder:
         """``environment.json``; empty where somebody has removed it."""
         return _json_object(self._environment) if self._environment.exists() else {}
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep other processes from training here; a process that dies lets go.
-
-        Raises
-        ------
-        InputError
-            Another one does.
-        """
-        lock = FileLock(self.path / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise InputError("another process trains here", where=self.path, expected="one at a time") from error
-        try:
-            yield
-        finally:
-            lock.release()
+    def locked(self) -> AbstractContextManager[None]:
+        """Keep other processes from training here (see `c2f_dgl.locks.locked`)."""
+        return locked(self.path, "trains")
 
     def sweep(self) -> None:
         """Remove what a killed process was writing here: files and folders not yet moved into place."""

@@ -21,6 +21,7 @@ from c2f_dgl.bench.job import Job
 from c2f_dgl.bench.run import Bench, best_settings, draw_settings, run_bench
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.significance import over_users
+from c2f_dgl.locks import locked
 
 # Ends itself for EASE, hangs for GF-CF, fails for NGCF on its second seed; figures follow from the settings.
 WORKER = """
@@ -236,3 +237,10 @@ def test_a_failure_is_kept_as_one_line(tmp_path: Path, monkeypatch: pytest.Monke
     assert worker.main() == 1
     (record,) = (json.loads(path.read_text()) for path in tmp_path.glob("runs/*.json"))
     assert record["error"] == "RuntimeError: two lines: of a message"
+
+
+def test_two_cannot_run_one_bench(tmp_path: Path) -> None:
+    bench = a_bench()
+    bench.begin(tmp_path / "out")
+    with locked(tmp_path / "out", "runs a bench"), pytest.raises(InputError, match="another process runs a bench here"):
+        run_bench(bench, [], 1, tmp_path / "out", lambda job, record: None)
