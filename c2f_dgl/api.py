@@ -61,6 +61,8 @@ def train(
         The folder is taken, the configuration does not fit the data, or the folder cannot be written. A run that is
         refused before its first epoch leaves no folder.
     """
+    if not isinstance(config, RunConfig):
+        raise InputError(f"{type(config).__name__} is no RunConfig", expected='load_config("fast"), for example')
     check_run(out, config, stage=stage, resume=resume, device=device)
     if not isinstance(split, Split):
         raise InputError(

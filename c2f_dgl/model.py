@@ -62,10 +62,6 @@ class Readout(nn.Module):
             generator = torch.Generator().manual_seed(seed)
             self.bias = nn.Parameter(torch.randn(n_users + len(item_degree), generator=generator).to(item_degree))
 
-    def items(self, h: Tensor, items: Tensor) -> Tensor:
-        """Scaled embeddings of `items` from their propagated ones `h` (same leading shape)."""
-        return h if self.scale is None else h * self.scale[items][..., None]
-
     def scores(self, dots: Tensor, users: Tensor, items: Tensor) -> Tensor:
         """Scores from h_u . h_i (n, c) of users (n,) with items (n, c), or (1, c) for items they have in common."""
         if self.scale is not None:
@@ -77,7 +73,7 @@ class Readout(nn.Module):
 
     def scorer(self, h_users: Tensor, h_items: Tensor) -> Scorer:
         """What serves: all users' and all items' embeddings, scaled, with the items' biases."""
-        items = self.items(h_items, torch.arange(len(h_items), device=h_items.device))
+        items = h_items if self.scale is None else h_items * self.scale[:, None]
         bias = None if self.bias is None else self.bias.detach()[self.n_users :]
         return Scorer(h_users, items, bias, self.filter, self.filter_weight)
 
@@ -125,6 +121,7 @@ class Recommender(nn.Module, Generic[Layer]):
         self.engine: Engine = make_engine(engine, embedding, propagation, memory_budget)
         self.graph = graph
         self.relink()
+        self.register_load_state_dict_post_hook(_relink)  # assignments are part of the state
 
     def relink(self, first: int = 0) -> None:
         """Rebuild the relations of tier number `first` and below, and what the engine derives from them."""
@@ -158,6 +155,11 @@ class Recommender(nn.Module, Generic[Layer]):
         return self.embedding.count_bytes() + 4 * sum(
             counts.get(part, 0) for part in ("biases", "chosen scalars", "importances")
         )
+
+
+def _relink(model: nn.Module, _: object) -> None:
+    assert isinstance(model, Recommender)
+    model.relink()
 
 
 def item_degrees(

@@ -115,8 +115,6 @@ def train_phase(
         )
     if keep == "best":
         model.load_state_dict(observer.state)
-        if isinstance(model, Recommender):
-            model.relink()  # assignments are part of the state
     return {
         "phase": phase,
         "seconds": round(time.perf_counter() - started, 2),

@@ -167,7 +167,8 @@ def _nonnegative_fit(gram: Tensor, projections: Tensor, chosen: Tensor, before: 
     matrices = gram[chosen[:, :, None], chosen[:, None, :]]
     targets = projections.gather(1, chosen)
     # A touch of ridge keeps twin atoms solvable without changing well-posed fits.
-    ridge = torch.finfo(gram.dtype).eps * 8 * gram.diagonal().max().clamp_min(torch.finfo(gram.dtype).tiny)
+    number = torch.finfo(gram.dtype)
+    ridge = (number.eps * 8 * gram.diagonal().max()).clamp_min(number.tiny)
     identity = torch.eye(k, dtype=gram.dtype, device=gram.device)
     active = torch.ones_like(targets, dtype=torch.bool)
     weights = torch.cat([before, before.new_zeros(n, 1)], dim=1)

@@ -47,7 +47,7 @@ def sparse_pca_codebook(
     rows = rng.choice(len(parent), size=m, replace=m > len(parent))
     chosen = parent[rows].cpu().double().numpy()
     model = SparsePCA(n_components, alpha=alpha, random_state=int(rng.integers(2**31)))
-    codes = model.fit_transform(chosen)
+    codes = model.fit_transform(chosen).reshape(m, n_components)  # of one row it gives a vector
     columns = np.broadcast_to(np.arange(n_components), codes.shape)
     if padding == "scattered":
         columns = np.sort(rng.random((m, d)).argsort(axis=1)[:, :n_components], axis=1)

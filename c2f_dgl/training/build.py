@@ -128,13 +128,14 @@ def assemble(
         columns=columns,
     ).to(device)
     propagation = Propagation(model.layers, scalars.layer_weights, model.gate_layers, model.kernel, importance)
+    neighbours = model.filter_neighbours if scalars.filter_weight else 0
     readout = Readout(
         item_degrees(graph, target=roles.target),
         graph.num_nodes(roles.query),
         item_scale=scalars.item_scale,
         biases=model.biases,
         seed=config.seed,
-        filter=scaled_filter(graph, model.filter_neighbours, scalars.item_scale, roles.target),
+        filter=scaled_filter(graph, neighbours, scalars.item_scale, roles.target),
         filter_weight=scalars.filter_weight,
     ).to(device)
     chosen = (model.layers + 1) * (model.layer_weights == "lowpass")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -122,14 +124,26 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     InputError
         Missing, damaged, or written by another format version.
     """
+    meta = load_meta(path)
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, meta  # noqa: SIM118  (not a mapping)
+
+
+def load_meta(path: Path) -> dict[str, Any]:
+    """Meta of `save_checkpoint`, without the tensors (raises what `load_checkpoint` does)."""
+    with _opened(path) as file:
+        meta: dict[str, Any] = json.loads((file.metadata() or {})["c2f_dgl"])
+    if meta.get("format") != FORMAT:
+        raise InputError(f"checkpoint format {meta.get('format')}", where=path, expected=f"format {FORMAT}")
+    return meta
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise InputError("no such checkpoint", where=path, expected="a run that has finished an epoch")
     try:
         with safe_open(path, framework="pt") as file:
-            meta = json.loads((file.metadata() or {})["c2f_dgl"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+            yield file
     except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
         raise InputError(f"not a readable checkpoint: {error}", where=path) from error
-    if meta.get("format") != FORMAT:
-        raise InputError(f"checkpoint format {meta.get('format')}", where=path, expected=f"format {FORMAT}")
-    return tensors, meta

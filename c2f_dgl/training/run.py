@@ -36,6 +36,7 @@ from c2f_dgl.training.build import (
 )
 from c2f_dgl.training.checkpoint import (
     load_checkpoint,
+    load_meta,
     model_description,
     model_tensors,
     optimizer_tensors,
@@ -128,9 +129,10 @@ def _train_one(
     names, began = stage_names(config), time.perf_counter()
     model, progress, restore = None, StageProgress(), None
     if folder.last.is_file():
-        tensors, meta = load_checkpoint(folder.last)
+        meta = load_meta(folder.last)
         there = progress_from_json(meta["progress"])
         if meta["stage"] == stage:
+            tensors, _ = load_checkpoint(folder.last)
             model, _ = _restore(folder.last, config, split, graph, device)
             progress = there
             restore = _optimizer_restorer(model, tensors)
@@ -250,8 +252,7 @@ def _finished(folder: RunFolder, stage: str, names: list[str]) -> bool:
     """Whether the run is past `stage`: its last checkpoint is of a later one."""
     if not folder.last.is_file():
         return False
-    _, meta = load_checkpoint(folder.last)
-    return names.index(meta["stage"]) > names.index(stage)
+    return names.index(load_meta(folder.last)["stage"]) > names.index(stage)
 
 
 def _furthest(folder: RunFolder, names: list[str]) -> str:

@@ -55,3 +55,8 @@ def test_a_lower_triangular_codebook_gives_the_same_scores(seed: int, m: int, d:
     assert lower.shape == e.shape
     assert (lower.triu(1) == 0).all() and (lower.diagonal() >= 0).all()
     np.testing.assert_allclose(lower @ lower.T, e @ e.T, atol=1e-12)
+
+
+def test_one_fine_row_is_a_row() -> None:
+    parent = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    assert sparse_pca_codebook(parent, 1, 2, 0.1, np.random.default_rng(0)).shape == (1, 4)

@@ -9,12 +9,13 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 
-from c2f_dgl.api import train
+from c2f_dgl.api import load_run, train
 from c2f_dgl.config.load import load_config
 from c2f_dgl.data.catalogue import load_dataset
 from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
 from c2f_dgl.progress import Reporter
+from c2f_dgl.tiers.assignment import Assignment
 from c2f_dgl.training.folder import RunFolder
 from c2f_dgl.training.run import train_run
 
@@ -125,3 +126,22 @@ def test_a_finer_stage_waits_until_the_one_above_is_over(tmp_path: Path) -> None
     summary = train(tiny(), run, config, stage="fine", reporter=quiet)
     assert [record["epoch"] for record in RunFolder(run).records()] == [0, 1, 2, 3, 0, 1]
     assert list(summary["stages"]) == ["coarse", "fine"]
+
+
+def test_a_state_that_is_loaded_is_what_the_model_ranks_by(tmp_path: Path) -> None:
+    """With its assignments, from which graph and basis follow."""
+    split = load_dataset("planted")
+    train(split, tmp_path / "run", load_config("fast", ["finer={}", "coarse.m=40", "coarse.training.fixed_epochs=0"]))
+    one, other = (load_run(tmp_path / "run", split=split)[0] for _ in range(2))
+    tier = one.embedding.tiers[0]
+    tier.assign(Assignment(tier.indices.flip(0), tier.weights.flip(0), tier.size))
+    one.relink()
+    users = torch.arange(5)
+    assert not torch.allclose(one.scorer().scores(users), other.scorer().scores(users))
+    other.load_state_dict(one.state_dict())
+    torch.testing.assert_close(one.scorer().scores(users), other.scorer().scores(users))
+
+
+def test_a_configuration_is_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="str is no RunConfig"):
+        train(load_dataset("planted"), tmp_path / "run", "fast")  # type: ignore[arg-type]

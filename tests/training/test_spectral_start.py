@@ -107,7 +107,8 @@ def test_a_model_read_again_ranks_as_it_was_judged(preset: str, tmp_path: Path) 
     values = summary["stages"]["coarse"]["parameters"]
     assert values["coarse codebook"] == int(torch.ones_like(tier.codebook).tril().sum()) < tier.codebook.numel()
     assert values["total"] <= (split.n_users + split.n_items) * 128 / 48
-    assert (model.readout.filter is not None) == (preset == "best")
+    weight = summary["stages"]["coarse"]["scalars"]["filter_weight"]
+    assert (model.readout.filter is not None) == (weight > 0) and (preset == "best" or weight == 0)
     # The same H from message passing with E = W T itself.
     engine = MessagePassing(model.embedding, model.propagation)
     engine.rebuild(model.graph)
@@ -115,6 +116,17 @@ def test_a_model_read_again_ranks_as_it_was_judged(preset: str, tmp_path: Path) 
     for node_type in ("user", "item"):
         spread = collapsed[node_type].std()
         assert torch.allclose(passed[node_type], collapsed[node_type], atol=float(0.05 * spread))
+
+
+def test_a_filter_weight_that_is_given_is_part_of_every_comparison(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = ["finer={}", "coarse.training.fixed_epochs=0", "coarse.m=40", "model.filter_weight=0.5"]
+    with caplog.at_level("INFO", "c2f_dgl"):
+        train(load_dataset("planted"), tmp_path / "run", load_config("best", options))
+    compared = [line for line in caplog.messages if "is the best of" in line]
+    assert compared and all("filter weight 0.5" in line for line in compared)
+    assert load_run(tmp_path / "run", split=load_dataset("planted"))[0].readout.filter is not None
 
 
 def test_users_without_interactions_change_nothing(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def spectral_start(
         _at_unit_scale(found, variant, config, graph, split),
         found.layer_weights,
         variant.item_scale,
-        variant.filter_weight if model.filter_weight is None else model.filter_weight,
+        variant.filter_weight,
         found.linked.importances,
     )
 
@@ -152,8 +152,9 @@ class _Search:
         self.item_scales = _ITEM_SCALES if given is None else (given,)
         self.cutoffs, self.first_cutoff = coarse.cutoffs, coarse.cutoffs[len(coarse.cutoffs) // 2]
         self.open = [name for name, relation in config.graph.extra.items() if relation.importance is None]
+        scale, weight = _FIRST_ITEM_SCALE if given is None else given, config.model.filter_weight or 0.0
         first = self.solve(self.first_cutoff, self.linked(dict.fromkeys(self.open, _FIRST_IMPORTANCE)))
-        self.best = _Best(first, Variant(self.ranks[-1], _FIRST_ITEM_SCALE if given is None else given))
+        self.best = _Best(first, Variant(self.ranks[-1], scale, weight))
 
     def choose_rank(self) -> None:
         """d, with the item scale that the search begins with."""
