@@ -65,7 +65,7 @@ def import_dgl() -> types.ModuleType:
         if error.name == "dgl":
             raise
         reason: Exception = error
-    except (ImportError, FileNotFoundError, OSError) as error:
+    except (ImportError, OSError) as error:
         reason = error
     _forget_dgl()
     names = _stand_in()

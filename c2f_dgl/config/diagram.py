@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from c2f_dgl.config.graph import GraphConfig
 from c2f_dgl.config.schema import RunConfig
+from c2f_dgl.config.sizes import slots_of
 
 
 def mermaid(config: RunConfig) -> str:
@@ -30,7 +31,7 @@ def mermaid(config: RunConfig) -> str:
             size = "" if m is None else f"<br>{m:,} meta-embeddings"
             lines.append(f'  {name}("{name}{size}")')
             for parent in above:
-                t = t_finer or _slots(config, parent)
+                t = t_finer or slots_of(config, parent)
                 if t:
                     lines.append(f'  {parent} -. "{composed.format(t=t)}" .-> {name}')
             above, composed = [name], "refined_by, t = {t}"
@@ -62,14 +63,3 @@ def _facts(graph: GraphConfig, name: str) -> list[str]:
     if name != graph.target:
         facts.append(f"importance {'chosen' if relation.importance is None else relation.importance}")
     return facts
-
-
-def _slots(config: RunConfig, node_type: str) -> int:
-    """t of an entity type."""
-    assert config.coarse is not None
-    t = config.graph.node(node_type).t
-    if t is not None:
-        return t
-    if node_type == config.graph.ranked or config.coarse.t_user is None:
-        return config.coarse.t
-    return config.coarse.t_user

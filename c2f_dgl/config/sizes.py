@@ -121,11 +121,7 @@ def atom_blocks(config: RunConfig) -> dict[str, AtomBlock]:
     coarse, roles, blocks = config.coarse, config.graph.roles, {}
     stop = size_of(coarse)
     for node_type in roles.entities:
-        node, t = config.graph.node(node_type), coarse.t
-        if node.t is not None:
-            t = node.t
-        elif node_type != roles.ranked and coarse.t_user is not None:
-            t = coarse.t_user
+        node, t = config.graph.node(node_type), slots_of(config, node_type)
         if node.codebook == "shared":
             blocks[node_type] = AtomBlock(t, 0, size_of(coarse))
         elif node.m is None:
@@ -141,6 +137,16 @@ def atom_blocks(config: RunConfig) -> dict[str, AtomBlock]:
                 expected="fewer",
             )
     return blocks
+
+
+def slots_of(config: RunConfig, node_type: str) -> int:
+    """t of an entity type."""
+    if config.coarse is None:
+        raise ValueError("a full table has no atoms")
+    coarse, own = config.coarse, config.graph.node(node_type).t
+    if own is not None:
+        return own
+    return coarse.t if node_type == config.graph.ranked or coarse.t_user is None else coarse.t_user
 
 
 def n_atoms(config: RunConfig) -> int:

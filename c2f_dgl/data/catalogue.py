@@ -281,7 +281,9 @@ def load_dataset(
     # What is left of it above a rating is no longer what the card counts.
     if card is not None and test_part is not None and read_options.get("min_rating") is None:
         _check_against(card, train_part, test_part, path)
-    return given_split(train_part, test_part, valid_part, seed=seed, name=card.name if card else path.resolve().name)
+    return given_split(
+        train_part, valid=valid_part, test=test_part, seed=seed, name=card.name if card else path.resolve().name
+    )
 
 
 def split_interactions(

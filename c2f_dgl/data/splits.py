@@ -95,9 +95,9 @@ class Split:
 
 def given_split(
     train: Interactions,
-    test: Interactions | None,
-    valid: Interactions | None = None,
     *,
+    valid: Interactions | None = None,
+    test: Interactions | None = None,
     seed: int,
     name: str,
 ) -> Split:
@@ -110,7 +110,7 @@ def given_split(
 
     Parameters
     ----------
-    train, test, valid : Interactions
+    train, valid, test : Interactions
         Each with its own numbering of users and items.
     seed : int
         Of the draw; without effect where `valid` is given.
@@ -229,7 +229,7 @@ def leave_last_out(inter: Interactions, *, name: str = "leave-last-out split") -
 
 
 def temporal_split(
-    inter: Interactions, valid: float = 0.1, test: float = 0.1, *, name: str = "temporal split"
+    inter: Interactions, *, valid: float = 0.1, test: float = 0.1, name: str = "temporal split"
 ) -> Split:
     """Cut all interactions at two moments: train before the first, test from the second on.
 

@@ -98,7 +98,7 @@ def _add_ranking(
     precomputed: Precomputed | None,
 ) -> None:
     K = Annotated[int, Query(ge=1, le=limits.k, description="How many.")]
-    # numpy drops NUL at the end of text, so no id holds one.
+    # An artifact's ids are stored with NUL between them, so no id holds one.
     text = StringConstraints(min_length=1, max_length=limits.id_length, pattern=r"^[^\x00]*$")
     QueryId = Annotated[str, text]
     BodyId = StrictInt | Annotated[str, text]
@@ -138,15 +138,12 @@ def _add_ranking(
     @app.post("/recommend")
     async def recommend_many(body: RecommendBody) -> Recommendations:
         """The k best items of several users, of all items or of candidates."""
-        users = model.users.ids[known_rows(model.users, body.users)]
-        candidates = None if body.candidates is None else model.items.ids[known_rows(model.items, body.candidates)]
-        rank = partial(model.recommend, exclude_seen=body.exclude_seen, candidates=candidates)
-        items, scores = await computed(rank, users, body.k)
-        found = map(queries.ranked, items, scores)
+        ask = partial(queries.recommend_many, model, body.users, body.k, body.exclude_seen, body.candidates)
+        users, found = await computed(ask)
         return Recommendations(
             recommendations=[
                 UserRecommendation(user=user, items=one.ids, scores=one.scores)
-                for user, one in zip(users.tolist(), found, strict=True)
+                for user, one in zip(users, found, strict=True)
             ]
         )
 

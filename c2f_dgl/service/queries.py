@@ -130,6 +130,26 @@ def recommend(model: ServingModel, queries: Sequence[Ranking]) -> list[Ranked]:
     return _by_exclusion(queries, rank)
 
 
+def recommend_many(
+    model: ServingModel,
+    users: Sequence[int | str],
+    k: int,
+    exclude_seen: bool,
+    candidates: Sequence[int | str] | None,
+) -> tuple[list[Any], list[Ranked]]:
+    """The model's ids of some users, and the k best items of each, of all items or of candidates.
+
+    Raises
+    ------
+    UnknownError
+        An id is unknown.
+    """
+    ids = model.users.ids[known_rows(model.users, users)]
+    some = None if candidates is None else model.items.ids[known_rows(model.items, candidates)]
+    found = model.recommend(ids, k, exclude_seen=exclude_seen, candidates=some)
+    return ids.tolist(), list(map(ranked, *found))
+
+
 def fold_in(model: ServingModel, queries: Sequence[FoldIn]) -> list[Ranked]:
     """As `recommend`, for users known by their history alone."""
 

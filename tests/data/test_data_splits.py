@@ -83,9 +83,9 @@ def test_given_split_follows_the_validation_rule(dense, overlap, seed):
     train_part, test_part = (Interactions.from_csr(csr_matrix(part)) for part in (dense, test))
     if fresh.sum(axis=1).max() < 2:  # nothing is new, or all of it would validate
         with pytest.raises(InputError, match="leaves none to test on" if fresh.any() else "no test interactions"):
-            given_split(train_part, test_part, seed=seed, name="drawn")
+            given_split(train_part, test=test_part, seed=seed, name="drawn")
         return
-    split = given_split(train_part, test_part, seed=seed, name="drawn")
+    split = given_split(train_part, test=test_part, seed=seed, name="drawn")
     assert_partition(split, dense | test)
     assert np.array_equal(split.train.toarray() > 0, dense)
     n = fresh.sum(axis=1)
@@ -98,14 +98,14 @@ def test_draws_depend_on_the_seed_alone():
     inter = Interactions.from_csr(csr_matrix(np.ones((20, 30))))
     assert random_split(inter, seed=1).fingerprint == random_split(inter, seed=1).fingerprint
     assert random_split(inter, seed=1).fingerprint != random_split(inter, seed=2).fingerprint
-    given = [given_split(from_pairs([(0, 0)]), inter, seed=seed, name="x").fingerprint for seed in (1, 1, 2)]
+    given = [given_split(from_pairs([(0, 0)]), test=inter, seed=seed, name="x").fingerprint for seed in (1, 1, 2)]
     assert given[0] == given[1] != given[2]
 
 
 def test_draws_are_uniform():
     # Each of 3 items is the one that validates in a third of 9,000 users: 5 sigma is about 225.
     test = Interactions.from_csr(csr_matrix(np.ones((9000, 3))))
-    split = given_split(from_pairs([(0, 3)]), test, seed=0, name="uniform")
+    split = given_split(from_pairs([(0, 3)]), test=test, seed=0, name="uniform")
     assert (np.abs(split.valid.getnnz(axis=0)[:3] - 3000) < 225).all()
 
 
@@ -130,8 +130,8 @@ def test_fingerprint_knows_user_item_and_matrix_of_a_pair():
 def test_external_ids_are_aligned():
     split = given_split(
         from_pairs([("7", "x"), ("b", "y")]),
-        from_pairs([(7, "z"), (30, "x")]),
-        from_pairs([("b", "x")]),
+        test=from_pairs([(7, "z"), (30, "x")]),
+        valid=from_pairs([("b", "x")]),
         seed=0,
         name="aligned",
     )
@@ -145,7 +145,7 @@ def test_external_ids_are_aligned():
 def test_summary_says_everything_odd_in_one_line():
     train = from_pairs([(1, 10), (1, 10), (1, 12), (2, 10), (5, 12)])
     test = from_pairs([(1, 10), (1, 15), (1, 16), (9, 10), (9, 12)])
-    summary = given_split(train, test, seed=0, name="odd").summary()
+    summary = given_split(train, test=test, seed=0, name="odd").summary()
     assert "\n" not in summary
     for said in (
         "odd: 4 users, 4 items, 8 interactions (4 train, 2 valid, 2 test; 50% dense)",
@@ -166,7 +166,7 @@ def test_summary_says_everything_odd_in_one_line():
 
 def test_a_test_set_of_training_pairs_is_refused():
     with pytest.raises(InputError, match="same: no test interactions"):
-        given_split(from_pairs([(0, 0)]), from_pairs([(0, 0)]), seed=0, name="same")
+        given_split(from_pairs([(0, 0)]), test=from_pairs([(0, 0)]), seed=0, name="same")
 
 
 @settings(max_examples=200)
@@ -190,9 +190,9 @@ def test_temporal_split_cuts_at_moments(dense, seed, fractions):
     n_held_out = int(len(inter) * (valid + test) + 0.5)
     if n_held_out and np.sort(inter.timestamps)[-n_held_out] == inter.timestamps.min():
         with pytest.raises(InputError, match="no interaction is left for training"):
-            temporal_split(inter, valid, test)
+            temporal_split(inter, valid=valid, test=test)
         return
-    split = temporal_split(inter, valid, test)
+    split = temporal_split(inter, valid=valid, test=test)
     assert_partition(split, dense)
     times = [inter.timestamps[part.toarray()[inter.users, inter.items] > 0] for part in (split.train, split.valid)]
     times.append(inter.timestamps[split.test.toarray()[inter.users, inter.items] > 0])
