@@ -19,7 +19,6 @@ from scipy.sparse.linalg import svds
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from c2f_dgl.baselines.anchors import normalised
 from c2f_dgl.baselines.fitting import fitted, layout_of, train_phase
 from c2f_dgl.baselines.system import Context, Fitted, GradientSettings, System
 from c2f_dgl.dgl_import import dgl
@@ -27,6 +26,7 @@ from c2f_dgl.engines import Propagation, RelationImportance, propagated_basis
 from c2f_dgl.engines.pairs import dots
 from c2f_dgl.entries import Entries
 from c2f_dgl.graph.layout import NodeLayout, take_rows
+from c2f_dgl.graph.matrices import normalised
 from c2f_dgl.graph.partition import metis_parts
 from c2f_dgl.model import Readout, Recommender, item_degrees
 from c2f_dgl.roles import EdgeType
@@ -146,7 +146,7 @@ class LearnedTerms(nn.Module):
         """Form the bases."""
         embedding = self.embedding[0]
         names = (*embedding.layout.types, embedding.tiers[0].name)
-        self.nodes = NodeLayout(names, tuple(graph.num_nodes(name) for name in names))
+        self.nodes = NodeLayout.of(graph, names)
         self.bases, start = self.terms(graph, embedding)
         if not len(self.betas):
             self.betas = nn.Parameter(torch.tensor(start))

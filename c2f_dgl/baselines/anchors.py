@@ -37,6 +37,7 @@ from c2f_dgl.baselines.system import Context, Fitted, Settings, System
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import Scorer, most_popular
 from c2f_dgl.graph.item_filter import graph_filter
+from c2f_dgl.graph.matrices import normalised
 
 # Rows of X^T X formed at once: bounds the memory to these rows' entries beside what is kept.
 _ROW_BLOCK = 1_024
@@ -250,17 +251,6 @@ def _largest(coo: sp.coo_matrix, first: int, k: int) -> sp.csr_matrix:
     rank = np.arange(len(order)) - np.repeat(np.cumsum(length) - length, length)
     kept = order[rank < k]
     return sp.csr_matrix((value[kept], (row[kept], column[kept])), coo.shape)
-
-
-def normalised(train: sp.csr_matrix) -> sp.csr_matrix:
-    """R~ = D_u^(-1/2) R D_i^(-1/2) (n_users x n_items, float64) of interactions R."""
-    by_user, by_item = (_inverse_root(train.getnnz(axis=axis)) for axis in (1, 0))
-    return (sp.diags(by_user) @ train @ sp.diags(by_item)).tocsr()
-
-
-def _inverse_root(degree: np.ndarray) -> np.ndarray:
-    """degree^(-1/2), 1 for isolated nodes, which have no entries to scale."""
-    return 1 / np.sqrt(np.maximum(degree, 1))
 
 
 def _svd(matrix: sp.csr_matrix, rank: int, context: Context[Any]) -> np.ndarray:

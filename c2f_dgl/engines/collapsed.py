@@ -79,7 +79,7 @@ class Collapsed:
         if any(tier.whitening is not None for tier in self.embedding.tiers):
             self._dtype, graph = torch.float64, in_float64(graph)
         tiers, names = self.embedding.tiers, (*self.embedding.layout.types, *(t.name for t in self.embedding.tiers))
-        self._nodes = NodeLayout(names, tuple(graph.num_nodes(name) for name in names))
+        self._nodes = NodeLayout.of(graph, names)
         self._trained = [k for k, tier in enumerate(tiers) if tier.codebook.requires_grad]
         like = tiers[0].codebook
         shape = basis_shape(self.embedding)
@@ -161,7 +161,7 @@ def propagated_blocks(
 ) -> Iterator[Tensor]:
     """The columns of `propagated_basis`, a block of them at a time."""
     names = (*embedding.layout.types, *(tier.name for tier in embedding.tiers))
-    nodes = NodeLayout(names, tuple(graph.num_nodes(name) for name in names))
+    nodes = NodeLayout.of(graph, names)
     width = max(1, min(_BLOCK_BYTES // atoms.element_size(), _BLOCK_VALUES // nodes.total))
     for columns in atoms.split(width, dim=1):
         block = [columns.new_zeros(tier.size, columns.shape[1]) for tier in embedding.tiers]

@@ -10,6 +10,7 @@ from c2f_dgl.config.graph import GraphConfig, RelationConfig
 from c2f_dgl.data.side import SideData
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.graph.hetero import Edges, both_ways, interaction_graph, with_relations
+from c2f_dgl.graph.matrices import normalised
 from c2f_dgl.roles import EdgeType
 
 
@@ -30,14 +31,15 @@ def entity_graph(
         With the relations that `schema` names.
     schema : GraphConfig
     prenormalised : bool
-        Normalise the interactions by their own degrees, whatever the schema says.
+        Normalise the interactions by their own degrees before any tier is added, whatever the schema says, as the
+        published code does; it then normalises the expanded graph once more.
     """
     roles, target = schema.roles, schema.relations.get(schema.target)
     own = prenormalised or (target is not None and target.normalisation == "own")
     weighted = train
     if target is not None and target.weighted and side is not None and side.weights is not None:
         weighted = _transformed(side.weights, target)
-    graph = interaction_graph(weighted, prenormalised=own, roles=roles)
+    graph = interaction_graph(normalised(weighted) if own else weighted, roles=roles)
     if side is None or not schema.extra:
         return graph
     relations: dict[EdgeType, Edges] = {}
@@ -76,7 +78,7 @@ def _edges(name: str, relation: RelationConfig, matrix: sp.csr_matrix) -> tuple[
     if relation.symmetric and etype[0] == etype[2]:
         matrix = matrix.maximum(matrix.T).tocsr()
     if relation.normalisation == "own":
-        matrix = _by_own_degrees(matrix)
+        matrix = normalised(matrix)
     coo = matrix.tocoo()
     factor = relation.importance if isinstance(relation.importance, float) else 1.0
     source, destination = (torch.as_tensor(ends, dtype=torch.int64) for ends in (coo.row, coo.col))
@@ -90,12 +92,3 @@ def _transformed(matrix: sp.csr_matrix, relation: RelationConfig) -> sp.csr_matr
         changed.data = np.log1p(changed.data)
     changed.data /= changed.data.mean()
     return changed.astype(np.float32)
-
-
-def _by_own_degrees(matrix: sp.csr_matrix) -> sp.csr_matrix:
-    """D_s^(-1/2) W D_d^(-1/2) with the relation's own weighted degrees."""
-    roots = []
-    for axis in (1, 0):
-        degree = np.asarray(matrix.sum(axis=axis), dtype=np.float64).ravel()
-        roots.append(sp.diags(np.where(degree > 0, degree, np.inf) ** -0.5))
-    return (roots[0] @ matrix @ roots[1]).tocsr().astype(np.float32)

@@ -25,7 +25,6 @@ Edges = tuple[Tensor, Tensor, Tensor]
 def interaction_graph(
     interactions: sp.csr_matrix,
     *,
-    prenormalised: bool = False,
     dtype: torch.dtype = torch.float32,
     roles: Roles = DEFAULT_ROLES,
 ) -> dgl.DGLGraph:
@@ -35,9 +34,6 @@ def interaction_graph(
     ----------
     interactions : scipy.sparse.csr_matrix, shape (n_users, n_items)
         Training interactions R; stored values are the edge weights.
-    prenormalised : bool
-        Divide each edge by sqrt(degree(user) degree(item)) before any tier is added, as the published code does; it
-        then normalises the expanded graph once more.
     dtype : torch.dtype
         Type of the edge weights, and so of everything that is propagated.
     roles : Roles
@@ -47,10 +43,6 @@ def interaction_graph(
     coo = interactions.tocoo()
     users, items = torch.as_tensor(coo.row, dtype=torch.int64), torch.as_tensor(coo.col, dtype=torch.int64)
     weight = torch.as_tensor(coo.data).to(dtype)
-    if prenormalised:
-        user_degree = torch.zeros(coo.shape[0], dtype=dtype).index_add_(0, users, weight)
-        item_degree = torch.zeros(coo.shape[1], dtype=dtype).index_add_(0, items, weight)
-        weight = weight * (user_degree[users] * item_degree[items]).rsqrt()
     graph = dgl.heterograph(
         {target: (users, items), reverse(target): (items, users)},
         num_nodes_dict={roles.query: coo.shape[0], roles.ranked: coo.shape[1]},
@@ -62,7 +54,7 @@ def interaction_graph(
 
 def entity_layout(graph: dgl.DGLGraph, roles: Roles = DEFAULT_ROLES) -> NodeLayout:
     """Users, then items, then other entities: the stacking order of the paper's N entities."""
-    return NodeLayout(roles.entities, tuple(graph.num_nodes(node_type) for node_type in roles.entities))
+    return NodeLayout.of(graph, roles.entities)
 
 
 def with_norm(graph: dgl.DGLGraph) -> dgl.DGLGraph:

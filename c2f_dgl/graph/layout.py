@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from c2f_dgl.dgl_import import dgl
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,11 @@ class NodeLayout:
 
     types: tuple[str, ...]
     sizes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, graph: dgl.DGLGraph, types: Sequence[str]) -> NodeLayout:
+        """The layout of some node types of a graph."""
+        return cls(tuple(types), tuple(graph.num_nodes(node_type) for node_type in types))
 
     @property
     def total(self) -> int:

@@ -63,7 +63,7 @@ def entity_groups(
     if grouping == "kmeans":
         return kmeans_groups(graph, n_groups, seed, types)
     if grouping == "random":
-        return np.random.default_rng(seed).integers(n_groups, size=_layout(graph, types).total)
+        return np.random.default_rng(seed).integers(n_groups, size=NodeLayout.of(graph, types).total)
     raise ValueError(f"no grouping {grouping!r}: expected one of {', '.join(get_args(Grouping))}")
 
 
@@ -74,7 +74,7 @@ def kmeans_groups(
 
     Vectors are weighted by their eigenvalues, rows then scaled to length 1.
     """
-    layout = _layout(graph, types)
+    layout = NodeLayout.of(graph, types)
     if n_groups >= layout.total:
         return np.arange(layout.total)
     links = _links(graph, layout)
@@ -120,7 +120,7 @@ def metis_parts(
     ndarray, shape (N,), int64
         In [0, n_parts).
     """
-    layout = _layout(graph, types)
+    layout = NodeLayout.of(graph, types)
     n = layout.total
     if n_parts >= n:
         return np.arange(n)
@@ -131,10 +131,6 @@ def metis_parts(
     adjacency = pymetis.CSRAdjacency(links.indptr.astype(np.int64), links.indices.astype(np.int64))
     _, parts = pymetis.part_graph(n_parts, adjacency=adjacency, options=options)
     return np.asarray(parts, dtype=np.int64)
-
-
-def _layout(graph: dgl.DGLGraph, types: Sequence[str]) -> NodeLayout:
-    return NodeLayout(tuple(types), tuple(graph.num_nodes(node_type) for node_type in types))
 
 
 def _links(graph: dgl.DGLGraph, layout: NodeLayout) -> sp.csr_matrix:

@@ -63,7 +63,7 @@ class MetaEmbedding(nn.Module):
         super().__init__()
         if not 1 <= num_slots <= num_meta:
             raise ValueError(f"num_slots = {num_slots} of {num_meta} meta-embeddings")
-        layout = NodeLayout(tuple(graph.ntypes), tuple(graph.num_nodes(node_type) for node_type in graph.ntypes))
+        layout = NodeLayout.of(graph, graph.ntypes)
         parts = metis_parts(graph, num_meta, seed, layout.types)
         assignment = anchored(parts, num_meta, num_slots, anchor_weight, np.random.default_rng(seed))
         codebook = random_codebook(num_meta, embedding_dim, "xavier", torch.Generator().manual_seed(seed))

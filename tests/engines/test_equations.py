@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from c2f_dgl.engines import Collapsed, MessagePassing, Propagation, make_engine
 from c2f_dgl.graph.hetero import entity_layout, interaction_graph
+from c2f_dgl.graph.matrices import normalised
 from c2f_dgl.model import Readout, Recommender
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
 from c2f_dgl.training.loss import batch_loss
@@ -24,7 +25,7 @@ TOLERANCE = dict(rtol=0, atol=1e-10)
 def build(
     case: Case, engine: str, kernel: str, *, fine: bool, entity_input: str = "unrefined", published: bool = False
 ) -> Recommender:
-    graph = interaction_graph(case.csr, prenormalised=published, dtype=FLOAT)
+    graph = interaction_graph(normalised(case.csr) if published else case.csr, dtype=FLOAT)
     tiers = [Tier("coarse", case.e_c, case.s_c)]
     if fine:
         tiers[0].codebook.requires_grad_(False)

@@ -15,6 +15,7 @@ from c2f_dgl.engines import Propagation
 from c2f_dgl.errors import InputError
 from c2f_dgl.exports import artifact_of, csr_of
 from c2f_dgl.graph.hetero import entity_layout, interaction_graph
+from c2f_dgl.graph.matrices import normalised
 from c2f_dgl.model import Readout, Recommender, item_degrees
 from c2f_dgl.serving import ServingModel
 from c2f_dgl.serving.foldin import fold_in
@@ -34,7 +35,7 @@ OPTIONS = st.sampled_from(["linear", "refined", "published", "table"])
 def build(case: Case, options: str) -> tuple[Recommender, Split]:
     """The torch model of a drawn case, in float64."""
     published = options == "published"
-    graph = interaction_graph(case.csr, prenormalised=published, dtype=FLOAT)
+    graph = interaction_graph(normalised(case.csr) if published else case.csr, dtype=FLOAT)
     layout = entity_layout(graph)
     if options == "table":
         generator = torch.Generator().manual_seed(case.seed)
