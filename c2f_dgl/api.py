@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def train(
     config = resolve_sizes(config, split.n_users, split.n_items)
     if new := not folder.started:
         folder.begin(config)
-    elif folder.config() != config:
+    elif _elsewhere(folder.config()) != _elsewhere(config):  # the data may have been moved: its fingerprint is checked
         raise InputError("holds a run with other options", where=out, expected="the preset, --set and seed it has")
     try:
         return train_run(
@@ -84,6 +85,10 @@ def train(
         if new and not folder.last.is_file():
             folder.discard()  # it never came to an epoch, and would stand in the way of the command put right
         raise
+
+
+def _elsewhere(config: RunConfig) -> RunConfig:
+    return config.model_copy(update={"data": config.data.model_copy(update={"source": None})})
 
 
 def check_run(out: str | Path, config: RunConfig, *, stage: str, resume: bool, device: str) -> None:
@@ -99,7 +104,12 @@ def check_run(out: str | Path, config: RunConfig, *, stage: str, resume: bool, d
 
 
 def load_run(
-    run: str | Path, *, stage: str | None = None, device: str = "auto", split: Split | None = None
+    run: str | Path,
+    *,
+    stage: str | None = None,
+    device: str = "auto",
+    split: Split | None = None,
+    source: str | Path | None = None,
 ) -> tuple[Recommender, Split]:
     """The best model of a run and the data it was trained on, read again.
 
@@ -111,6 +121,8 @@ def load_run(
         By default the stage chosen on validation.
     split : Split, optional
         The data it was trained on, where that has no name or path to be read again from.
+    source : str or Path, optional
+        Where the data is now, if it has been moved.
 
     Raises
     ------
@@ -118,22 +130,30 @@ def load_run(
         No run there, no such stage, or the data has changed.
     """
     folder = RunFolder(run)
-    split = load_split(folder.config()) if split is None else split
+    if split is None:
+        config = folder.config()
+        there = config.data.source
+        if source is None and there is not None and os.path.isabs(there) and not os.path.exists(there):
+            raise InputError(
+                "the run's data is not there any more", where=there, expected="it, or --data PATH (source=)"
+            )
+        split = load_split(config, source)
     return load_model(folder, split, stage, choose_device(device)), split
 
 
-def load_split(config: RunConfig) -> Split:
-    """The data of a run, read and split as its configuration says."""
+def load_split(config: RunConfig, source: str | Path | None = None) -> Split:
+    """The data of a run, read and split as its configuration says; from `source` where it has been moved."""
     data: DataConfig = config.data
-    if data.source is None:
+    source = data.source if source is None else str(source)
+    if source is None:
         raise InputError(
             "was trained on data in memory",
             where="data.source",
             expected="load_run(run, split=...), or training with data.source",
         )
     columns = data.model_dump(exclude={"source", "split", "seed"}, exclude_none=True)
-    split = load_dataset(data.source, split=data.split, seed=config.seed if data.seed is None else data.seed, **columns)
-    return read_side(split, config.graph, source_folder(data.source))
+    split = load_dataset(source, split=data.split, seed=config.seed if data.seed is None else data.seed, **columns)
+    return read_side(split, config.graph, source_folder(source))
 
 
 def choose_device(name: str) -> torch.device:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -114,6 +115,7 @@ def export(
     precision: str = "fp32",
     embeddings: bool = False,
     without_filter: bool = False,
+    all_interactions: bool = False,
     metrics: dict[str, Any] | None = None,
 ) -> Scorer:
     """Write a model in one of `FORMATS`.
@@ -131,13 +133,15 @@ def export(
         Of an artifact: with propagated embeddings, so that it loads at once.
     without_filter : bool
         Leave a filter term out: what is written ranks by the embeddings alone.
+    all_interactions : bool
+        Of an artifact: the held-out interactions count as seen, too, and are propagated over.
     metrics : dict, optional
         For an artifact's manifest.
 
     Returns
     -------
     Scorer
-        What was written, read again.
+        What was written, read again, on the training part alone.
 
     Raises
     ------
@@ -154,8 +158,16 @@ def export(
         if without_filter:
             learned = replace(artifact.learned, filter_neighbours=0, filter_weight=0.0)
             artifact = replace(artifact, learned=learned)
-        write_artifact(path, artifact, precision=precision)
-        return scorer_of(ServingModel.load(path))
+        if not all_interactions:
+            write_artifact(path, artifact, precision=precision)
+            return scorer_of(ServingModel.load(path))
+        with tempfile.TemporaryDirectory(prefix="c2f_dgl-") as aside:
+            write_artifact(Path(aside) / "train", artifact, precision=precision)
+            ranked = scorer_of(ServingModel.load(Path(aside) / "train"))
+        on_all_interactions(artifact, split).save(path, precision=precision, embeddings=embeddings)
+        return ranked
+    if all_interactions:
+        raise InputError("holds no interactions", where=f"--format {form}", expected="--format artifact")
     scorer = model.scorer()
     if scorer.filter_weight and not without_filter:
         raise InputError(
@@ -164,6 +176,13 @@ def export(
             expected="--format artifact, or --without-filter to leave it out",
         )
     return _WRITERS[form](replace(scorer, filter=None, filter_weight=0.0), split, Path(path), precision)
+
+
+def on_all_interactions(artifact: Artifact, split: Split) -> ServingModel:
+    """A model as it serves where all of `split` is known: the held-out parts are seen, and propagated over."""
+    everything = csr_of((split.train + split.valid + split.test).sorted_indices())
+    ids = artifact.user_ids, artifact.item_ids
+    return ServingModel(artifact.learned, everything, *ids, details=artifact.details)
 
 
 def scorer_of(model: ServingModel) -> Scorer:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from c2f_dgl.cli.runs import DeviceOption, JsonOption, RunArgument, StageOption
+from c2f_dgl.cli.runs import DataOption, DeviceOption, JsonOption, RunArgument, StageOption
 from c2f_dgl.files import check_new_folder
 from c2f_dgl.progress import Reporter, plain_console
 
@@ -37,7 +37,14 @@ def export(
     without_filter: Annotated[
         bool, typer.Option("--without-filter", help="Leave out the filter term, which only an artifact can hold.")
     ] = False,
+    all_interactions: Annotated[
+        bool,
+        typer.Option(
+            "--all-interactions", help="Of an artifact: held-out interactions too are seen, and propagated over."
+        ),
+    ] = False,
     stage: StageOption = None,
+    data_: DataOption = None,
     device: DeviceOption = "auto",
     json_: JsonOption = False,
 ) -> None:
@@ -49,7 +56,7 @@ def export(
     check_new_folder(out)
     reporter = Reporter(quiet=json_)
     with reporter.busy("loading the run"):
-        model, split = api.load_run(run, stage=stage, device=device)
+        model, split = api.load_run(run, stage=stage, device=device, source=data_)
     with reporter.busy("ranking"):
         scorer = model.scorer()
         held_out, relevant = ("test", split.test) if split.test.nnz else ("valid", split.valid)
@@ -63,6 +70,7 @@ def export(
             precision=precision,
             embeddings=embeddings,
             without_filter=without_filter,
+            all_interactions=all_interactions,
             metrics={held_out: before},
         )
     with reporter.busy("ranking with what was written"):

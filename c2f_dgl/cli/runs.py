@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 from typer.core import TyperCommand
 
 from c2f_dgl.errors import InputError
@@ -21,6 +21,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 StageOption = Annotated[
     str | None, typer.Option(help="The best model of this stage; by default of the one chosen on validation.")
+]
+
+DataOption = Annotated[
+    str | None, typer.Option("--data", metavar="PATH", help="Where the run's data is now; by default where it was.")
 ]
 
 
@@ -70,6 +74,7 @@ def evaluate(
         str, typer.Option(help="What a user has had and is not ranked: train (as the paper), or train+valid.")
     ] = "train",
     stage: StageOption = None,
+    data_: DataOption = None,
     device: DeviceOption = "auto",
     json_: JsonOption = False,
 ) -> None:
@@ -85,7 +90,7 @@ def evaluate(
         raise InputError("would hide what is to be found", where="--mask train+valid", expected="--split test")
     reporter = Reporter(quiet=json_)
     with reporter.busy("loading the run"):
-        model, data = api.load_run(run, stage=stage, device=device)
+        model, data = api.load_run(run, stage=stage, device=device, source=data_)
     with reporter.busy("ranking"):
         seen = data.train if mask == "train" else data.train + data.valid
         metrics = ranking.evaluate(model.scorer(), seen, data.valid if split == "valid" else data.test)
@@ -106,8 +111,11 @@ def recommend(
     run: RunArgument,
     user: Annotated[list[str], typer.Option(help="A user's id, as in the data; may be repeated.", show_default=False)],
     k: Annotated[int, typer.Option("-k", min=1, help="Items for each user.")] = 10,
-    include_seen: Annotated[bool, typer.Option("--include-seen", help="Also items the user has had.")] = False,
+    include_seen: Annotated[
+        bool, typer.Option("--include-seen", help="Also items the user has had, held-out ones too.")
+    ] = False,
     stage: StageOption = None,
+    data_: DataOption = None,
     device: DeviceOption = "auto",
     json_: JsonOption = False,
 ) -> None:
@@ -120,9 +128,13 @@ def recommend(
 
     reporter = Reporter(quiet=json_)
     with reporter.busy("loading the run"):
-        model, data = api.load_run(run, stage=stage, device=device)
+        model, data = api.load_run(run, stage=stage, device=device, source=data_)
         rows = IdMap(data.user_ids, "user").rows(user, where="--user")
-        items, scores = ranking.top_items(model.scorer(), rows, k, None if include_seen else data.train)
+        had = None if include_seen else data.train + data.valid + data.test
+        items, scores = ranking.top_items(model.scorer(), rows, k, had)
+    if cold := [name for name, row in zip(user, rows, strict=True) if not data.train[row].nnz]:
+        names = ", ".join(cold)
+        reporter.console.print(f"nothing to go by in the training part: {names}: all items are alike", soft_wrap=True)
     found = {
         name: [
             {"item": _plain(data.item_ids[item]), "score": round(float(score), 6)}
@@ -188,10 +200,10 @@ def options(
     """List every option for --set: its value in a preset, and the paper's symbol."""
     from c2f_dgl.config import load
 
-    table = Table("option", preset, "meaning", show_lines=False)
+    table = Table(Column("option", no_wrap=True), preset, "meaning", show_lines=False)
     config = load.load_config(preset)
     for key, default, description in load.options():
-        value = load.value_of(config, key, default)
+        value = load.value_of(config, key, default if ".NAME." in key else "–")  # –: the preset has no such tier
         table.add_row(key, "null" if value is None else str(value), description)
     plain_console().print(table)
 

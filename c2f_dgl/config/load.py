@@ -63,6 +63,8 @@ def _preset_tree(preset: str, above: tuple[str, ...] = ()) -> tuple[dict[str, An
             f"no preset and no file called {preset!r}", expected=f"one of {', '.join(preset_names())} or a YAML file"
         )
     tree = _read_yaml(text, where)
+    if "fine" in tree and "fine" not in (tree.get("finer") or {}):  # as --set and `options` call it
+        tree["finer"] = {**(tree.get("finer") or {}), "fine": tree.pop("fine")}
     base = tree.pop("preset", None)
     if base is None:
         return tree, where
@@ -179,6 +181,8 @@ def _override(tree: dict[str, Any], override: str) -> None:
     node = tree
     for part in path:
         child = node.get(part)
+        if part in node and child is None:
+            raise InputError(f"the preset has no {part}", where=f"--set {override}", expected="a preset that has one")
         if child is None:
             child = node[part] = {}
         if not isinstance(child, dict):

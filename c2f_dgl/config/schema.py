@@ -187,7 +187,7 @@ class DataConfig(_Options):
     split: Literal["auto", "given", "random", "leave-last", "temporal"] = Field(
         "auto", description="auto: the files' own split where there is one, else random"
     )
-    seed: int | None = Field(None, ge=0, description="seed of the split; null: the run's seed")
+    seed: int | None = Field(None, ge=0, lt=2**32, description="seed of the split; null: the run's seed")
     valid: float | None = Field(None, description="validation fraction of random and temporal splits")
     test: float | None = Field(None, description="test fraction of random and temporal splits")
     user: str | None = Field(None, description="name of the user column of a log")
@@ -200,7 +200,7 @@ class DataConfig(_Options):
 class RunConfig(_Options):
     """A whole run: the model, its tiers from coarse to fine, and how it is judged."""
 
-    seed: int = Field(2024, ge=0, description="seed of the split, of the start and of the training")
+    seed: int = Field(2024, ge=0, lt=2**32, description="seed of the split, of the start and of the training")
     select: Metric = Field("ndcg@20", description="validation metric that stops phases and chooses checkpoints")
     data: DataConfig = DataConfig()
     graph: GraphConfig = GraphConfig()

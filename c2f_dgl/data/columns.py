@@ -15,6 +15,9 @@ from c2f_dgl.errors import InputError
 # Text that prints back exactly as it was read once it is an int64: "007" or a 30-digit number must stay text.
 WHOLE_NUMBER = r"(?:0|-?[1-9][0-9]{0,17})"
 
+# What means in text that nothing is there; ids may well be called "NA" or "None".
+MISSING = ("", "nan", "NaN", "<NA>")
+
 
 @dataclass(frozen=True)
 class Place:
@@ -54,7 +57,7 @@ def require(columns: Iterable[object], column: str, role: str, where: str | Path
         raise InputError(
             f"no column {column!r} for the {role}",
             where=where,
-            expected=f"one of {names}, by the option for the {role}",
+            expected=f"one of {names}, by --set data.{role}=NAME (data split: --{role} NAME)",
         )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet
 
-from c2f_dgl.data.columns import Place, require
+from c2f_dgl.data.columns import MISSING, Place, require
 from c2f_dgl.data.interactions import Interactions, interactions_from_table
 from c2f_dgl.errors import InputError
 
@@ -249,7 +249,7 @@ def _first_line(path: Path) -> str:
 
 
 def _is_number(field: str) -> bool:
-    return re.fullmatch(r"\s*[+-]?\d+(\.\d+)?([eE][+-]?\d+)?\s*", field) is not None
+    return re.fullmatch(r'\s*("?)[+-]?\d+(\.\d+)?([eE][+-]?\d+)?\1\s*', field) is not None
 
 
 def _bad_token(path: Path, text: bytes) -> InputError:
@@ -287,7 +287,8 @@ def _read_parquet(path: Path, wanted: dict[str, str]) -> pd.DataFrame:
         columns = pyarrow.parquet.read_schema(path).names
         for role, column in wanted.items():
             require(columns, column, role, path)
-        return pd.read_parquet(path, columns=list(dict.fromkeys(wanted.values())) or None)
+        table = pyarrow.parquet.read_table(path, columns=list(dict.fromkeys(wanted.values())) or None)
+        return table.to_pandas(ignore_metadata=True)  # with it an index of pandas would be no column
     except pyarrow.ArrowInvalid as error:
         raise InputError("not a Parquet file, or a truncated one", where=path, expected="Parquet") from error
     except OSError as error:
@@ -322,7 +323,7 @@ def _read_text(path: Path, sep: str, names: list[str] | None, wanted: dict[str, 
             dtype="string",
             # Ids may well be called "NA" or "None"; only these mean that nothing is there.
             keep_default_na=False,
-            na_values=["", "nan", "NaN", "<NA>"],
+            na_values=list(MISSING),
             skipinitialspace=True,
             encoding="utf-8-sig",
         )

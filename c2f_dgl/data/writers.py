@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
+from c2f_dgl.data.columns import MISSING
 from c2f_dgl.data.splits import Split
+from c2f_dgl.errors import InputError
 from c2f_dgl.files import replacing_folder
 
 # Users written at a time: bounds the memory that their text takes.
@@ -39,8 +41,13 @@ def write_split(split: Split, folder: str | Path) -> None:
     Raises
     ------
     InputError
-        `folder` is there and is not empty, or cannot be written.
+        `folder` is there and is not empty, or cannot be written; or an id would be read as a missing one.
     """
+    for role, ids in (("user", split.user_ids), ("item", split.item_ids)):
+        if ids.dtype == object and (taken := set(MISSING).intersection(ids.tolist())):
+            raise InputError(
+                f"the {role} id {min(taken)!r} would be read as missing", where=folder, expected="another id"
+            )
     # Readers skip blanks at the start of a field that is not quoted.
     padded = any(_starts_with_blank(ids) for ids in (split.user_ids, split.item_ids))
     with replacing_folder(folder) as whole:

@@ -179,7 +179,7 @@ class UserReport:
     recommended: list[Recommendation]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RunReport:
     """A finished run.
 

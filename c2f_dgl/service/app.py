@@ -113,7 +113,7 @@ def _add_ranking(
         candidates: Annotated[list[BodyId] | None, Field(min_length=1, max_length=limits.candidates)] = None
 
     class FoldInBody(Body):
-        items: Annotated[list[BodyId], Field(max_length=limits.history)]
+        items: Annotated[list[BodyId], Field(min_length=1, max_length=limits.history)]
 
     gate = Gate(limits.waiting, limits.timeout)
 

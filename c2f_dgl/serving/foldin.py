@@ -117,11 +117,16 @@ def own_input(learned: Learned, propagated: Propagated, indices: np.ndarray, wei
 def interaction_weights(
     learned: Learned, degrees: np.ndarray, other_degrees: np.ndarray, neighbours: Csr
 ) -> np.ndarray:
-    """Weights of the edges from nodes with `degrees` (n_rows,) to their neighbours, in the order of the entries."""
+    """Weights of the edges from nodes with `degrees` (n_rows,) to their neighbours, in the order of the entries.
+
+    A neighbour that had no interactions says nothing: all it was linked to are meta nodes, which weigh next to nothing
+    where a codebook is solved for, so that D^(-1/2) would multiply what it sends by thousands.
+    """
+    there = other_degrees[neighbours.columns] > 0
     if not learned.prenormalise:
-        return np.ones(len(neighbours.columns))
+        return there.astype(np.float64)
     product = degrees[neighbours.rows].astype(np.float64) * other_degrees[neighbours.columns]
-    return inverse_root(product)
+    return np.where(there, inverse_root(product), 0.0)
 
 
 def _sums(neighbours: Csr, weights: np.ndarray, messages: np.ndarray) -> np.ndarray:

@@ -111,6 +111,8 @@ def load_model(folder: RunFolder, split: Split, stage: str | None, device: torch
     config = folder.config()
     if stage is None:
         summary = folder.summary()
+        if summary is None:
+            log.warning("%s is not finished: this is its best model so far", folder.path)
         stage = summary["chosen"] if summary else _furthest(folder, stage_names(config))
     if stage not in stage_names(config):
         raise InputError(f"no stage {stage!r}", where=folder.path, expected=f"one of {', '.join(stage_names(config))}")

@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from c2f_dgl.data.catalogue import load_dataset
+from c2f_dgl.serving import ServingModel
+
 SMALL = {
     "coarse.m": 16,
     "fine.m": 6,
@@ -83,8 +86,10 @@ def test_evaluate_can_hide_what_validates(run: Path) -> None:
 
 def test_recommend_gives_unseen_items_under_their_own_ids(run: Path) -> None:
     found = json.loads(c2f("recommend", run, "--user", "3", "--user", "7", "-k", "5", "--json").stdout)
-    lines = (Path(__file__).parents[2] / "data" / "planted" / "train.txt").read_text().splitlines()
-    seen = {line.split()[0]: set(line.split()[1:]) for line in lines}
+    seen: dict[str, set[str]] = {"3": set(), "7": set()}
+    for part in ("train", "test"):  # validation is drawn from test
+        for line in (Path(__file__).parents[2] / "data" / "planted" / f"{part}.txt").read_text().splitlines():
+            seen.setdefault(line.split()[0], set()).update(line.split()[1:])
     for user in ("3", "7"):
         items = [entry["item"] for entry in found[user]]
         assert len(items) == len(set(items)) == 5
@@ -92,6 +97,38 @@ def test_recommend_gives_unseen_items_under_their_own_ids(run: Path) -> None:
         scores = [entry["score"] for entry in found[user]]
         assert scores == sorted(scores, reverse=True)
     assert "user 3" in c2f("recommend", run, "--user", "3").stdout
+
+
+def test_a_run_whose_data_was_moved_is_told_where_they_are(tmp_path: Path) -> None:
+    rows = [f"u{user},i{(user * k + k) % 40}" for user in range(60) for k in range(1, 9)]
+    (tmp_path / "log.csv").write_text("user,item\n" + "\n".join(rows) + "\n")
+    options = [part for key, value in SMALL.items() for part in ("--set", f"{key}={value}")]
+    log, moved, out = tmp_path / "log.csv", tmp_path / "moved.csv", tmp_path / "run"
+    command = ("--out", out, *options, "--set", "coarse.m=6", "--set", "fine.m=4", "--set", "fine.t=2")
+    assert c2f("train", log, *command).returncode == 0
+    log.rename(moved)
+    lost = c2f("recommend", out, "--user", "u1", "--json")
+    assert (
+        lost.returncode == 2 and "log.csv: the run's data is not there any more (expected it, or --data" in lost.stderr
+    )
+    found = c2f("recommend", out, "--user", "u1", "--json", "--data", moved)
+    assert len(json.loads(found.stdout)["u1"]) == 10
+    assert json.loads(c2f("evaluate", out, "--json", "--data", moved).stdout)["ndcg@20"] > 0
+    assert c2f("train", moved, *command, "--resume").returncode == 0
+    (tmp_path / "other.csv").write_text("user,item\n" + "\n".join(rows[8:]) + "\n")
+    other = c2f("recommend", out, "--user", "u1", "--data", tmp_path / "other.csv")
+    assert other.returncode == 2 and "was trained on other data" in other.stderr
+
+
+def test_everything_that_is_known_can_be_served(run: Path, tmp_path: Path) -> None:
+    data = load_dataset("planted")
+    for name, extra in (("train", []), ("all", ["--all-interactions"])):
+        assert c2f("export", run, "--out", tmp_path / name, *extra).returncode == 0
+    known, served = (ServingModel.load(tmp_path / name).interactions for name in ("train", "all"))
+    assert known.pointers[-1] == data.train.nnz
+    assert served.pointers[-1] == data.train.nnz + data.valid.nnz + data.test.nnz
+    refused = c2f("export", run, "--out", tmp_path / "x", "--format", "embeddings", "--all-interactions")
+    assert refused.returncode == 2 and "--format embeddings: holds no interactions" in refused.stderr
 
 
 def test_ids_and_paths_are_printed_as_they_are(tmp_path: Path) -> None:
@@ -120,6 +157,8 @@ def test_options_shows_what_a_preset_has() -> None:
         lines = c2f("options", "--preset", preset).stdout.splitlines()
         (line,) = (line for line in lines if line.startswith("│ coarse.start "))
         assert start in line.split("│")[2]
+    lines = c2f("options", "--preset", "lightgcn").stdout.splitlines()
+    assert [line.split("│")[2].strip() for line in lines if line.startswith(("│ coarse.m ", "│ fine.m "))] == ["–", "–"]
 
 
 def test_info(run: Path) -> None:

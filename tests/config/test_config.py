@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -172,3 +174,19 @@ def test_a_preset_without_tiers_keeps_those_of_the_schema(tmp_path) -> None:
 def test_impossible_combinations_say_why(options: list[str], said: str) -> None:
     with pytest.raises(InputError, match=said):
         load_config("fast", options)
+
+
+def test_a_tier_has_the_same_name_in_a_file_as_in_an_override(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("preset: fast\nfine:\n  m: 5\n")
+    assert load_config(str(tmp_path / "mine.yaml")) == load_config("fast", ["fine.m=5"])
+
+
+def test_a_group_that_a_preset_does_without_is_not_opened() -> None:
+    with pytest.raises(InputError, match=r"--set coarse.m=5: the preset has no coarse"):
+        load_config("lightgcn", ["coarse.m=5"])
+
+
+def test_seeds_are_what_every_library_takes() -> None:
+    assert load_config("fast", [f"seed={2**32 - 1}"]).seed == 2**32 - 1
+    with pytest.raises(InputError, match="seed"):
+        load_config("fast", [f"seed={2**32}"])

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from c2f_dgl.data.interactions import Interactions
 from c2f_dgl.data.readers import read_interactions, read_lightgcn, read_log
+from c2f_dgl.data.splits import random_split
+from c2f_dgl.data.writers import write_split
 from c2f_dgl.errors import InputError
 
 
@@ -229,3 +231,22 @@ def test_a_missing_category_is_a_missing_id():
     frame = pd.DataFrame({"user": pd.Categorical([1, None, 2]), "item": [1, 2, 3]})
     with pytest.raises(InputError, match="the user is missing"):
         Interactions.from_frame(frame)
+
+
+def test_an_index_of_pandas_is_a_column(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"user": ["a", "b"], "item": [1, 2]})
+    frame.set_index("user").to_parquet(tmp_path / "log.parquet")
+    read = read_interactions(tmp_path / "log.parquet")
+    assert read.user_ids.tolist() == ["a", "b"]
+
+
+def test_quoted_numbers_are_no_header(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text('"1";"2"\n"1";"3"\n"2";"3"\n')
+    assert len(read_interactions(tmp_path / "log.csv")) == 3
+
+
+def test_an_id_that_would_be_read_as_missing_is_not_written(tmp_path: Path) -> None:
+    log = Interactions.from_frame(pd.DataFrame({"user": ["nan", "b"] * 5, "item": range(10)}))
+    with pytest.raises(InputError, match="the user id 'nan' would be read as missing"):
+        write_split(random_split(log, seed=0), tmp_path / "split")
+    assert not (tmp_path / "split").exists()

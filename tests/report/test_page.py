@@ -286,3 +286,7 @@ def test_what_cannot_be_reported_is_one_line_and_writes_nothing(tiny_run: Path, 
     done = command(unfinished, "--out", out)
     assert done.returncode == 2 and "not over" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_run_may_be_named_twice(tiny_run: Path) -> None:
+    assert render_page(collect(tiny_run, tiny_run)).count('class="map"') == 2

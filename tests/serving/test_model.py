@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -244,3 +245,17 @@ def test_what_cannot_be_used_is_refused(call: Any, words: list[str]) -> None:
 def test_a_missing_id_is_no_new_item(missing: Any) -> None:
     with pytest.raises(InputError, match="item is missing"):
         made(text=True).partial_fit(pd.Series([1, 2]), pd.Series(["item-1", missing], dtype=object))
+
+
+def test_an_item_that_nobody_had_says_nothing_of_who_has_it_now() -> None:
+    """Its degree is that of its links alone, next to nothing where a codebook is solved for."""
+    model = made()
+    learned = replace(model.learned, link_scale=1e-8)
+    model = ServingModel(learned, model.interactions, model.users.ids, model.items.ids)
+    history = [100, 103, 107]
+    alone, beside = (model.fold_in({77: items}) for items in (history, [*history, 119]))
+    np.testing.assert_array_equal(alone.embeddings.users[-1], beside.embeddings.users[-1])
+    found = beside.explain(77, 105)
+    assert found.score == pytest.approx(float(beside.score(77, 105)), rel=1e-5)
+    known = model.partial_fit([5], [119]).embeddings.users[5]
+    np.testing.assert_allclose(known, model.embeddings.users[5], rtol=1e-5, atol=1e-6)
