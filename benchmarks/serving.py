@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import importlib.util
 import json
 import subprocess
 import sys
@@ -35,6 +36,9 @@ def main() -> None:
     if arguments.memory:
         peak(arguments.memory, arguments.run)
         return
+    for package in ("implicit", "faiss"):
+        if importlib.util.find_spec(package) is None:
+            sys.exit(f"{package} is not installed: pip install implicit faiss-cpu")
     from c2f_dgl.api import load_run
     from c2f_dgl.exports import export
     from c2f_dgl.files import write_text
@@ -50,7 +54,7 @@ def main() -> None:
                 subprocess.run(
                     [sys.executable, __file__, str(folder), "--memory", way],
                     check=True,
-                    capture_output=True,
+                    stdout=subprocess.PIPE,
                     text=True,
                 ).stdout
             )

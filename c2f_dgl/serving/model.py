@@ -334,13 +334,8 @@ class ServingModel:
         if own_indices.shape[1]:
             first, used = learned.tiers[0].name, own_weights[0] > 0
             nodes = own_indices[0][used]
-            sent = (
-                norm
-                * learned.link_scale
-                * own_weights[0][used]
-                * norms[first][nodes]
-                * (messages[first][nodes] @ target)
-            )
+            links = norm * learned.link_scale * own_weights[0][used] * norms[first][nodes]
+            sent = links * (messages[first][nodes] @ target)
             parts.append(_Part(first, nodes.tolist(), sent, (nodes[:, None], np.ones((len(nodes), 1)))))
         own = own_input(learned, propagated, own_indices, own_weights)[0]
         if learned.table is not None:
