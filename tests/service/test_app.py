@@ -363,7 +363,12 @@ def test_nobody_is_folded_into_final_embeddings(clients: dict[bool, TestClient])
     assert "not propagated" in response.json()["detail"]
 
 
-@given(st.integers(0, 29), st.integers(100, 119), st.integers(1, 15), st.lists(st.integers(100, 119), min_size=1, max_size=6))
+@given(
+    st.integers(0, 29),
+    st.integers(100, 119),
+    st.integers(1, 15),
+    st.lists(st.integers(100, 119), min_size=1, max_size=6),
+)
 def test_every_known_id_and_k_is_served(client: TestClient, user: int, item: int, k: int, history: list[int]) -> None:
     model = made()
     answer = found(client.get("/explain", params={"user": user, "item": item, "k": k}))
