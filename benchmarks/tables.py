@@ -219,6 +219,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "leads lastfm": lambda: leads("lastfm"),
     "leads planted": lambda: leads("planted"),
     "leads gowalla-longer": lambda: leads("gowalla-longer"),
+    "leads gowalla-links": lambda: leads("gowalla-links"),
     "leads as many values": fair_leads,
     "budget gowalla": lambda: budget("gowalla"),
     "budget lastfm": lambda: budget("lastfm"),
