@@ -75,7 +75,7 @@ def train(
     config = resolve_sizes(config, split.n_users, split.n_items)
     if new := not folder.started:
         folder.begin(config)
-    elif _elsewhere(folder.config()) != _elsewhere(config):  # the data may have been moved: its fingerprint is checked
+    elif _comparable(folder.config(), folder) != _comparable(config, folder):
         raise InputError("holds a run with other options", where=out, expected="the preset, --set and seed it has")
     try:
         return train_run(
@@ -87,7 +87,10 @@ def train(
         raise
 
 
-def _elsewhere(config: RunConfig) -> RunConfig:
+def _comparable(config: RunConfig, folder: RunFolder) -> RunConfig:
+    """The options that a run goes on with: data that were moved are told by the fingerprint in its checkpoint."""
+    if not folder.last.is_file():
+        return config
     return config.model_copy(update={"data": config.data.model_copy(update={"source": None})})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.table import Column, Table
@@ -12,9 +12,6 @@ from typer.core import TyperCommand
 
 from c2f_dgl.errors import InputError
 from c2f_dgl.progress import Reporter, plain_console
-
-if TYPE_CHECKING:
-    pass
 
 RunArgument = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
