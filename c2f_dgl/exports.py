@@ -164,7 +164,7 @@ def export(
         with tempfile.TemporaryDirectory(prefix="c2f_dgl-") as aside:
             write_artifact(Path(aside) / "train", artifact, precision=precision)
             ranked = scorer_of(ServingModel.load(Path(aside) / "train"))
-        on_all_interactions(artifact, split).save(path, precision=precision, embeddings=embeddings)
+        serving_model(artifact, split, held_out=True).save(path, precision=precision, embeddings=embeddings)
         return ranked
     if all_interactions:
         raise InputError("holds no interactions", where=f"--format {form}", expected="--format artifact")
@@ -178,11 +178,12 @@ def export(
     return _WRITERS[form](replace(scorer, filter=None, filter_weight=0.0), split, Path(path), precision)
 
 
-def on_all_interactions(artifact: Artifact, split: Split) -> ServingModel:
-    """A model as it serves where all of `split` is known: the held-out parts are seen, and propagated over."""
-    everything = csr_of((split.train + split.valid + split.test).sorted_indices())
-    ids = artifact.user_ids, artifact.item_ids
-    return ServingModel(artifact.learned, everything, *ids, details=artifact.details)
+def serving_model(artifact: Artifact, split: Split, *, held_out: bool) -> ServingModel:
+    """A model as it serves: with `held_out` those parts of `split` are seen as well, and propagated over."""
+    seen = artifact.interactions
+    if held_out:
+        seen = csr_of((split.train + split.valid + split.test).sorted_indices())
+    return ServingModel(artifact.learned, seen, artifact.user_ids, artifact.item_ids, details=artifact.details)
 
 
 def scorer_of(model: ServingModel) -> Scorer:

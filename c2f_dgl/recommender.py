@@ -20,7 +20,7 @@ from c2f_dgl.data.interactions import Interactions, binary_csr
 from c2f_dgl.data.splits import Split, random_split
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import CUTOFFS, evaluate
-from c2f_dgl.exports import artifact_of, csr_of, scorer_of
+from c2f_dgl.exports import artifact_of, scorer_of, serving_model
 from c2f_dgl.progress import Reporter
 from c2f_dgl.serving import Explanation, ServingModel
 from c2f_dgl.serving.model import read_pairs
@@ -118,10 +118,7 @@ class C2FRecommender(BaseEstimator):
             self.summary_ = api.train(split, out, config, device=self.device, reporter=reporter)
             model = load_model(RunFolder(out), split, None, api.choose_device(self.device))
         artifact = artifact_of(model, split, metrics=self.summary_)
-        everything = artifact.interactions if given else csr_of((split.train + split.valid).sorted_indices())
-        self.serving_ = ServingModel(
-            artifact.learned, everything, artifact.user_ids, artifact.item_ids, details=artifact.details
-        )
+        self.serving_ = serving_model(artifact, split, held_out=not given)
         return self
 
     def recommend(
