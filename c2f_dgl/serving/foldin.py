@@ -122,11 +122,10 @@ def interaction_weights(
     A neighbour that had no interactions says nothing: all it was linked to are meta nodes, which weigh next to nothing
     where a codebook is solved for, so that D^(-1/2) would multiply what it sends by thousands.
     """
-    there = other_degrees[neighbours.columns] > 0
+    others = other_degrees[neighbours.columns]
     if not learned.prenormalise:
-        return there.astype(np.float64)
-    product = degrees[neighbours.rows].astype(np.float64) * other_degrees[neighbours.columns]
-    return np.where(there, inverse_root(product), 0.0)
+        return (others > 0).astype(np.float64)
+    return inverse_root(degrees[neighbours.rows].astype(np.float64) * others)
 
 
 def _sums(neighbours: Csr, weights: np.ndarray, messages: np.ndarray) -> np.ndarray:
