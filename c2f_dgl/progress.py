@@ -1,84 +1,154 @@
-"""Progress of long work: bars on a terminal, silence elsewhere."""
+"""Progress of long work: bars on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.text import Text
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, ProgressColumn, Task
+
+# Seconds from the start of work to its first line, and most seconds from one line to the next.
+_FIRST, _EVERY = 2.0, 10.0
 
 
 def plain_console(*, stderr: bool = False) -> Console:
     """A console that prints ids, names and paths as they are, whatever brackets and colons they hold."""
+    from rich.console import Console
+
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
 class Reporter:
-    """Shows where a run stands.
+    """Shows what is going on and how far it is; what goes on inside something else stands below it.
 
     Parameters
     ----------
     console : Console, optional
-        Standard error by default. Nothing is drawn where it is not a terminal, or if `quiet`.
+        Standard error by default. Where it is no terminal, lines are printed instead of bars.
     quiet : bool
+        Show nothing.
     """
 
     def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
         self.console = console or plain_console(stderr=True)
-        self._shown = self.console.is_terminal and not quiet
-        self._progress: Progress | None = None
+        self._quiet = quiet
+        self._rows: list[Progress] = []
+        self._stage: Progress | None = None
         self._figures = ""
+        self._told = time.monotonic()
 
     @contextmanager
     def busy(self, what: str) -> Iterator[None]:
         """A spinner beside `what` while the body runs."""
-        if not self._shown:
-            yield
-            return
-        with self.console.status(Text(what)):
+        with self._row(what):
             yield
 
     @contextmanager
     def bar(self, what: str) -> Iterator[Callable[[int, int], None]]:
         """A bar beside `what` while the body runs, which calls what it is given with the amounts done and in all."""
-        text = TextColumn("{task.description}", markup=False)
-        columns = (SpinnerColumn(), text, BarColumn(bar_width=20), TimeElapsedColumn())
-        with Progress(*columns, console=self.console, disable=not self._shown) as progress:
-            task = progress.add_task(what, total=None)
-            yield lambda done, total: progress.update(task, completed=done, total=total)
+        from rich.progress import BarColumn, TimeElapsedColumn
+
+        with self._row(what, BarColumn(bar_width=20), TimeElapsedColumn()) as row:
+            yield lambda done, total: row.update(row.task_ids[0], completed=done, total=total)
+
+    def note(self, text: str) -> None:
+        """Say `text` in place of what the innermost `busy`, `bar` or `stage` says."""
+        if self._rows:
+            self._rows[-1].update(self._rows[-1].task_ids[0], description=text)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Bars for a stage's epochs while the body runs."""
-        columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-        )
-        with Progress(*columns, console=self.console, disable=not self._shown) as progress:
-            self._progress, self._task = progress, progress.add_task(name)
-            self._figures = ""
-            yield
-        self._progress = None
+        from rich.progress import BarColumn, MofNCompleteColumn, TimeElapsedColumn
+
+        with self._row(name, BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn(), unit="step") as row:
+            self._stage, self._figures = row, ""
+            try:
+                yield
+            finally:
+                self._stage = None
 
     def start_epoch(self, stage: str, phase: str, epoch: int, n_steps: int) -> None:
         """An epoch of `n_steps` steps begins."""
-        if self._progress is not None:
+        if self._stage is not None:
             description = f"{stage} · {phase} · epoch {epoch}{self._figures}"
-            self._progress.reset(self._task, total=n_steps, description=description)
+            self._stage.reset(self._stage.task_ids[0], total=n_steps, description=description)
 
     def step(self) -> None:
         """A step is done."""
-        if self._progress is not None:
-            self._progress.advance(self._task)
+        if self._stage is not None:
+            self._stage.advance(self._stage.task_ids[0])
 
     def end_epoch(self, record: dict[str, Any]) -> None:
         """An epoch is done; `record` is its line of figures."""
         valid = record.get("valid")
         if valid is not None:
             self._figures = f" · valid N@20 {valid['ndcg@20']:.4f} R@20 {valid['recall@20']:.4f}"
+
+    @contextmanager
+    def _row(self, what: str, *columns: ProgressColumn, unit: str = "") -> Iterator[Progress]:
+        """Show `what` and columns while the body runs; with a `unit`, what is counted is a part of the work."""
+        from rich.progress import Progress, SpinnerColumn, TextColumn
+
+        text = TextColumn("{task.description}", markup=False)
+        # Of all updates, not of the last half a minute: some come more seldom.
+        row = Progress(SpinnerColumn(), text, *columns, console=self.console, speed_estimate_period=float("inf"))
+        row.add_task(what, total=None, unit=unit)
+        self._rows.append(row)
+        try:
+            with nullcontext() if self._quiet or len(self._rows) > 1 else self._shown(transient=not columns):
+                yield row
+        finally:
+            self._rows.remove(row)
+
+    def _shown(self, *, transient: bool) -> AbstractContextManager[Any]:
+        """Bars or lines about all rows while the body runs."""
+        if not self.console.is_terminal:
+            return self._lines()
+        from rich.console import Group
+        from rich.live import Live
+
+        rows = lambda: Group(*self._rows)
+        return Live(console=self.console, refresh_per_second=10, transient=transient, get_renderable=rows)
+
+    @contextmanager
+    def _lines(self) -> Iterator[None]:
+        """Print a line now and then while the body runs."""
+        over, first = threading.Event(), time.monotonic() + _FIRST
+
+        def tell() -> None:
+            due = min(first, self._told + _EVERY)
+            while not over.wait(max(0.0, due - time.monotonic())):
+                self.console.out(line([row.tasks[0] for row in self._rows]), highlight=False)
+                self._told = time.monotonic()
+                due = self._told + _EVERY
+
+        teller = threading.Thread(target=tell, name="progress", daemon=True)
+        teller.start()
+        try:
+            yield
+        finally:
+            over.set()
+            teller.join()
+
+
+def line(tasks: list[Task]) -> str:
+    """What goes on, the outermost first, how far the innermost is, and for how long it has run and about will run."""
+    what, last = " · ".join(task.description for task in tasks), tasks[-1]
+    if last.fields["unit"] and last.total:
+        return f"{what}, {last.fields['unit']} {last.completed:,.0f} of {last.total:,.0f}"
+    far = f": {last.completed:,.0f} of {last.total:,.0f}" if last.total else ""
+    left = f", about {span(last.time_remaining)} left" if last.time_remaining else ""
+    return f"{what}{far} ({span(last.elapsed or 0.0)}{left})"
+
+
+def span(seconds: float) -> str:
+    """A time as people say it: ``"40 s"``, ``"12 min"``, ``"1.5 h"``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
