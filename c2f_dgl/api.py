@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from c2f_dgl.checks import check_device, check_new_run, check_run, stage_names
 from c2f_dgl.config.schema import DataConfig, RunConfig
 from c2f_dgl.config.sizes import resolve_sizes
 from c2f_dgl.data.catalogue import load_dataset, source_folder
@@ -16,7 +16,6 @@ from c2f_dgl.data.splits import Split, check_part
 from c2f_dgl.errors import InputError
 from c2f_dgl.model import Recommender
 from c2f_dgl.progress import Reporter
-from c2f_dgl.training.build import stage_names
 from c2f_dgl.training.folder import RunFolder
 from c2f_dgl.training.run import load_model, train_run
 
@@ -64,7 +63,8 @@ def train(
     """
     if not isinstance(config, RunConfig):
         raise InputError(f"{type(config).__name__} is no RunConfig", expected='load_config("fast"), for example')
-    check_run(out, config, stage=stage, resume=resume, device=device)
+    check_new_run(out, config, stage=stage, resume=resume, device=device)
+    chosen = choose_device(device)
     if not isinstance(split, Split):
         raise InputError(
             f"{type(split).__name__} is no Split", expected="load_dataset(...), or random_split(Interactions)"
@@ -78,9 +78,7 @@ def train(
     elif _comparable(folder.config(), folder) != _comparable(config, folder):
         raise InputError("holds a run with other options", where=out, expected="the preset, --set and seed it has")
     try:
-        return train_run(
-            config, split, folder, reporter or Reporter(), names if stage == "both" else [stage], choose_device(device)
-        )
+        return train_run(config, split, folder, reporter or Reporter(), names if stage == "both" else [stage], chosen)
     except Exception:  # Ctrl-C is none: the run goes on with --resume
         if new and not folder.last.is_file():
             folder.discard()  # it never came to an epoch, and would stand in the way of the command put right
@@ -92,18 +90,6 @@ def _comparable(config: RunConfig, folder: RunFolder) -> RunConfig:
     if not folder.last.is_file():
         return config
     return config.model_copy(update={"data": config.data.model_copy(update={"source": None})})
-
-
-def check_run(out: str | Path, config: RunConfig, *, stage: str, resume: bool, device: str) -> None:
-    """Raise what `train` would raise before it looks at the data (parameters as there)."""
-    choose_device(device)
-    names = stage_names(config)
-    if stage not in ("both", *names):
-        raise InputError(f"no stage {stage!r}", where="--stage", expected=f"both or one of {', '.join(names)}")
-    if not RunFolder(out).started:
-        RunFolder(out).check_new()
-    elif not (resume or stage in names[1:]):
-        raise InputError("holds a run already", where=out, expected="a new folder, or --resume")
 
 
 def load_run(
@@ -134,35 +120,32 @@ def load_run(
     """
     folder = RunFolder(run)
     if split is None:
-        config = folder.config()
-        there = config.data.source
-        if source is None and there is not None and os.path.isabs(there) and not os.path.exists(there):
-            raise InputError(
-                "the run's data is not there any more", where=there, expected="it, or --data PATH (source=)"
-            )
-        split = load_split(config, source)
+        check_run(run, stage=stage, source=source, device=device)
+        split = load_split(folder.config(), source)
     return load_model(folder, split, stage, choose_device(device)), split
 
 
 def load_split(config: RunConfig, source: str | Path | None = None) -> Split:
     """The data of a run, read and split as its configuration says; from `source` where it has been moved."""
-    data: DataConfig = config.data
-    source = data.source if source is None else str(source)
+    source = config.data.source if source is None else str(source)
     if source is None:
         raise InputError(
             "was trained on data in memory",
             where="data.source",
             expected="load_run(run, split=...), or training with data.source",
         )
+    return read_side(read_data(source, config.data, config.seed), config.graph, source_folder(source))
+
+
+def read_data(source: str, data: DataConfig, seed: int) -> Split:
+    """The data at `source`, read and split as `data` says, with the run's seed where it says none."""
     columns = data.model_dump(exclude={"source", "split", "seed"}, exclude_none=True)
-    split = load_dataset(source, split=data.split, seed=config.seed if data.seed is None else data.seed, **columns)
-    return read_side(split, config.graph, source_folder(source))
+    return load_dataset(source, split=data.split, seed=seed if data.seed is None else data.seed, **columns)
 
 
 def choose_device(name: str) -> torch.device:
     """The torch device for ``auto``, ``cpu`` or ``cuda``."""
-    if name not in ("auto", "cpu", "cuda"):
-        raise InputError(f"no device {name!r}", where="--device", expected="auto, cpu or cuda")
+    check_device(name)
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("torch sees no GPU", where="--device cuda", expected="a CUDA build of torch and a GPU")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

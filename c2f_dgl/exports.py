@@ -20,6 +20,7 @@ import scipy.sparse as sp
 import torch
 from safetensors.numpy import load_file, save_file
 
+from c2f_dgl.checks import check_export
 from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import Scorer
@@ -28,7 +29,7 @@ from c2f_dgl.graph.item_filter import GraphFilter
 from c2f_dgl.model import Recommender
 from c2f_dgl.serving import Artifact, Csr, Embeddings, Learned, LearnedTier, ServingModel, write_artifact
 from c2f_dgl.serving.learned import ENTITY_TYPES
-from c2f_dgl.serving.precision import PRECISIONS, decode, encode
+from c2f_dgl.serving.precision import decode, encode
 from c2f_dgl.tiers.tiered import Tier
 
 
@@ -118,7 +119,7 @@ def export(
     all_interactions: bool = False,
     metrics: dict[str, Any] | None = None,
 ) -> Scorer:
-    """Write a model in one of `FORMATS`.
+    """Write a model in one of the forms that others read.
 
     Parameters
     ----------
@@ -149,10 +150,7 @@ def export(
         No such form or precision, something is at `path`, a package that the form needs is not installed, or the
         model has a filter term and the form, which is none but embeddings, cannot hold it.
     """
-    if form not in FORMATS:
-        raise InputError(f"no format {form!r}", where="--format", expected=f"one of {', '.join(FORMATS)}")
-    if precision not in PRECISIONS:
-        raise InputError(f"no precision {precision!r}", where="--precision", expected=f"one of {', '.join(PRECISIONS)}")
+    check_export(form, precision)
     if form == "artifact":
         artifact = artifact_of(model, split, embeddings=embeddings, metrics=metrics)
         if without_filter:
@@ -302,7 +300,6 @@ _WRITERS: dict[str, Callable[[Scorer, Split, Path, str], Scorer]] = {
     "onnx": write_onnx,
     "faiss": write_faiss,
 }
-FORMATS = ("artifact", *_WRITERS)
 
 
 def csr_of(matrix: sp.csr_matrix) -> Csr:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.table import Table
 
+from c2f_dgl.errors import InputError
 from c2f_dgl.progress import plain_console
 
 app = typer.Typer(no_args_is_help=True, help="List, describe, fetch, split and generate data sets.")
@@ -22,7 +23,9 @@ Out = Annotated[Path, typer.Option("--out", help="Folder to write; must be new o
 @app.command("list")
 def list_cards(data_dir: DataDir = None) -> None:
     """List the data sets of the catalogue."""
-    from c2f_dgl.data.catalogue import CARDS, is_here
+    from rich.table import Table
+
+    from c2f_dgl.cards import CARDS, is_here
 
     table = Table("name", "users", "items", "interactions", "here", "what it is", box=None)
     for card in CARDS.values():
@@ -34,7 +37,7 @@ def list_cards(data_dir: DataDir = None) -> None:
 @app.command()
 def describe(name: Annotated[str, typer.Argument(help="Name in the catalogue.")], data_dir: DataDir = None) -> None:
     """Show the card of a data set."""
-    from c2f_dgl.data.catalogue import dataset_folder, find_card, is_here
+    from c2f_dgl.cards import dataset_folder, find_card, is_here
 
     card = find_card(name)
     here = is_here(card, data_dir)
@@ -56,10 +59,13 @@ def describe(name: Annotated[str, typer.Argument(help="Name in the catalogue.")]
 @app.command("fetch")
 def fetch_card(name: Annotated[str, typer.Argument(help="Name in the catalogue.")], data_dir: DataDir = None) -> None:
     """Download a data set; a download that was interrupted goes on where it stopped."""
-    from c2f_dgl.data.catalogue import find_card
+    from c2f_dgl.cards import find_card
+
+    find_card(name)
+    from c2f_dgl.data.catalogue import CARDS
     from c2f_dgl.data.fetch import fetch
 
-    typer.echo(f"{name} is in {fetch(find_card(name), data_dir)}")
+    typer.echo(f"{name} is in {fetch(CARDS[name], data_dir)}")
 
 
 @app.command()
@@ -83,6 +89,8 @@ def split(
     sep: Annotated[str | None, typer.Option(help="Separator of the log. (default: found out)")] = None,
 ) -> None:
     """Split a file into train.tsv, valid.tsv and test.tsv (no file for an empty part), a folder for `c2f-dgl train`."""
+    if not os.path.exists(path):
+        raise InputError("no such file", where=path, expected="a file of interactions")
     from c2f_dgl.data.catalogue import split_interactions
     from c2f_dgl.data.readers import read_interactions
     from c2f_dgl.data.writers import write_split

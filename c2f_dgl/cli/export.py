@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from c2f_dgl.cli.runs import DataOption, DeviceOption, JsonOption, RunArgument, StageOption
 from c2f_dgl.files import check_new_folder
@@ -49,13 +48,19 @@ def export(
     json_: JsonOption = False,
 ) -> None:
     """Write a run's model to serve from, and compare it with the run on the test part, else the validation part."""
-    from c2f_dgl import api, exports
-    from c2f_dgl.evaluation.ranking import evaluate
-    from c2f_dgl.training.checkpoint import model_tensors
+    from c2f_dgl.checks import check_export, check_run
 
+    check_run(run, stage=stage, source=data_, device=device)
     check_new_folder(out)
+    check_export(format_, precision)
     reporter = Reporter(quiet=json_)
     with reporter.busy("loading the run"):
+        from rich.table import Table
+
+        from c2f_dgl import api, exports
+        from c2f_dgl.evaluation.ranking import evaluate
+        from c2f_dgl.training.checkpoint import model_tensors
+
         model, split = api.load_run(run, stage=stage, device=device, source=data_)
     with reporter.busy("ranking"):
         scorer = model.scorer()

@@ -10,11 +10,10 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.logging import RichHandler
 
 from c2f_dgl.cli import bench, data, export, report, runs, serve
 from c2f_dgl.errors import InputError
+from c2f_dgl.progress import plain_console
 
 app = typer.Typer(
     help="Coarse-to-fine lightweight meta-embeddings for recommendation, on DGL heterographs.",
@@ -34,15 +33,18 @@ app.command("report")(report.report)
 app.command("bench")(bench.bench)
 
 
+class _Printed(logging.Handler):
+    """Prints what is logged on standard error, above any bars there."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        plain_console(stderr=True).print(f"{record.levelname.lower()}: {self.format(record)}", soft_wrap=True)
+
+
 @app.callback()
 def _configure(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on standard error.")] = False,
 ) -> None:
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(message)s",
-        handlers=[RichHandler(console=Console(stderr=True), show_time=False, show_path=False)],
-    )
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", handlers=[_Printed()])
 
 
 def main() -> None:

@@ -17,12 +17,16 @@ def report(
     out: Annotated[Path, typer.Option(help="HTML file to write; one that is there is replaced.", show_default=False)],
 ) -> None:
     """Write one self-contained HTML page about a run, or about several side by side."""
+    from c2f_dgl.checks import check_run
+
+    for run in runs:
+        check_run(run, device="cpu")
+    if out.is_dir():
+        raise InputError("is a folder", where=out, expected="a file to write, e.g. report.html")
     from c2f_dgl.report import MAX_RUNS, collect_runs, render_page
 
     if len(runs) > MAX_RUNS:
         raise InputError(f"{len(runs)} runs on one page", where="RUN", expected=f"at most {MAX_RUNS}")
-    if out.is_dir():
-        raise InputError("is a folder", where=out, expected="a file to write, e.g. report.html")
     page = render_page(collect_runs(runs, Reporter()))
     write_text(out, page)
     line = f"{out}: {len(runs)} {'run' if len(runs) == 1 else 'runs'}, {len(page.encode()) / 1000:,.0f} kB"

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Column, Table
 from typer.core import TyperCommand
 
 from c2f_dgl.errors import InputError
@@ -43,16 +42,19 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
 ) -> None:
     """Train on DATASET, stage after stage, and evaluate the best model of each."""
-    from c2f_dgl import api
+    from c2f_dgl.checks import check_new_run
     from c2f_dgl.config.load import load_config
 
     named = {"seed": seed, "model.memory_budget": memory_budget}
     overrides = [*(set_ or []), *(f"{key}={value}" for key, value in named.items() if value is not None)]
     config = load_config(preset, overrides)
     config = config.model_copy(update={"data": config.data.model_copy(update={"source": data_source(dataset)})})
-    api.check_run(out, config, stage=stage, resume=resume, device=device)
+    check_new_run(out, config, stage=stage, resume=resume, device=device)
     reporter = Reporter()
     with reporter.busy("reading the data"):
+        from c2f_dgl import api
+
+        api.choose_device(device)
         split = api.load_split(config)
     reporter.console.print(split.summary(), soft_wrap=True)
     try:
@@ -76,8 +78,7 @@ def evaluate(
     json_: JsonOption = False,
 ) -> None:
     """Rank all items for all users with a run's model: NDCG and recall at 5, 10, 20, 50."""
-    from c2f_dgl import api
-    from c2f_dgl.evaluation import ranking
+    from c2f_dgl.checks import check_run
 
     if split not in ("valid", "test"):
         raise InputError(f"no split {split!r}", where="--split", expected="valid or test")
@@ -85,8 +86,14 @@ def evaluate(
         raise InputError(f"no mask {mask!r}", where="--mask", expected="train or train+valid")
     if mask == "train+valid" and split == "valid":
         raise InputError("would hide what is to be found", where="--mask train+valid", expected="--split test")
+    check_run(run, stage=stage, source=data_, device=device)
     reporter = Reporter(quiet=json_)
     with reporter.busy("loading the run"):
+        from rich.table import Table
+
+        from c2f_dgl import api
+        from c2f_dgl.evaluation import ranking
+
         model, data = api.load_run(run, stage=stage, device=device, source=data_)
     with reporter.busy("ranking"):
         seen = data.train if mask == "train" else data.train + data.valid
@@ -117,14 +124,18 @@ def recommend(
     json_: JsonOption = False,
 ) -> None:
     """Recommend items to users."""
-    import numpy as np
+    from c2f_dgl.checks import check_run
 
-    from c2f_dgl import api
-    from c2f_dgl.evaluation import ranking
-    from c2f_dgl.ids import IdMap
-
+    check_run(run, stage=stage, source=data_, device=device)
     reporter = Reporter(quiet=json_)
     with reporter.busy("loading the run"):
+        import numpy as np
+        from rich.table import Table
+
+        from c2f_dgl import api
+        from c2f_dgl.evaluation import ranking
+        from c2f_dgl.ids import IdMap
+
         model, data = api.load_run(run, stage=stage, device=device, source=data_)
         rows = IdMap(data.user_ids, "user").rows(user, where="--user")
         had = None if include_seen else data.train + data.valid + data.test
@@ -195,6 +206,8 @@ def options(
     preset: Annotated[str, typer.Option(help="A preset's name, or a YAML file.")] = "fast",
 ) -> None:
     """List every option for --set: its value in a preset, and the paper's symbol."""
+    from rich.table import Column, Table
+
     from c2f_dgl.config import load
 
     table = Table(Column("option", no_wrap=True), preset, "meaning", show_lines=False)
@@ -217,12 +230,17 @@ class WithOptions(TyperCommand):
 
 
 def data_source(dataset: str) -> str:
-    """A catalogue name as it is; a path made absolute, so that the run can be evaluated from anywhere."""
-    from c2f_dgl.data.catalogue import CARDS
+    """A catalogue name as it is; a path made absolute, so that the run can be evaluated from anywhere.
 
-    if dataset not in CARDS and Path(dataset).exists():
-        return str(Path(dataset).resolve())
-    return dataset
+    Raises
+    ------
+    InputError
+        There is no such data.
+    """
+    from c2f_dgl.cards import find_source
+
+    card, path = find_source(dataset)
+    return str(path.resolve()) if card is None else dataset
 
 
 def _plain(value: Any) -> Any:
@@ -234,6 +252,8 @@ def _parts(counts: dict[str, int]) -> str:
 
 
 def _print_stages(summary: dict[str, Any]) -> None:
+    from rich.table import Table
+
     table = Table("stage", title=f"{summary['data']}, best of each stage", title_justify="left")
     for name in ("valid N@20", "valid R@20", "test N@20", "test R@20", "learned values", "epoch", "seconds"):
         table.add_column(name, justify="right")

@@ -39,8 +39,14 @@ def serve(
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(f"{missing[0]} is not installed", where="serve", expected="pip install 'c2f_dgl[serve]'")
-    from c2f_dgl import service
     from c2f_dgl.serving import ServingModel
+
+    reporter = Reporter()
+    with reporter.bar(f"loading {artifact}") as progress:
+        model = ServingModel.load(artifact, progress=progress)
+    with reporter.busy("propagating, for explain and fold-in"):
+        model.propagated  # noqa: B018
+    from c2f_dgl import service
 
     limits = service.Limits(
         k=max_k,
@@ -52,11 +58,6 @@ def serve(
         timeout=timeout,
         read_timeout=read_timeout,
     )
-    reporter = Reporter()
-    with reporter.bar(f"loading {artifact}") as progress:
-        model = ServingModel.load(artifact, progress=progress)
-    with reporter.busy("propagating, for explain and fold-in"):
-        model.propagated  # noqa: B018
     lists = None
     if precompute:
         with reporter.bar(f"ranking {precompute} items for every user") as progress:

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from c2f_dgl import exports
 from c2f_dgl.api import load_run, train
+from c2f_dgl.checks import FORMATS
 from c2f_dgl.cli.main import app
 from c2f_dgl.config.load import load_config
 from c2f_dgl.data import load_dataset
@@ -39,7 +40,7 @@ def trained() -> tuple[Recommender, Split]:
 
 
 @pytest.mark.parametrize("precision", ERRORS)
-@pytest.mark.parametrize("form", exports.FORMATS)
+@pytest.mark.parametrize("form", FORMATS)
 def test_what_is_read_again_scores_as_the_model(
     trained: tuple[Recommender, Split], tmp_path: Path, form: str, precision: str
 ) -> None:
