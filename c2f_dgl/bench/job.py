@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ class Job:
         Hyper-parameters that differ from the system's defaults.
     trial : int, optional
         Number of a tuning trial, judged on validation alone; None for a run of the table.
+    reading : dict
+        Fields of `DataConfig` that say how the data is read and split.
     """
 
     data: str
@@ -46,6 +48,12 @@ class Job:
     device: str
     settings: dict[str, Any]
     trial: int | None = None
+    reading: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def occasion(self) -> str:
+        """``"seed 2024"``, or ``"trial 3"``."""
+        return f"seed {self.seed}" if self.trial is None else f"trial {self.trial}"
 
     def path(self, out: Path) -> Path:
         """The job's record in the folder of a bench."""
@@ -71,4 +79,5 @@ def read_record(out: Path, job: Job) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return record if record["job"] == json.loads(json.dumps(asdict(job))) else None
+    there = {"reading": {}, **record["job"]}  # records of before 0.6 have none
+    return record if there == json.loads(json.dumps(asdict(job))) else None

@@ -19,8 +19,9 @@ import numpy as np
 from c2f_dgl.baselines.registry import find_system
 from c2f_dgl.baselines.system import System, make_settings
 from c2f_dgl.bench.job import Job, read_record, write_record
+from c2f_dgl.checks import check_bench_folder
 from c2f_dgl.errors import InputError
-from c2f_dgl.files import check_new_folder, write_text
+from c2f_dgl.files import write_text
 from c2f_dgl.locks import locked
 
 SELECT = "ndcg@20"
@@ -58,6 +59,8 @@ class Bench:
     device : str
     settings : dict
         Hyper-parameters in place of defaults, of every system that has one of that name.
+    reading : dict
+        Fields of `DataConfig` that say how the data is read and split.
     """
 
     data: str
@@ -70,6 +73,7 @@ class Bench:
     seed: int
     device: str
     settings: dict[str, Any] = field(default_factory=dict)
+    reading: dict[str, Any] = field(default_factory=dict)
 
     def begin(self, out: Path) -> None:
         """Make the folder, or see that it is of this bench.
@@ -81,22 +85,16 @@ class Bench:
         """
         path, options = out / "bench.json", asdict(self)
         if not path.is_file():
-            check_folder(out)
+            check_bench_folder(out)
             write_text(path, json.dumps(options, indent=2) + "\n")
             return
-        there = json.loads(path.read_text(encoding="utf-8"))
-        other = [name for name in options if there.get(name) != options[name]]
+        there = {"reading": {}, **json.loads(path.read_text(encoding="utf-8"))}  # before 0.6 it had none
+        other = [name for name in ("reading", *options) if there.get(name) != options[name]]
         if other:
             name = other[0]
             raise InputError(
                 f"holds a bench with {name} {there.get(name)}, not {options[name]}", where=out, expected="a new folder"
             )
-
-
-def check_folder(out: Path) -> None:
-    """See that a bench could begin or go on in `out`, before the data is read (raises what `Bench.begin` does)."""
-    if not (out / "bench.json").is_file():
-        check_new_folder(out, expected="a new folder, or that of a bench to go on with")
 
 
 def run_bench(bench: Bench, references: list[str], seeds: int, out: Path, told: Told) -> None:
@@ -190,4 +188,4 @@ def _job(
 ) -> Job:
     given = {name: value for name, value in bench.settings.items() if name in type(system.defaults).model_fields}
     settings = make_settings(system, {**given, **changes}).model_dump(mode="json")
-    return Job(bench.data, reference, seed, bench.values, bench.minutes, bench.device, settings, trial)
+    return Job(bench.data, reference, seed, bench.values, bench.minutes, bench.device, settings, trial, bench.reading)

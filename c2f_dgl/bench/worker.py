@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
-from c2f_dgl.api import choose_device
+from c2f_dgl.api import choose_device, read_data
 from c2f_dgl.baselines.registry import find_system
 from c2f_dgl.baselines.system import Context, make_settings
 from c2f_dgl.bench.job import PER_USER, Job, write_record
-from c2f_dgl.data.catalogue import load_dataset
+from c2f_dgl.config.schema import DataConfig
 from c2f_dgl.evaluation.ranking import evaluate, evaluate_per_user
 from c2f_dgl.files import replacing
 from c2f_dgl.graph.hetero import interaction_graph
@@ -35,7 +35,9 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # the bench says that it stopped
     out, job = Path(sys.argv[1]), Job(**json.loads(sys.argv[2]))
     try:
-        record = run(job, out)
+        reporter = Reporter()
+        with reporter.busy(f"{job.system}, {job.occasion}"):
+            record = run(job, out, reporter)
     # Whatever goes wrong is the record of this job: the others go on.
     except Exception as error:
         # On one line: it stands in a row of a table.
@@ -47,12 +49,12 @@ def main() -> int:
     return 0
 
 
-def run(job: Job, out: Path) -> dict[str, Any]:
+def run(job: Job, out: Path, reporter: Reporter) -> dict[str, Any]:
     """Train and evaluate; the record. Per-user test metrics of a run of the table are written beside it."""
-    system, reporter = find_system(job.system), Reporter()
+    system = find_system(job.system)
     device = choose_device(job.device)
     with reporter.busy("reading the data"):
-        split = load_dataset(job.data, seed=job.seed)
+        split = read_data(job.data, DataConfig(**job.reading), job.seed)
         graph = interaction_graph(split.train)
     resting = _peak_bytes()
     settings = make_settings(system, job.settings)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from c2f_dgl.cli.runs import DeviceOption, data_source
-from c2f_dgl.errors import InputError
 from c2f_dgl.files import write_text
 from c2f_dgl.progress import Reporter, plain_console
 
@@ -40,34 +39,46 @@ def bench(
     against: Annotated[str, typer.Option(help="The system that the others are tested against.")] = "c2f-fast",
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="A hyper-parameter of every system that has it, e.g. epochs."),
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="A hyper-parameter of every system that has it, e.g. epochs, or an option data.NAME as of train.",
+        ),
     ] = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Train systems side by side on DATASET: accuracy, learned values, bytes, seconds, memory, significance."""
-    from c2f_dgl.api import choose_device
-    from c2f_dgl.baselines.registry import select_systems
-    from c2f_dgl.bench import plot
-    from c2f_dgl.bench.run import Bench, check_folder, run_bench
-    from c2f_dgl.data.catalogue import load_dataset
-    from c2f_dgl.data.splits import check_part
+    from c2f_dgl.checks import check_bench_folder, check_device, check_systems
+    from c2f_dgl.config.load import parse_data
 
-    plot.check_matplotlib()
-    choose_device(device)
-    control = select_systems(against)[0]
-    references = select_systems(f"{control},{systems}")
-    settings = _settings(set_ or [], references)
-    check_folder(out)
-    reporter, source = Reporter(), data_source(dataset)
+    check_device(device)
+    source = data_source(dataset)
+    data = parse_data([option for option in set_ or [] if option.startswith("data.")])
+    given = [option for option in set_ or [] if not option.startswith("data.")]
+    check_systems(f"{against},{systems}", given)
+    check_bench_folder(out)
+    reporter = Reporter()
     with reporter.busy("reading the data"):
-        split = load_dataset(source, seed=seed)
+        from c2f_dgl.api import choose_device, read_data
+        from c2f_dgl.baselines.registry import select_systems
+        from c2f_dgl.bench import plot
+        from c2f_dgl.bench.run import Bench, run_bench
+        from c2f_dgl.data.splits import check_part
+
+        plot.check_matplotlib()
+        choose_device(device)
+        control = select_systems(against)[0]
+        references = select_systems(f"{control},{systems}")
+        settings = _settings(given, references)
+        split = read_data(source, data, seed)
     for part in ("valid", "test"):
         check_part(split, part)
     console = plain_console()
     console.print(split.summary(), soft_wrap=True)
     n_entities = split.n_users + split.n_items
     values = round(_VALUES_PER_ENTITY * n_entities) if parameters is None else parameters
-    common = Bench(source, split.name, split.fingerprint, n_entities, values, budget, tune, seed, device, settings)
+    described = (source, split.name, split.fingerprint, n_entities, values, budget, tune, seed, device, settings)
+    common = Bench(*described, data.model_dump(mode="json", exclude={"source"}, exclude_defaults=True))
     command = shlex.join(["c2f-dgl", *sys.argv[1:]])
 
     statuses: set[str] = set()
@@ -97,14 +108,14 @@ def _settings(given: list[str], references: list[str]) -> dict[str, Any]:
 
     from c2f_dgl.baselines.registry import find_system
     from c2f_dgl.baselines.system import make_settings
+    from c2f_dgl.checks import unknown_setting
 
     settings = {}
     known = {name for reference in references for name in type(find_system(reference).defaults).model_fields}
     for option in given:
         name, equals, value = option.partition("=")
         if not equals or name not in known:
-            expected = f"one of {', '.join(sorted(known))}" if known else "nothing: these have no hyper-parameters here"
-            raise InputError(f"no system has {option!r}", where="--set", expected=expected)
+            raise unknown_setting(option, known)
         settings[name] = yaml.safe_load(value)
     for reference in references:
         system = find_system(reference)
@@ -126,8 +137,7 @@ def _write(common: Bench, out: Path, control: str, command: str) -> Results:
 
 
 def _line(job: Job, record: dict[str, Any]) -> str:
-    what = f"seed {job.seed}" if job.trial is None else f"trial {job.trial}"
-    head = f"{job.system:<16} {what:<10}"
+    head = f"{job.system:<16} {job.occasion:<10}"
     if record["status"] == "failed":
         return f"{head} failed: {record['error']}"
     part = "test" if job.trial is None else "valid"

@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from c2f_dgl.config.graph import GraphConfig
-from c2f_dgl.config.schema import RunConfig
+from c2f_dgl.config.schema import DataConfig, RunConfig
 from c2f_dgl.errors import InputError
 from c2f_dgl.files import read_text
 
@@ -96,6 +96,26 @@ def parse_graph(tree: dict[str, Any], where: str = "graph") -> GraphConfig:
         return GraphConfig.model_validate(tree)
     except ValidationError as error:
         raise _refused(error, where, "graph.") from error
+
+
+def parse_data(overrides: Sequence[str]) -> DataConfig:
+    """How data is read and split, from overrides of ``data`` alone, such as ``"data.user=who"``.
+
+    Raises
+    ------
+    InputError
+        An unknown option, a value of the wrong type, or ``data.source``.
+    """
+    tree: dict[str, Any] = {}
+    for override in overrides:
+        _override(tree, override)
+    where = f"--set {' '.join(overrides)}"
+    if "source" in tree.get("data", {}):
+        raise InputError("data.source is not set here", where=where, expected="DATASET to say it")
+    try:
+        return DataConfig.model_validate(tree.get("data", {}))
+    except ValidationError as error:
+        raise _refused(error, where, "data.") from error
 
 
 def _refused(error: ValidationError, where: str, prefix: str = "") -> InputError:
