@@ -1,19 +1,116 @@
-"""What the command line imports before a command runs."""
+"""What the command line imports before a command runs: a slip is answered before torch and the like are there."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
-HEAVY = ("torch", "dgl", "numpy", "scipy", "pandas", "sklearn", "fastapi")
+import pytest
+
+from c2f_dgl import cards
+from c2f_dgl.config.load import dump_config, load_config
+from c2f_dgl.data import catalogue
+
+ROOT = Path(__file__).parents[2]
+HEAVY = ("torch", "dgl", "scipy", "pandas", "sklearn", "fastapi")
+
+# RUN is a folder with the configuration of a run, NEW one that is not there.
+SLIPS = [
+    ("trian planted", "No such command 'trian'"),
+    ("train planted --prset fast", "No such option: --prset"),
+    ("train planted --out NEW --preset fst", "no preset and no file called 'fst' (expected one of best, fast"),
+    ("train planted --out NEW --set coarse.clusters=3", "unknown option 'coarse.clusters'"),
+    ("train planted --out NEW --set coarse.m=many", "coarse.m: "),
+    ("train planted --out NEW --set coarse.m", "--set: 'coarse.m' is no option"),
+    ("train gowala --out NEW", "unknown dataset 'gowala'; did you mean 'gowalla'?"),
+    ("train gowalla --out NEW", "gowalla has not been fetched"),
+    ("train NEW/log.csv --out NEW", "log.csv: no such file or folder"),
+    ("train planted --out NEW --stage medium", "--stage: no stage 'medium'"),
+    ("train planted --out NEW --device tpu", "--device: no device 'tpu'"),
+    ("train planted --out RUN", "holds a run already"),
+    ("bench gowala --out NEW", "did you mean 'gowalla'?"),
+    ("bench NEW/log.csv --out NEW", "log.csv: no such file or folder"),
+    (
+        "bench planted --out NEW --set lrr=1",
+        "no system has 'lrr=1' (expected NAME=VALUE, NAME one of data.NAME, agent_lr",
+    ),
+    (
+        "bench planted --out NEW --set data.usr=who",
+        "--set data.usr=who: unknown option 'data.usr' (expected e.g. data.user",
+    ),
+    ("bench planted --out NEW --set data.source=x", "data.source is not set here (expected DATASET to say it)"),
+    ("bench planted --out NEW --set data.split=rndom", "data.split: Input should be 'auto'"),
+    ("bench planted --out NEW --systems qr-sun", "no system 'qr-sun' (expected e.g. qr-sum)"),
+    ("bench planted --out NEW --against anchors", "no system 'anchors' (expected e.g. anchor-"),
+    ("bench planted --out NEW --device tpu", "--device: no device 'tpu'"),
+    ("bench planted --out RUN", "is not empty"),
+    ("evaluate NEW", "no run here"),
+    ("evaluate RUN --stage finest", "no stage 'finest' (expected one of coarse, fine)"),
+    ("evaluate RUN --data NEW/log.csv", "log.csv: no such file or folder"),
+    ("evaluate RUN --split tset", "no split 'tset'"),
+    ("evaluate RUN --mask all", "no mask 'all'"),
+    ("recommend NEW --user 3", "no run here"),
+    ("recommend RUN --user 3 --data gowala", "did you mean 'gowalla'?"),
+    ("export NEW --out NEW", "no run here"),
+    ("export RUN --out RUN", "is not empty"),
+    ("export RUN --out NEW --format pt", "--format: no format 'pt'"),
+    ("export RUN --out NEW --precision fp8", "--precision: no precision 'fp8'"),
+    ("serve NEW", "manifest.json: cannot read: No such file or directory"),
+    ("report RUN NEW --out NEW.html", "no run here"),
+    ("report RUN --out RUN", "is a folder"),
+    ("info NEW", "no run here"),
+    ("info fst --schema", "no preset and no file called 'fst'"),
+    ("options --preset fst", "no preset and no file called 'fst'"),
+    ("data lst", "No such command 'lst'"),
+    ("data describe last-fm", "did you mean 'lastfm'?"),
+    ("data fetch last-fm", "did you mean 'lastfm'?"),
+    ("data split NEW/log.csv --out NEW", "log.csv: no such file"),
+    ("data split NEW/log.csv --out NEW --how rndom", "'rndom' is not one of"),
+]
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list]:
+    """Exit code, standard error and what is imported by then, of one slip after the other in one process."""
+    folder = tmp_path_factory.mktemp("slips")
+    (folder / "run").mkdir()
+    (folder / "run" / "config.yaml").write_text(dump_config(load_config("fast", ["data.source=planted"])))
+    places = {"RUN": str(folder / "run"), "NEW": str(folder / "new")}
+    code = """
+import json, sys
+from tests.command import c2f
+for arguments in json.loads(sys.argv[1]):
+    done = c2f(*arguments)
+    print(json.dumps([done.returncode, done.stderr, list(sys.modules)]))
+"""
+    commands = [slip.replace("RUN", places["RUN"]).replace("NEW", places["NEW"]).split(" ") for slip, _ in SLIPS]
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(commands)], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in folder.iterdir()] == ["run"]
+    return dict(zip((slip for slip, _ in SLIPS), map(json.loads, done.stdout.splitlines()), strict=True))
+
+
+@pytest.mark.parametrize(("slip", "words"), SLIPS, ids=[slip for slip, _ in SLIPS])
+def test_a_slip_is_answered_before_anything_heavy_is_imported(answers: dict[str, list], slip: str, words: str) -> None:
+    code, said, imported = answers[slip]
+    assert code == 2
+    assert not set(HEAVY) & set(imported)
+    assert words in " ".join(said.split()), said
+    if not said.startswith("Usage: "):
+        assert len(said.splitlines()) == 1, said
 
 
 def test_help_waits_for_no_library() -> None:
     cases = [
-        (["--help"], ["train", "serve", "data", "bench"], (*HEAVY, "pydantic")),
+        (["--help"], ["train", "serve", "data", "bench"], (*HEAVY, "numpy", "pydantic")),
         # Typer itself imports pydantic for the options of a command.
-        (["serve", "--help"], ["--precompute"], HEAVY),
-        (["bench", "--help"], ["--systems"], HEAVY),
+        (["serve", "--help"], ["--precompute"], (*HEAVY, "numpy")),
+        (["bench", "--help"], ["--systems"], (*HEAVY, "numpy")),
+        (["train", "--help"], ["coarse.anchor_weight: "], (*HEAVY, "numpy")),
     ]
     for arguments, words, absent in cases:
         code = f"""
@@ -28,6 +125,12 @@ main()
         assert all(word in done.stdout for word in words)
 
 
-def test_help_of_train_lists_the_options() -> None:
-    done = subprocess.run([sys.executable, "-m", "c2f_dgl.cli.main", "train", "--help"], capture_output=True, text=True)
-    assert "coarse.anchor_weight: " in done.stdout
+def test_the_package_is_the_command_line() -> None:
+    done = subprocess.run([sys.executable, "-m", "c2f_dgl", "data", "fetch", "planted"], capture_output=True, text=True)
+    assert done.returncode == 0 and str(cards.REPOSITORY_SAMPLE) in done.stdout, done.stderr
+
+
+def test_the_cards_are_those_of_the_catalogue() -> None:
+    assert {name: vars(card) for name, card in cards.CARDS.items()} == {
+        name: vars(card) for name, card in catalogue.CARDS.items()
+    }

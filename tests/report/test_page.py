@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -23,6 +21,7 @@ from c2f_dgl.progress import Reporter
 from c2f_dgl.report import MAX_BYTES, MAX_RUNS, RunReport, collect_runs, render_page
 from c2f_dgl.report.collect import sample_users
 from c2f_dgl.report.references import references_for
+from tests.command import c2f
 from tests.report.conftest import train_tiny
 
 CSS = (resources.files("c2f_dgl.report") / "templates" / "page.css").read_text()
@@ -71,6 +70,7 @@ def test_usage_and_map_count_every_row_once(tiny_run: Path) -> None:
     assert coarse.unassigned == int((dense.sum(axis=1) == 0).sum())
     strongest = np.where(dense.max(axis=1) > 0, dense.argmax(axis=1), -1)
     degree = split.train.getnnz(axis=0)
+    assert [node.number for node in report.nodes] == list(range(16))
     for node in report.nodes:
         inside = np.flatnonzero(strongest[split.n_users :] == node.number)
         assert node.n_items == len(inside)
@@ -257,15 +257,9 @@ def test_contrast_of_text_and_of_lines(scheme: int) -> None:
         assert contrast(colours[line], colours["card"]) >= 3, line
 
 
-def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "c2f_dgl.cli.main", "report", *map(str, arguments)], capture_output=True, text=True
-    )
-
-
 def test_the_command_writes_the_page(tiny_run: Path, other_run: Path, tmp_path: Path) -> None:
     out = tmp_path / "deep" / "report.html"
-    done = command(tiny_run, other_run, "--out", out)
+    done = c2f("report", tiny_run, other_run, "--out", out)
     assert done.returncode == 0, done.stderr
     assert "2 runs" in done.stdout
     assert out.read_text().startswith("<!doctype html>")
@@ -283,7 +277,7 @@ def test_what_cannot_be_reported_is_one_line_and_writes_nothing(tiny_run: Path, 
         assert not out.exists()
     with pytest.raises(InputError, match="is a folder"):
         report_command([tiny_run], tmp_path)
-    done = command(unfinished, "--out", out)
+    done = c2f("report", unfinished, "--out", out)
     assert done.returncode == 2 and "not over" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
