@@ -12,6 +12,7 @@ import typer
 
 from c2f_dgl.bench.table import read_results
 from c2f_dgl.cli.bench import bench
+from c2f_dgl.data import load_dataset
 from c2f_dgl.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +43,33 @@ def test_the_system_of_the_docs_runs_beside_the_packages_own(
     assert set(record["test"]) == {f"{metric}@{k}" for metric in ("ndcg", "recall") for k in (5, 10, 20, 50)}
     assert "| Hashing trick | 4,800 | 19,200 |" in (out / "results.md").read_text()
     assert "<svg" in (out / "accuracy.svg").read_text()
+
+
+def test_data_is_read_by_the_options_that_train_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log, out = tmp_path / "log.csv", tmp_path / "bench"
+    rows = (f"u{u},i{(u * 7 + k) % 30},{1 + k % 5},{100 * k + u}\n" for u in range(40) for k in range(15))
+    log.write_text("who,what,stars,when\n" + "".join(rows))
+    reading = {"split": "temporal", "valid": 0.2, "user": "who", "item": "what", "rating": "stars"}
+    reading |= {"min_rating": 3.0, "timestamp": "when"}
+    options = [f"data.{name}={value}" for name, value in reading.items()]
+
+    def run(*more: str) -> None:
+        chosen = {"systems": "anchor-popular", "against": "anchor-popular", "seeds": 1}
+        bench(str(log), out, **chosen, set_=[*options, *more])  # type: ignore[arg-type]
+
+    run()
+    split = load_dataset(log, **reading)  # type: ignore[arg-type]
+    assert (split.n_users, split.train.nnz + split.valid.nnz + split.test.nnz) == (40, 360)
+    path = out / "runs" / "anchor-popular-2024.json"
+    record, first = json.loads(path.read_text()), path.stat().st_mtime_ns
+    assert record["status"] == "done" and record["fingerprint"] == split.fingerprint
+    assert record["job"]["reading"] == json.loads((out / "bench.json").read_text())["reading"] == reading
+    assert read_results(out / "results.json").bench.reading == reading
+    capsys.readouterr()
+    run()
+    assert path.stat().st_mtime_ns == first and "anchor-popular   seed 2024  test" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"holds a bench with reading .*, not .*'test': 0\.3"):
+        run("data.test=0.3")
 
 
 def test_data_that_nothing_can_be_judged_on_is_refused_before_anything_is_written(tmp_path: Path) -> None:

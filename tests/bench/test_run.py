@@ -19,6 +19,7 @@ from c2f_dgl.baselines.registry import SYSTEMS, find_system, select_systems
 from c2f_dgl.bench import run, table, worker
 from c2f_dgl.bench.job import Job
 from c2f_dgl.bench.run import Bench, best_settings, draw_settings, run_bench
+from c2f_dgl.checks import check_systems
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.significance import over_users
 from c2f_dgl.locks import locked
@@ -98,6 +99,19 @@ def test_what_is_done_is_not_run_again_what_failed_is(tmp_path: Path) -> None:
         "anchor-knn 6 None",
         "anchor-ease 6 None",
     ]
+
+
+def test_a_bench_of_before_there_were_data_options_is_gone_on_with(tmp_path: Path) -> None:
+    go(a_bench(), tmp_path, "anchor-knn")
+    for path in (tmp_path / "bench.json", tmp_path / "runs" / "anchor-knn-5.json"):
+        tree = json.loads(path.read_text())
+        del tree.get("job", tree)["reading"]
+        path.write_text(json.dumps(tree))
+    go(a_bench(), tmp_path, "anchor-knn")
+    assert len(log(tmp_path)) == 1
+    go(a_bench(reading={"user": "who"}), tmp_path / "other", "anchor-knn")
+    job = json.loads((tmp_path / "other" / "runs" / "anchor-knn-5.json").read_text())["job"]
+    assert job["reading"] == {"user": "who"}
 
 
 @pytest.mark.parametrize("change", [{"values": 1}, {"minutes": 9.0}, {"fingerprint": "x"}, {"tune": 3}])
@@ -210,6 +224,18 @@ def test_systems_are_named_by_name_family_or_module() -> None:
     }.items():
         with pytest.raises(InputError, match=message):
             select_systems(name)
+
+
+def test_the_names_that_are_checked_first_are_those_there_are() -> None:
+    known = {name for system in SYSTEMS.values() for name in type(system.defaults).model_fields}
+    families = {system.family for system in SYSTEMS.values()}
+    check_systems(",".join(["all", *SYSTEMS, *families]), [f"{name}=1" for name in known])
+    check_systems("all,hashed:SYSTEM", ["buckets=7"])
+    with pytest.raises(InputError) as refused:
+        check_systems("all", ["buckets=7"])
+    assert f"one of {', '.join(['data.NAME', *sorted(known)])})" in str(refused.value)
+    with pytest.raises(InputError, match="no system 'hashed'"):
+        check_systems("all,hashed", [])
 
 
 def test_two_systems_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
