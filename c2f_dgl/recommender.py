@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ from c2f_dgl.serving.model import read_pairs
 from c2f_dgl.training.folder import RunFolder
 from c2f_dgl.training.run import load_model
 
+log = logging.getLogger("c2f_dgl")
+
 Callback = Callable[[dict[str, Any]], None]
 
 
@@ -41,8 +45,9 @@ class C2FRecommender(BaseEstimator):
         Options over the preset's, e.g. ``{"coarse.m": 100}`` (``c2f-dgl options`` lists them).
     validation : float
         Share of each user's interactions that `fit` holds out to choose between checkpoints, and the few scalars
-        that a preset chooses from data. Once trained, the model is propagated over them too, and they count as seen.
-        Without effect where `fit` gets a `Split`: that model serves from its training part.
+        that a preset chooses from data; of all interactions, where each user's share comes to none. Once trained, the
+        model is propagated over them too, and they count as seen. Without effect where `fit` gets a `Split`: that
+        model serves from its training part.
     seed : int
         Of the validation part, the start and the training.
     device : {"auto", "cpu", "cuda"}
@@ -219,9 +224,30 @@ class C2FRecommender(BaseEstimator):
         if not 0 < self.validation < 1:
             raise InputError(f"validation = {self.validation!r}", expected="a fraction between 0 and 1")
         split = random_split(read, seed=self.seed, valid=self.validation, test=0.0, name="interactions")
-        if split.valid.nnz == 0:
-            raise InputError(f"validation = {self.validation} holds out no interaction", expected="a larger fraction")
-        return split
+        return split if split.valid.nnz else _held_out_of_all(split, self.validation, self.seed)
+
+
+def _held_out_of_all(split: Split, share: float, seed: int) -> Split:
+    """A split whose validation part is drawn from all interactions, whoever's they are; training keeps one at least.
+
+    Raises
+    ------
+    InputError
+        There is but one interaction, or none.
+    """
+    pairs, shape = split.train.tocoo(), split.train.shape
+    n = min(max(1, round(share * pairs.nnz)), pairs.nnz - 1)
+    if n < 1:
+        raise InputError(
+            f"{pairs.nnz} interaction{'s' * (pairs.nnz != 1)}: none can be held out to validate on",
+            expected="two or more, or a Split with a validation part",
+        )
+    out = np.zeros(pairs.nnz, dtype=bool)
+    out[np.random.default_rng(seed).choice(pairs.nnz, n, replace=False)] = True
+    train, valid = (binary_csr(pairs.row[mask], pairs.col[mask], shape) for mask in (~out, out))
+    note = f"valid, {n:,}, drawn from all interactions, as each user's share came to none"
+    log.warning("%s: %s", split.name, note)
+    return replace(split, train=train, valid=valid, notes=(*split.notes, note))
 
 
 def ndcg_scorer(estimator: C2FRecommender, X: Any, y: Any = None) -> float:

@@ -99,6 +99,32 @@ def test_every_form_of_interactions_is_held_out_the_same(split: Split) -> None:
     assert all(some.valid.nnz for some in found)
 
 
+def test_ten_pairs_are_enough(caplog: pytest.LogCaptureFixture) -> None:
+    pairs = [f"user-{n}" for n in range(10)], [f"item-{n}" for n in range(10)]
+    model = C2FRecommender().fit(pairs)
+    assert "valid, 1, drawn from all interactions, as each user's share came to none" in caplog.text
+    assert model.serving_.interactions.pointers[-1] == 10, "what was held out is served, too"
+    items, _ = model.recommend(pairs[0], k=9)
+    assert not any(own in found for own, found in zip(pairs[1], items, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("n", "validation", "held_out"), [(2, 0.1, 1), (3, 0.99, 2), (10, 0.3, 3), (10**5, 0.1, 10**4)]
+)
+def test_where_no_user_can_spare_an_interaction_some_users_are_held_out(
+    n: int, validation: float, held_out: int
+) -> None:
+    pairs = np.arange(n), np.arange(n) % 997
+    split = C2FRecommender(validation=validation)._held_out(pairs)
+    assert (split.valid.nnz, split.train.nnz) == (held_out, n - held_out)
+    assert split.valid.multiply(split.train).nnz == 0
+    np.testing.assert_array_equal((split.train + split.valid).nonzero(), pairs)
+    assert f"valid, {held_out:,}, drawn from all interactions" in split.summary()
+    assert split.fingerprint == C2FRecommender(validation=validation)._held_out(pairs).fingerprint
+    if n > 3:
+        assert split.fingerprint != C2FRecommender(validation=validation, seed=1)._held_out(pairs).fingerprint
+
+
 def test_folding_in(fitted: C2FRecommender, frame: pd.DataFrame) -> None:
     model = pickle.loads(pickle.dumps(fitted))
     items = frame.item[:4].to_numpy()
@@ -162,7 +188,7 @@ def test_callbacks_hear_of_every_epoch(frame: pd.DataFrame, tmp_path: Path) -> N
         ({"preset": "swift"}, ([1, 2], [1, 2]), "swift"),
         ({"options": {"coarse.clusters": 3}}, ([1, 2], [1, 2]), "coarse.clusters"),
         ({}, ([1, 2], [1]), "one item for each user"),
-        ({}, ([1, 2], [1, 2]), "valid"),
+        ({}, ([1], [1]), "1 interaction: none can be held out to validate on"),
         ({}, pd.DataFrame({"who": [1]}), "'user'"),
     ],
 )
