@@ -46,7 +46,7 @@ def train(
         Go on with the run in `out` from its last finished epoch, if there is one.
     device : {"auto", "cpu", "cuda"}
     reporter : Reporter, optional
-        Shows progress; bars on a terminal by default.
+        Shows progress; bars on a terminal, lines elsewhere, by default.
 
     Returns
     -------

@@ -57,7 +57,7 @@ class C2FRecommender(BaseEstimator):
         Each is called with the record of every epoch: a dict with ``stage``, ``phase``, ``epoch`` and, where the
         epoch validated, ``valid``.
     verbose : bool
-        Show bars on a terminal.
+        Show bars on a terminal, lines elsewhere.
 
     Attributes
     ----------

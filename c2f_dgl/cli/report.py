@@ -23,11 +23,13 @@ def report(
         check_run(run, device="cpu")
     if out.is_dir():
         raise InputError("is a folder", where=out, expected="a file to write, e.g. report.html")
-    from c2f_dgl.report import MAX_RUNS, collect_runs, render_page
+    reporter = Reporter()
+    with reporter.busy(f"writing {out}"):
+        from c2f_dgl.report import MAX_RUNS, collect_runs, render_page
 
-    if len(runs) > MAX_RUNS:
-        raise InputError(f"{len(runs)} runs on one page", where="RUN", expected=f"at most {MAX_RUNS}")
-    page = render_page(collect_runs(runs, Reporter()))
+        if len(runs) > MAX_RUNS:
+            raise InputError(f"{len(runs)} runs on one page", where="RUN", expected=f"at most {MAX_RUNS}")
+        page = render_page(collect_runs(runs, reporter))
     write_text(out, page)
     line = f"{out}: {len(runs)} {'run' if len(runs) == 1 else 'runs'}, {len(page.encode()) / 1000:,.0f} kB"
     plain_console().print(line, soft_wrap=True)
