@@ -25,9 +25,11 @@ from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import Scorer
 from c2f_dgl.files import replacing_folder, write_text
+from c2f_dgl.graph.hetero import exponent_of
 from c2f_dgl.graph.item_filter import GraphFilter
 from c2f_dgl.model import Recommender
 from c2f_dgl.serving import Artifact, Csr, Embeddings, Learned, LearnedTier, ServingModel, write_artifact
+from c2f_dgl.serving.item_filter import FilterShape
 from c2f_dgl.serving.learned import ENTITY_TYPES
 from c2f_dgl.serving.precision import decode, encode
 from c2f_dgl.tiers.tiered import Tier
@@ -79,6 +81,7 @@ def _learned(model: Recommender) -> Learned:
         # Interactions weigh 1 until they are normalised; where all degrees are 1 both are the same.
         prenormalise=bool((model.graph.edges[model.roles.target].data["weight"] != 1).any()),
         gate_layers=model.propagation.gate_layers,
+        exponents={role: exponent_of(model.graph, name) for role, name in _node_types(model).items()},
         **_readout(model),
     )
 
@@ -98,6 +101,7 @@ def _readout(model: Recommender) -> dict[str, Any]:
         "item_scale": readout.item_scale,
         "item_bias": None if readout.bias is None else readout.bias.detach().cpu().numpy()[readout.n_users :],
         "filter_neighbours": 0 if term is None else term.term.k,
+        "filter": FilterShape() if term is None else term.term.shape,
         "filter_weight": 0.0 if term is None else readout.filter_weight,
     }
 
@@ -321,7 +325,6 @@ def _learned_tier(model: Recommender, k: int) -> LearnedTier:
         threshold=tier.threshold,
         gate=tier.gate,
         whitened=tier.whitening is not None,
-        alone=tier.whitening is not None,  # the tiers below came after it was solved for
     )
 
 

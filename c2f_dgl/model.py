@@ -13,7 +13,7 @@ from c2f_dgl.dgl_import import dgl
 from c2f_dgl.embedding import EmbeddingLayer
 from c2f_dgl.engines import Engine, EngineName, Propagation, make_engine
 from c2f_dgl.evaluation.ranking import Scorer
-from c2f_dgl.graph.item_filter import GraphFilter, graph_filter
+from c2f_dgl.graph.item_filter import GraphFilter
 from c2f_dgl.graph.layout import take_rows
 from c2f_dgl.roles import DEFAULT_ROLES, EdgeType, Roles
 from c2f_dgl.tiers.tiered import TieredEmbedding
@@ -172,13 +172,3 @@ def item_degrees(
 def item_factors(degree: Tensor, item_scale: float) -> Tensor:
     """(degree_i + 1)^a (n_items,), what multiplies an item's scores."""
     return (degree + 1) ** item_scale
-
-
-def scaled_filter(
-    graph: dgl.DGLGraph, n_neighbours: int, item_scale: float, target: EdgeType = DEFAULT_ROLES.target
-) -> GraphFilter | None:
-    """The filter term of a model, its scores scaled like those of the embeddings; None for 0 neighbours."""
-    if n_neighbours == 0:
-        return None
-    degree = item_degrees(graph, torch.float64, target)
-    return graph_filter(graph, n_neighbours, target).scaled(item_factors(degree, item_scale).numpy())

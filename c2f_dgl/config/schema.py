@@ -67,10 +67,11 @@ class CoarseConfig(_Options):
         description="E^c at the start: Xavier uniform, N(0, 1), or solved for from the graph's spectrum as E = W T, "
         "T lower triangular",
     )
-    cutoffs: tuple[float, ...] = Field(
-        (0.22, 0.26, 0.3, 0.34, 0.38, 0.42, 0.46, 0.5),
-        min_length=1,
-        description="singular values, ascending, from which a lowpass filter may pass; chosen on validation",
+    power: float | None = Field(
+        1.0, ge=0, description="power of singular values that weighs directions of a spectral start; null: chosen"
+    )
+    search_seconds: float | None = Field(
+        None, gt=0, description="seconds after which a spectral start tries nothing more; null: no limit"
     )
     update: Literal["pinv", "pursuit"] = Field(
         "pinv", description="how S^c is updated: pinv (Eq. 11) or matching pursuit with re-fit"
@@ -82,8 +83,6 @@ class CoarseConfig(_Options):
         for name, t in (("t", self.t), ("t_user", self.t_user or 0)):
             if self.m is not None and t > self.m:
                 raise ValueError(f"{name} = {t} is larger than m = {self.m}: an entity has at most m meta-embeddings")
-        if list(self.cutoffs) != sorted(self.cutoffs) or not all(0 <= cutoff <= 1 for cutoff in self.cutoffs):
-            raise ValueError(f"cutoffs = {list(self.cutoffs)}: expected singular values from 0 to 1, ascending")
         return self
 
 
@@ -150,6 +149,12 @@ class ModelConfig(_Options):
     activation: Literal["none", "tanh"] = Field("none", description="on the input embeddings (published code: tanh)")
     gate_layers: bool = Field(False, description="mix the fine tier in again after every layer (published code)")
     biases: bool = Field(False, description="a learned bias per user and item (published code), counted")
+    user_exponent: float | None = Field(
+        0.5, ge=-1, le=2, description="a: users pass on, and receive, with weight degree^-a; null: chosen on validation"
+    )
+    item_exponent: float | None = Field(
+        0.5, ge=-1, le=2, description="b: items pass on, and receive, with weight degree^-b; null: chosen on validation"
+    )
     item_scale: float | None = Field(
         0.0, description="item embeddings are scaled by (degree + 1)^item_scale; null: chosen on validation"
     )
@@ -157,7 +162,10 @@ class ModelConfig(_Options):
         0, ge=0, description="neighbours an item has in a linear graph filter added to the scores; 0: no filter"
     )
     filter_weight: float | None = Field(
-        0.0, ge=0, le=1, description="weight of the filter against the embeddings; null: chosen on validation"
+        0.0,
+        ge=0,
+        le=1,
+        description="weight of the filter against the embeddings; null: chosen on validation, with its exponents",
     )
     engine: Literal["auto", "collapsed", "message_passing"] = Field("auto", description="how H is computed")
     kernel: Literal["auto", "dgl", "csr"] = Field("auto", description="kernel of the sparse products")
@@ -166,6 +174,14 @@ class ModelConfig(_Options):
         gt=0,
         description="GiB that the collapsed basis may take: kept in half precision or on disk where it would take more",
     )
+
+    @property
+    def chosen_scalars(self) -> int:
+        """How many scalars a spectral start chooses: they count as learned."""
+        given = (self.user_exponent, self.item_exponent, self.item_scale)
+        filter_exponents = 4 if self.filter_neighbours else 0
+        chosen = sum(value is None for value in given) + (1 + filter_exponents) * (self.filter_weight is None)
+        return chosen + (self.layers + 1) * (self.layer_weights == "lowpass")
 
     @model_validator(mode="after")
     def _possible(self) -> ModelConfig:
@@ -227,10 +243,9 @@ class RunConfig(_Options):
         spectral = self.coarse is not None and self.coarse.start == "spectral"
         if spectral and (self.model.layer_weights != "lowpass" or self.model.activation != "none"):
             raise ValueError("coarse.start spectral needs model.layer_weights lowpass and model.activation none")
-        chosen = self.model.layer_weights == "lowpass" or None in (self.model.item_scale, self.model.filter_weight)
-        if not spectral and chosen:
+        if not spectral and self.model.chosen_scalars:
             raise ValueError(
-                "model.layer_weights lowpass and null item_scale or filter_weight need coarse.start spectral"
+                "model.layer_weights lowpass and null exponents, item_scale or filter_weight need coarse.start spectral"
             )
         if self.coarse is not None and spectral and self.coarse.training.updating_epochs > 0:
             raise ValueError("coarse.start spectral needs coarse.training.updating_epochs 0: W holds for one S^c")

@@ -87,9 +87,7 @@ def most_values(config: RunConfig, n_users: int, n_items: int) -> int:
     d, atoms, sizes = embedding_size(config), n_atoms(config), _node_counts(config, n_users, n_items)
     values = sum(sizes[node_type] * block.t for node_type, block in atom_blocks(config).items())
     values, above = values + codebook_values(coarse, atoms, d), atoms
-    if config.model.layer_weights == "lowpass":
-        values += config.model.layers + 1
-    values += (config.model.item_scale is None) + (config.model.filter_weight is None)
+    values += config.model.chosen_scalars
     values += sum(not isinstance(relation.importance, float) for relation in config.graph.extra.values())
     for tier in config.finer.values():
         if tier.m is None or tier.components is None:

@@ -4,7 +4,8 @@ The relations between entities never change during training. The relations of a 
 assignment update: `link_tier` builds a new graph object in which only they are new and every other relation is the
 very same structure in memory.
 
-Edge data ``weight`` holds the entries of A and S (Eq. 2, 3, 13, 14); node data ``norm`` holds D^(-1/2) (Eq. 5, 20).
+Edge data ``weight`` holds the entries of A and S (Eq. 2, 3, 13, 14); node data ``norm`` holds D^(-1/2) (Eq. 5, 20), or
+D^(-a) of a node type that was given another exponent (`with_exponents`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from torch import Tensor
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.graph.layout import NodeLayout
 from c2f_dgl.roles import DEFAULT_ROLES, EdgeType, Roles, reverse
+
+# Degrees up to this are those of links to meta nodes that are not to disturb a filter (see `link_tier`).
+LINKED = 1e-20
 
 Edges = tuple[Tensor, Tensor, Tensor]
 
@@ -58,10 +62,47 @@ def entity_layout(graph: dgl.DGLGraph, roles: Roles = DEFAULT_ROLES) -> NodeLayo
 
 
 def with_norm(graph: dgl.DGLGraph) -> dgl.DGLGraph:
-    """Set node data ``norm`` = D^(-1/2) (see `degrees`), 0 for isolated nodes."""
+    """Set node data ``norm`` (see `degree_norm`) from the weights as they are."""
     for node_type in graph.ntypes:
-        graph.nodes[node_type].data["norm"] = inverse_root(degrees(graph, node_type))
+        graph.nodes[node_type].data["norm"] = degree_norm(graph, node_type)
     return graph
+
+
+def with_exponents(graph: dgl.DGLGraph, exponents: Mapping[str, float]) -> dgl.DGLGraph:
+    """`graph` whose interactions propagate as D_u^(-a) R D_i^(-b); structure and weights are shared.
+
+    Parameters
+    ----------
+    graph : DGLGraph
+        Left as it is.
+    exponents : mapping of node type to float
+        a and b by node type; 1/2 for those that are not named.
+    """
+    changed = graph.local_var()
+    for node_type, exponent in exponents.items():
+        n = graph.num_nodes(node_type)
+        changed.nodes[node_type].data["exponent"] = torch.full((n,), exponent, dtype=torch.float64)
+    return with_norm(changed)
+
+
+def exponent_of(graph: dgl.DGLGraph, node_type: str) -> float:
+    """The exponent of a node type's degrees in ``norm``."""
+    exponent = graph.nodes[node_type].data.get("exponent")
+    return 0.5 if exponent is None or len(exponent) == 0 else float(exponent[0])
+
+
+def degree_norm(
+    graph: dgl.DGLGraph, node_type: str, factors: Mapping[EdgeType, Tensor] | None = None
+) -> Tensor:
+    """D^(-a) of a node type (n,), 0 for isolated nodes; a is 1/2 unless `with_exponents` has set another.
+
+    Nodes that are linked to meta nodes alone, with next to no weight, have 1/2 too: no other power of that keeps them
+    from growing. `factors` multiply the weights of relations, as in `degrees`.
+    """
+    degree, exponent = degrees(graph, node_type, factors), exponent_of(graph, node_type)
+    filled = torch.where(degree > 0, degree, 1.0)
+    power = filled.rsqrt() if exponent == 0.5 else torch.where(filled > LINKED, filled**-exponent, filled.rsqrt())
+    return torch.where(degree > 0, power, 0.0)
 
 
 def degrees(graph: dgl.DGLGraph, node_type: str, factors: Mapping[EdgeType, Tensor] | None = None) -> Tensor:
@@ -93,11 +134,6 @@ def degrees(graph: dgl.DGLGraph, node_type: str, factors: Mapping[EdgeType, Tens
     if (received > 0).all():
         return received
     return torch.where(received > 0, received, summed(0))
-
-
-def inverse_root(degree: Tensor) -> Tensor:
-    """degree^(-1/2), 0 where the degree is 0."""
-    return torch.where(degree > 0, degree, torch.inf).rsqrt()
 
 
 def reweighted(graph: dgl.DGLGraph, factors: Mapping[EdgeType, float]) -> dgl.DGLGraph:
@@ -153,6 +189,9 @@ def with_relations(
     joined = dgl.DGLGraph(index.create_heterograph_from_relations(metagraph, parts, counts), node_types, names)
     for etype in etypes:
         joined.edges[etype].data["weight"] = owner[etype].edges[etype].data["weight"]
+    for node_type in graph.ntypes:
+        if "exponent" in graph.nodes[node_type].data:
+            joined.nodes[node_type].data["exponent"] = graph.nodes[node_type].data["exponent"]
     return with_norm(joined)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -12,7 +12,7 @@ from c2f_dgl.dgl_import import dgl
 from c2f_dgl.graph.derived import Derived
 from c2f_dgl.roles import DEFAULT_ROLES, EdgeType
 from c2f_dgl.serving.csr import Csr
-from c2f_dgl.serving.item_filter import ItemFilter, item_filter
+from c2f_dgl.serving.item_filter import FilterShape, ItemFilter, item_filter
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,21 +40,23 @@ class GraphFilter:
 
     @cached_property
     def _history(self) -> sp.csr_matrix:
-        """R D_i^(-1/2)."""
+        """R D_i^(-e)."""
         columns = self.histories.columns
         shape = (self.histories.n_rows, self.histories.n_columns)
         return sp.csr_matrix((self.term.own[columns].astype(np.float32), columns, self.histories.pointers), shape)
 
-    def scaled(self, factors: np.ndarray) -> GraphFilter:
-        """With each item's scores multiplied by its factor (n_items,)."""
-        return replace(self, term=self.term.scaled(factors))
+    def reshaped(self, shape: FilterShape) -> GraphFilter:
+        """The same neighbours weighted by other exponents (see `ItemFilter.reshaped`)."""
+        return GraphFilter(self.histories, self.term.reshaped(shape))
 
 
 # A run's models share one graph: its filter is formed once, however many models are restored on it.
 _DERIVED = Derived()
 
 
-def graph_filter(graph: dgl.DGLGraph, k: int, target: EdgeType = DEFAULT_ROLES.target) -> GraphFilter:
+def graph_filter(
+    graph: dgl.DGLGraph, k: int, shape: FilterShape = FilterShape(), target: EdgeType = DEFAULT_ROLES.target
+) -> GraphFilter:
     """The filter of an interaction graph; kept as long as the graph's interactions are.
 
     Parameters
@@ -63,6 +65,7 @@ def graph_filter(graph: dgl.DGLGraph, k: int, target: EdgeType = DEFAULT_ROLES.t
         Every interaction counts 1, whatever its weight; relations other than `target` are not looked at.
     k : int
         Entries kept of each row of G, >= 1.
+    shape : FilterShape
     target : (source, name, destination)
         The relation that holds the interactions.
     """
@@ -70,6 +73,6 @@ def graph_filter(graph: dgl.DGLGraph, k: int, target: EdgeType = DEFAULT_ROLES.t
     def make() -> GraphFilter:
         users, items = (side.cpu().numpy() for side in graph.edges(etype=target))
         histories = Csr.from_pairs(users, items, (graph.num_nodes(target[0]), graph.num_nodes(target[2])))
-        return GraphFilter(histories, item_filter(histories, k))
+        return GraphFilter(histories, item_filter(histories, k, shape))
 
-    return _DERIVED.get(graph, target, (target, k), make)  # type: ignore[no-any-return]
+    return _DERIVED.get(graph, target, (target, k, shape), make)  # type: ignore[no-any-return]

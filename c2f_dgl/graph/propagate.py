@@ -3,6 +3,8 @@
     H(l+1) = D^(-1/2) A' D^(-1/2) H(l)         (Eq. 5, 20)
     H      = sum_l  beta_l H(l)                (Eq. 6, 21: beta_l = 1 / (L+1))
 
+Where `c2f_dgl.graph.hetero.with_exponents` has set other exponents, D^(-1/2) is D_u^(-a) of users and D_i^(-b) of items.
+
 D is applied to the node features before and after the product, so the edge weights of a relation that does not
 change (the interactions) are never touched when another one (S) does.
 
@@ -27,7 +29,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.graph.derived import Derived, changes
-from c2f_dgl.graph.hetero import degrees, inverse_root
+from c2f_dgl.graph.hetero import degree_norm
 from c2f_dgl.roles import EdgeType
 
 Kernel = Literal["auto", "dgl", "csr"]
@@ -139,10 +141,8 @@ def chosen_kernel(kernel: Kernel, device: torch.device) -> Literal["dgl", "csr"]
 
 
 def node_norm(graph: dgl.DGLGraph, node_type: str, factors: Mapping[EdgeType, Tensor] | None = None) -> Tensor:
-    """D^(-1/2) of a node type (n,), with factors on the weights of relations as `propagate` takes them."""
-    if factors is None:
-        return graph.nodes[node_type].data["norm"]
-    return inverse_root(degrees(graph, node_type, factors))
+    """The ``norm`` of a node type (n,), with factors on the weights of relations as `propagate` takes them."""
+    return graph.nodes[node_type].data["norm"] if factors is None else degree_norm(graph, node_type, factors)
 
 
 def _product(

@@ -25,7 +25,7 @@ import math
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +37,12 @@ from c2f_dgl.errors import InputError
 from c2f_dgl.files import replacing_folder
 from c2f_dgl.serving.csr import Csr
 from c2f_dgl.serving.embeddings import Embeddings
+from c2f_dgl.serving.item_filter import FilterShape
 from c2f_dgl.serving.learned import ENTITY_TYPES, Learned, LearnedTier
 from c2f_dgl.serving.precision import PRECISIONS, decode, encode, smallest_unsigned
 from c2f_dgl.serving.propagate import in_whitened_coordinates
 
-# Version 2 holds a filter; version 3, with or without one, has tiers below a first one whose W is of it alone. Whatever
-# else there is is written as version 1, which older readers know.
-FORMAT, VERSIONS = "c2f_dgl artifact", (1, 2, 3)
+FORMAT, VERSION = "c2f_dgl artifact", 4
 MANIFEST = "manifest.json"
 FILES = ("learned.safetensors", "graph.safetensors", "ids.safetensors", "embeddings.safetensors")
 
@@ -56,6 +55,8 @@ MOST_PATHS = 2**36
 _MANIFEST_BYTES = 2**22
 _HEADER_BYTES = 2**20
 _MOST_LAYERS, _MOST_TIERS = 1000, 64
+# Within these powers of degrees and similarities stay finite.
+_EXPONENTS, _LEAST_POWER = (-8.0, 8.0), 0.125
 
 _DTYPES = {
     "U8": np.uint8,
@@ -110,11 +111,6 @@ class _Spec:
 # Writing -------------------------------------------------------------------------------------------------------------
 
 
-def _is_alone(learned: Learned) -> bool:
-    """Whether W is of the first tier alone and there are others."""
-    return len(learned.tiers) > 1 and learned.tiers[0].alone
-
-
 def write_artifact(
     path: str | Path, artifact: Artifact, *, precision: str = "fp32", overwrite: bool = False
 ) -> dict[str, int]:
@@ -163,7 +159,7 @@ def write_artifact(
     blobs = {name: save({k: np.ascontiguousarray(x) for k, x in some.items()}) for name, some in tensors.items()}
     manifest = {
         "format": FORMAT,
-        "version": 3 if _is_alone(learned) else 2 if learned.filter_neighbours else 1,
+        "version": VERSION,
         "precision": precision,
         "counts": {
             "users": artifact.interactions.n_rows,
@@ -229,8 +225,10 @@ def _learned_tensors(learned: Learned, precision: str) -> tuple[Tensors, dict[st
             for key, value in _encoded({"item_bias": learned.item_bias[None, :]}, precision).items()
         }
     term = {"neighbours": int(learned.filter_neighbours), "weight": float(learned.filter_weight)}
+    term |= {name: float(value) for name, value in asdict(learned.filter).items()}
     return tensors, {
         **({"filter": term} if learned.filter_neighbours else {}),
+        "exponents": {role: float(learned.exponents[role]) for role in ENTITY_TYPES},
         "d": learned.d,
         "tiers": tiers,
         "table": learned.table is not None,
@@ -309,7 +307,7 @@ def read_artifact(path: str | Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Ar
     optional = "embeddings.safetensors"
     if set(files.tree) - {optional} != set(FILES) - {optional}:
         raise InputError(f"lists files {sorted(files.tree)}", where=where, expected=", ".join(FILES))
-    layout = _Layout(tree.child("model"), n_users, n_items, precision, manifest["version"])
+    layout = _Layout(tree.child("model"), n_users, n_items, precision)
     n_nodes = n_users + n_items + sum(layout.sizes.values())
     neighbours = n_items * min(layout.filter_neighbours, n_items)
     # W is made from the items' rows of the basis, with a few matrices of its own size.
@@ -424,22 +422,27 @@ class _Tree:
 class _Layout:
     """The model section of a manifest: what tensors it asks for, and the model that they make."""
 
-    def __init__(self, model: _Tree, n_users: int, n_items: int, precision: str, version: int) -> None:
+    def __init__(self, model: _Tree, n_users: int, n_items: int, precision: str) -> None:
         self.model, self.precision = model, precision
-        self.filter_neighbours, self.filter_weight = 0, 0.0
-        if version == 2 or (version > 2 and "filter" in model.tree):
+        self.filter_neighbours, self.filter_weight, self.filter = 0, 0.0, FilterShape()
+        if "filter" in model.tree:
             term = model.child("filter")
             self.filter_neighbours, self.filter_weight = (
                 term.whole("neighbours", 1, 2**32),
                 term.number("weight", 0.0, 1.0),
             )
+            shape = {entry.name: term.number(entry.name, *_EXPONENTS) for entry in fields(FilterShape)}
+            if shape["power"] < _LEAST_POWER:
+                raise term.refused("power", f"{_LEAST_POWER:g} or more")
+            self.filter = FilterShape(**shape)
+        exponents = model.child("exponents")
+        self.exponents = {role: exponents.number(role, *_EXPONENTS) for role in ENTITY_TYPES}
         self.d = model.whole("d", 1, 2**20)
         self.entities = {"user": n_users, "item": n_items}
         self.has_table, self.has_bias = model.truth("table"), model.truth("item_bias")
         self.tiers = [_Tree(entry, model.where, "a tier") for entry in model.list("tiers", _MOST_TIERS)]
         if self.has_table == bool(self.tiers):
             raise InputError("has both tiers and a full table, or neither", where=model.where)
-        self.version = version
         self.sizes: dict[str, int] = {}
         for tier in self.tiers:
             name = tier.value("name")
@@ -505,14 +508,7 @@ class _Layout:
                     threshold=tier.number("threshold", 0.0),
                     gate=tier.number("gate", 0.0, 1.0),
                     whitened=tier.truth("whitened"),
-                    alone=self.version > 2 and not tiers,
                 )
-            )
-        if self.version < 3 and len(tiers) > 1 and tiers[0].whitened and not np.triu(tiers[0].codebook, 1).any():
-            raise InputError(
-                "its codebook was solved for, and written without saying that W is of the first tier alone",
-                where=model.where,
-                expected="the model exported again",
             )
         betas = _Tree(dict(enumerate(model.list("layer_weights", _MOST_LAYERS))), model.where, "layer_weights")
         if not betas.tree:
@@ -528,7 +524,9 @@ class _Layout:
             gate_layers=model.truth("gate_layers"),
             item_scale=model.number("item_scale", -100.0, 100.0),
             item_bias=_decoded(tensors, "item_bias", where) if self.has_bias else None,
+            exponents=self.exponents,
             filter_neighbours=self.filter_neighbours,
+            filter=self.filter,
             filter_weight=self.filter_weight,
         )
 
@@ -577,9 +575,9 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise InputError("not a c2f_dgl artifact", where=where, expected=f'"format": "{FORMAT}"')
     version = manifest.get("version")
-    if isinstance(version, bool) or not isinstance(version, int) or version not in VERSIONS:
-        newer = isinstance(version, int) and version > VERSIONS[-1]
-        hint = "a newer c2f_dgl to read it" if newer else f"version {' or '.join(map(str, VERSIONS))}"
+    if isinstance(version, bool) or version != VERSION:
+        newer = isinstance(version, int) and version > VERSION
+        hint = "a newer c2f_dgl to read it" if newer else f"version {VERSION}: export the run again, c2f-dgl export RUN"
         raise InputError(f"is of artifact version {version!r}"[:80], where=where, expected=hint)
     return manifest
 

@@ -9,7 +9,7 @@ import numpy as np
 from c2f_dgl.errors import InputError
 from c2f_dgl.serving.csr import Csr
 from c2f_dgl.serving.learned import Learned, compose
-from c2f_dgl.serving.propagate import Propagated, inverse_root
+from c2f_dgl.serving.propagate import Propagated, inverse_power
 from c2f_dgl.serving.pursuit import pursuit
 
 # Gathered message values held at once.
@@ -71,7 +71,7 @@ def fold_in(
             "nothing can be folded into embeddings that are not propagated",
             expected="an artifact of a model without further relations, or training with them",
         )
-    other = "item" if role == "user" else "user"
+    other, exponent = "item" if role == "user" else "user", learned.exponents[role]
     weights = interaction_weights(learned, neighbours.counts, other_degrees, neighbours)
     degree = np.bincount(neighbours.rows, weights=weights, minlength=neighbours.n_rows)
     sent = _sums(neighbours, weights * propagated.norms[other][neighbours.columns], propagated.messages[other])
@@ -80,7 +80,7 @@ def fold_in(
     elif rows is not None:
         indices, entries = learned.tiers[0].indices[role][rows], learned.tiers[0].weights[role][rows]
     else:
-        indices, entries = assign(learned, propagated, inverse_root(degree)[:, None] * sent, role)
+        indices, entries = assign(learned, propagated, inverse_power(degree, exponent)[:, None] * sent, role)
     own = own_input(learned, propagated, indices, entries)
     if learned.table is not None and rows is not None:
         own += learned.layer_weights[0] * learned.table[role][rows]
@@ -89,7 +89,7 @@ def fold_in(
         linked = propagated.norms[first][:, None] * propagated.messages[first]
         sent += learned.link_scale * compose(indices, entries, linked.T).T
         degree = degree + learned.link_scale * entries.sum(axis=1, dtype=np.float64)
-    norms = inverse_root(degree)
+    norms = inverse_power(degree, exponent)
     return Folded(own + norms[:, None] * sent, norms, indices, entries)
 
 
@@ -125,7 +125,7 @@ def interaction_weights(
     others = other_degrees[neighbours.columns]
     if not learned.prenormalise:
         return (others > 0).astype(np.float64)
-    return inverse_root(degrees[neighbours.rows].astype(np.float64) * others)
+    return inverse_power(degrees[neighbours.rows].astype(np.float64) * others)
 
 
 def _sums(neighbours: Csr, weights: np.ndarray, messages: np.ndarray) -> np.ndarray:

@@ -1,10 +1,10 @@
-"""A linear graph filter on a user's history: what low-rank embeddings leave out, with nothing learned.
+"""An item-to-item graph filter on a user's history: what low-rank embeddings leave out, with five numbers chosen.
 
-    s_u = r_u D_i^(-1/2) G,        G = the k largest entries of each row of R~^T R~,   R~ = D_u^(-1/2) R D_i^(-1/2)
+    s_u = r_u D_i^(-e) G D_i^f,    G_ij = ((R^T D_u^(-2a) R)_ij / (d_i d_j)^c)^q
 
-R~^T R~ is the two-step walk from item to item; GF-CF (Shen et al. 2021) uses all of it. Its rows are long (1,000
-entries on average in Gowalla) and mostly noise: the few hundred largest rank better and cost less. The diagonal is left
-out, as what a user has seen is never recommended.
+G is kept at the k items j of each item i with the largest (R^T D_u^(-2a) R)_ij / (d_i d_j)^(1/2): the others are mostly
+noise. a = c = e = 1/2, q = 1 and f = 0 is the linear filter of GF-CF (Shen et al. 2021); q > 1 sharpens it. The diagonal
+is left out, as what a user has seen is never recommended.
 
 The graph alone makes G, so it is formed wherever the model is, in training as in serving, and never stored.
 """
@@ -22,23 +22,53 @@ from c2f_dgl.serving.csr import Csr
 _PATH_BLOCK = 2**20
 
 
+@dataclass(frozen=True)
+class FilterShape:
+    """The exponents of a filter.
+
+    Parameters
+    ----------
+    user : float
+        a, of the degrees of the users between two items.
+    item : float
+        c, of the degrees of both items.
+    power : float
+        q > 0, elementwise.
+    history : float
+        e, of the degrees of the items a user had.
+    target : float
+        f, of the degrees of the items that are ranked.
+    """
+
+    user: float = 0.5
+    item: float = 0.5
+    power: float = 1.0
+    history: float = 0.5
+    target: float = 0.0
+
+
 @dataclass(frozen=True, eq=False)
 class ItemFilter:
-    """r D_i^(-1/2) G of any histories r.
+    """r D_i^(-e) G D_i^f of any histories r.
 
     Attributes
     ----------
     k : int
         Entries that are kept of each row of G.
+    shape : FilterShape
+    degrees : int array, shape (n_items,)
+        Interactions of each item.
     own : float64 array, shape (n_items,)
-        D_i^(-1/2).
+        D_i^(-e).
     neighbours : Csr, n_items x n_items
         Where G has entries.
     values : float32 array, shape (n_entries,)
-        G.
+        G D_i^f.
     """
 
     k: int
+    shape: FilterShape
+    degrees: np.ndarray
     own: np.ndarray
     neighbours: Csr
     values: np.ndarray
@@ -65,9 +95,13 @@ class ItemFilter:
             found[some][rows.rows[there]] = self.values[self.neighbours.places(history[some])[there]]
         return self.own[history] * found
 
-    def scaled(self, factors: np.ndarray) -> ItemFilter:
-        """With each item's scores multiplied by its factor (n_items,)."""
-        return replace(self, values=(self.values * factors[self.neighbours.columns]).astype(np.float32))
+    def reshaped(self, shape: FilterShape) -> ItemFilter:
+        """The same neighbours weighted by other exponents, that of the users aside."""
+        before, degree = self.shape, np.maximum(self.degrees, 1).astype(np.float64)
+        source, target = degree[self.neighbours.rows], degree[self.neighbours.columns]
+        walks = (self.values / target**before.target) ** (1 / before.power) * (source * target) ** before.item
+        values = (walks * (source * target) ** -shape.item) ** shape.power * target**shape.target
+        return replace(self, shape=shape, own=degree**-shape.history, values=values.astype(np.float32))
 
     def grown(self, n_new: int) -> ItemFilter:
         """With items added that have no neighbours."""
@@ -75,12 +109,18 @@ class ItemFilter:
         pointers = np.append(before.pointers, np.full(n_new, before.pointers[-1]))
         return replace(
             self,
+            degrees=np.append(self.degrees, np.zeros(n_new, dtype=self.degrees.dtype)),
             own=np.append(self.own, np.zeros(n_new)),
             neighbours=Csr(pointers, before.columns, before.n_columns + n_new),
         )
 
 
-def item_filter(interactions: Csr, k: int, progress: Callable[[int, int], None] | None = None) -> ItemFilter:
+def item_filter(
+    interactions: Csr,
+    k: int,
+    shape: FilterShape = FilterShape(),
+    progress: Callable[[int, int], None] | None = None,
+) -> ItemFilter:
     """The filter of interactions (n_users x n_items).
 
     Parameters
@@ -89,12 +129,13 @@ def item_filter(interactions: Csr, k: int, progress: Callable[[int, int], None] 
         Every one counts 1.
     k : int
         Entries kept of each row of G, >= 1; of equal ones those of the lower items.
+    shape : FilterShape
     progress : callable, optional
         Called with the number of items done and of all.
     """
     n_items, by_item = interactions.n_columns, interactions.transposed
-    own = np.maximum(by_item.counts, 1) ** -0.5
-    share = 1 / np.maximum(interactions.counts, 1)
+    root = np.maximum(by_item.counts, 1) ** -0.5
+    share = np.maximum(interactions.counts, 1) ** (-2.0 * shape.user)
     columns, values, counts = [], [], []
     for items in _blocks(_row_sums(by_item, interactions.counts)):
         some = by_item.take(np.arange(items.start, items.stop))
@@ -108,7 +149,7 @@ def item_filter(interactions: Csr, k: int, progress: Callable[[int, int], None] 
         rows, others = np.divmod(ends[first], n_items)
         kept = others != rows + items.start
         rows, others = rows[kept], others[kept]
-        found = (own[rows + items.start] * own[others] * sums[kept]).astype(np.float32)
+        found = (root[rows + items.start] * root[others] * sums[kept]).astype(np.float32)
         largest = _largest(rows, found, k)
         columns.append(others[largest].astype(np.int32))
         values.append(found[largest])
@@ -116,7 +157,10 @@ def item_filter(interactions: Csr, k: int, progress: Callable[[int, int], None] 
         if progress is not None:
             progress(items.stop, n_items)
     pointers = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(np.concatenate(counts))])
-    return ItemFilter(k, own, Csr(pointers, np.concatenate(columns), n_items), np.concatenate(values))
+    neighbours = Csr(pointers, np.concatenate(columns), n_items)
+    cosine = FilterShape(shape.user, 0.5, 1.0, 0.5, 0.0)
+    found_filter = ItemFilter(k, cosine, by_item.counts, root, neighbours, np.concatenate(values))
+    return found_filter if shape == cosine else found_filter.reshaped(shape)
 
 
 def _largest(rows: np.ndarray, values: np.ndarray, k: int) -> np.ndarray:

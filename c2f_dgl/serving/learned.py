@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+
+from c2f_dgl.serving.item_filter import FilterShape
 
 ENTITY_TYPES = ("user", "item")
 
@@ -28,9 +30,7 @@ class LearnedTier:
     gate : float
         w_cr of Eq. 17.
     whitened : bool
-        Only of a first tier.
-    alone : bool
-        W whitens what this tier alone propagates, without those below it: it was solved for before there were any.
+        Only of a first tier: W whitens what it propagates without the tiers below it.
     """
 
     name: str
@@ -40,7 +40,6 @@ class LearnedTier:
     threshold: float = 0.0
     gate: float = 1.0
     whitened: bool = False
-    alone: bool = False
 
     @property
     def size(self) -> int:
@@ -75,10 +74,14 @@ class Learned:
     gate_layers : bool
         Finer tiers are mixed in again after every layer.
     item_scale : float
-        a: item embeddings, and the filter's scores, are scaled by (degree + 1)^a.
+        Exponent of (degree + 1), by which item embeddings are scaled.
     item_bias : float array, shape (n_items,), optional
+    exponents : mapping of node type to float
+        D^(-a) of users and D^(-b) of items in the propagation.
     filter_neighbours : int
         Neighbours kept of each item in the filter term (see `c2f_dgl.serving.item_filter`); 0 for none.
+    filter : FilterShape
+        Its exponents.
     filter_weight : float
         w in [0, 1]: scores are (1 - w) z(h_u . h_i + b_i) + w z(filter), where z standardises a user's scores over
         all items.
@@ -94,7 +97,9 @@ class Learned:
     gate_layers: bool = False
     item_scale: float = 0.0
     item_bias: np.ndarray | None = None
+    exponents: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(ENTITY_TYPES, 0.5))
     filter_neighbours: int = 0
+    filter: FilterShape = FilterShape()
     filter_weight: float = 0.0
 
     @property

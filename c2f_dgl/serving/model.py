@@ -81,7 +81,7 @@ class ServingModel:
         scales = learned.item_scales(self._item_degrees)
         self.filter: ItemFilter | None = None
         if learned.filter_neighbours and learned.filter_weight:
-            self.filter = item_filter(interactions, learned.filter_neighbours, progress).scaled(scales)
+            self.filter = item_filter(interactions, learned.filter_neighbours, learned.filter, progress)
         if embeddings is None:
             self.propagated = propagated = propagate(learned, interactions, progress)
             items = propagated.embeddings["item"]

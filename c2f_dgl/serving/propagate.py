@@ -1,6 +1,6 @@
 """Propagation over users, items and tiers in numpy: the equations of `c2f_dgl.graph.propagate`, column by column.
 
-    H(l+1) = D^(-1/2) A' D^(-1/2) H(l)         (Eq. 5, 20)
+    H(l+1) = D^(-1/2) A' D^(-1/2) H(l)         (Eq. 5, 20; D_u^(-a) of users and D_i^(-b) of items)
     H      = sum_l  beta_l H(l)                (Eq. 6, 21)
 
 The last step of every layer is a sum over neighbours, so H of a node is a sum over its neighbours too:
@@ -28,8 +28,11 @@ Features = dict[str, np.ndarray]
 # Embedding columns propagated at once.
 _COLUMN_BLOCK = 32
 
-# Added to the unit diagonal of the Gram matrix before its Cholesky factor is taken.
-_RIDGE = 1e-12
+# Degrees up to this are those of links to meta nodes that are not to disturb a filter.
+_LINKED = 1e-20
+
+# Length below which a direction of columns of length one is noise.
+_RIDGE = 1e-14
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,13 +133,14 @@ def build_graph(learned: Learned, interactions: Csr) -> Graph:
         for relation in relations:
             if relation.destination == node_type:
                 degree += relation.degrees()
-        norms[node_type] = inverse_root(degree)
+        norms[node_type] = inverse_power(degree, learned.exponents.get(node_type, 0.5))
     return Graph(tuple(relations), norms)
 
 
-def inverse_root(degree: np.ndarray) -> np.ndarray:
-    """degree^(-1/2), 0 where the degree is 0."""
-    return np.where(degree > 0, degree, np.inf) ** -0.5
+def inverse_power(degree: np.ndarray, exponent: float = 0.5) -> np.ndarray:
+    """degree^(-exponent), 0 where the degree is 0; degree^(-1/2) where it is of links to meta nodes alone."""
+    exponents = np.where(degree > _LINKED, exponent, 0.5)
+    return np.where(degree > 0, np.where(degree > 0, degree, 1.0) ** -exponents, 0.0)
 
 
 def propagate(learned: Learned, interactions: Csr, progress: Callable[[int, int], None] | None = None) -> Propagated:
@@ -206,14 +210,14 @@ def active_codebooks(learned: Learned, interactions: Csr) -> list[np.ndarray]:
     for tier in learned.tiers:
         codebook = tier.codebook.astype(np.float64)
         if tier.whitened:
-            known = replace(learned, tiers=learned.tiers[:1]) if tier.alone else learned
-            codebook = whitening(first_basis(known, interactions)) @ codebook
+            codebook = whitening(first_basis(learned, interactions)) @ codebook
         codebooks.append(soft_threshold(codebook, tier.threshold))
     return codebooks
 
 
 def first_basis(learned: Learned, interactions: Csr) -> np.ndarray:
-    """Item rows of M, the propagated coefficients of the first tier's codebook, (n_items, m) in float64."""
+    """Item rows of M, the propagated coefficients of the first tier without those below, (n_items, m) in float64."""
+    learned = replace(learned, tiers=learned.tiers[:1])
     graph, size = build_graph(learned, interactions), learned.tiers[0].size
     basis = np.empty((interactions.n_columns, size))
     for start in range(0, size, _COLUMN_BLOCK):
@@ -228,21 +232,20 @@ def first_basis(learned: Learned, interactions: Csr) -> np.ndarray:
 def whitening(basis: np.ndarray) -> np.ndarray:
     """W (m, m) with orthonormal ``basis @ W``: nothing learned, so it is rebuilt and never stored.
 
-    With D the diagonal that gives the columns of `basis` (n_items, m) length one and L the Cholesky factor of their
-    Gram matrix (a ridge of 1e-12 on its unit diagonal), W = D L^(-T).
+    With D the diagonal that gives the columns of `basis` (n_items, m) length one and R the triangular factor of their
+    QR decomposition (over 1e-14 times the identity), W = D R^(-1).
     """
     scale, factor = _factor(basis)
-    return scale[:, None] * np.linalg.inv(factor).T
+    return scale[:, None] * np.linalg.inv(factor)
 
 
 def _factor(basis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """D (m,) and L (m, m) of `whitening`; a column without length keeps its scale of 1."""
-    gram = basis.T @ basis
-    scale = inverse_root(gram.diagonal())
-    scale[scale == 0] = 1.0
-    gram = gram * scale[:, None] * scale
-    np.fill_diagonal(gram, 1.0 + _RIDGE)
-    return scale, np.linalg.cholesky(gram)
+    """D (m,) and R (m, m) of `whitening`; a column without length keeps its scale of 1."""
+    lengths = np.linalg.norm(basis, axis=0)
+    empty = lengths <= np.finfo(np.float64).tiny
+    scale = 1 / np.where(empty, 1.0, lengths)
+    factor = np.linalg.qr(np.concatenate([basis * scale, np.diag(np.where(empty, 1.0, _RIDGE))]), mode="r")
+    return scale, factor * np.where(factor.diagonal() < 0, -1.0, 1.0)[:, None]
 
 
 def in_whitened_coordinates(learned: Learned, interactions: Csr) -> Learned:
@@ -257,7 +260,7 @@ def in_whitened_coordinates(learned: Learned, interactions: Csr) -> Learned:
     if first.whitened or first.threshold > 0:
         return learned
     scale, factor = _factor(first_basis(learned, interactions))
-    codebook = factor.T @ (first.codebook.astype(np.float64) / scale[:, None])
+    codebook = factor @ (first.codebook.astype(np.float64) / scale[:, None])
     return replace(learned, tiers=(replace(first, codebook=codebook, whitened=True), *learned.tiers[1:]))
 
 

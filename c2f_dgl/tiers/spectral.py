@@ -1,7 +1,7 @@
 """A start from the graph's low-pass structure: layer weights and a codebook before any gradient step.
 
-The leading singular vectors of the normalised interactions B = D_u^(-1/2) R D_i^(-1/2) carry most of what a trained
-LightGCN ranks by, and LightGCN's own propagation can compute them. Two things are needed:
+The leading singular vectors of the normalised interactions B = D_u^(-a) R D_i^(-b) carry most of what a trained
+LightGCN (a = b = 1/2) ranks by, and LightGCN's own propagation can compute them. Two things are needed:
 
 *Layer weights that pass low frequencies.* With items alone composed from atoms (users get theirs from neighbours),
 even layers give items ``(B^T B)^k S E`` and odd ones users ``B (B^T B)^k S E``. So weights c_0, c_0, c_1, c_1, ... make
@@ -9,8 +9,8 @@ items ``p(B^T B) S E`` and users ``B p(B^T B) S E`` for the polynomial p with co
 stretched over [0, cutoff^2] stays within [-1, 1] there and grows as fast as any polynomial can above it.
 
 *Coordinates in which that is well conditioned.* The filter makes the columns of M nearly parallel, so the columns of E
-cancel. So E = W T with W such that M_i W has orthonormal columns, from the Cholesky factor of M_i^T M_i. What is
-learned is T, which survives rounding to 8 bits as E does not.
+cancel. So E = W T with W such that M_i W has orthonormal columns, from the QR factors of M_i. What is learned is T,
+which survives rounding to 8 bits as E does not.
 
 *The best codebook for them.* Among all E, the one whose d item directions ``M_i E`` are orthonormal and keep most of
 their energy when passed to the users, ``|M_u E| = |B M_i E|``, is the solution of a generalised eigenproblem of size
@@ -38,27 +38,40 @@ _ROW_BLOCK = 8_192
 # Columns passed on at once.
 _COLUMN_BLOCK = 128
 
-# On the diagonal of a Gram matrix with unit diagonal: well above the error of an element of it in float64.
-_RIDGE = 1e-12
+# Of the kernel polynomial method: random vectors, degree, products of the power iteration, and how much larger the
+# spectrum is taken to be than its largest value found.
+_PROBES, _DEGREE, _POWER_STEPS, _MARGIN = 16, 128, 24, 1.02
+
+# Length below which a direction of columns of length 1 is noise: what an amplification by `MOST_AMPLIFIED` leaves.
+_RIDGE = 1e-14
+
+# How much larger than the others a filter may make any direction: float64 has sixteen digits.
+MOST_AMPLIFIED = 1e12
+
+# Of what q is taken as where relations beside the interactions let it reach 2: s = 10.
+_LARGEST_QUOTIENT = 200 / 101
 
 # Energy of a whitened direction above which the ridge is the smaller part of it.
 _WHOLE = 0.5
 
 
-def lowpass_weights(cutoff: float, n_layers: int) -> tuple[float, ...]:
-    """Weights of layers 0 to `n_layers` that damp singular values of B below `cutoff`.
+def lowpass_weights(cutoff: float, n_layers: int, largest: float = 1.0) -> tuple[float, ...]:
+    """Weights of layers 0 to `n_layers` that damp singular values of B below a share of the largest one.
 
     Parameters
     ----------
     cutoff : float
-        Between 0 and 1, the largest singular value. 0 gives the last layers alone, plain subspace iteration.
+        The share, between 0 and 1. 0 gives the last layers alone, plain subspace iteration.
     n_layers : int
         L, odd: users need one layer more than items.
+    largest : float
+        The largest singular value.
 
     Returns
     -------
     tuple of L + 1 floats
-        Coefficients of T_k(2 x / cutoff^2 - 1) in x = lambda^2, k = (L - 1) / 2, each for an even and an odd layer.
+        Coefficients of T_k(2 x / cutoff^2 - 1) in x = (lambda / largest)^2, k = (L - 1) / 2, each for an even and an
+        odd layer.
 
     Raises
     ------
@@ -77,7 +90,63 @@ def lowpass_weights(cutoff: float, n_layers: int) -> tuple[float, ...]:
         for coefficient in in_y[::-1]:  # Horner's scheme: substitute y = 2 x / cutoff^2 - 1
             coefficients = polynomial.polyadd(polynomial.polymul(coefficients, line), [coefficient])
         coefficients = coefficients[: degree + 1]
-    return tuple(float(weight) for weight in np.repeat(coefficients, 2))
+    scaled = coefficients / largest ** (2.0 * np.arange(degree + 1))
+    return tuple(float(weight) for weight in np.repeat(scaled, 2))
+
+
+def least_cutoff(n_layers: int) -> float:
+    """The cutoff below which the lowpass filter would amplify the largest singular value by over `MOST_AMPLIFIED`."""
+    degree = max((n_layers - 1) // 2, 1)
+    return float((2 / (1 + np.cosh(np.arccosh(MOST_AMPLIFIED) / degree))) ** 0.5)
+
+
+def nth_singular_value(
+    apply: Callable[[Tensor], Tensor], n_items: int, nth: int, device: torch.device | None = None
+) -> tuple[float, float]:
+    """The largest and about the n-th largest singular value of B, from products with B^T B alone.
+
+    The largest is found by power iteration. The number of eigenvalues of B^T B above a threshold is the trace of a
+    step function of it: the step is expanded in Chebyshev polynomials with Jackson's damping, and the trace taken with
+    random vectors (the kernel polynomial method, Weisse et al. 2006, Eq. 63 and 71).
+
+    Parameters
+    ----------
+    apply : callable
+        B^T B X of a float32 matrix X (n_items x k).
+    n_items : int
+    nth : int
+    device : torch.device, optional
+
+    Returns
+    -------
+    largest, nth : float
+        The second is 0 where there are no more than `nth` directions to choose from.
+    """
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(n_items, _PROBES, generator=generator).to(device or "cpu")
+    top, scale = x, 0.0
+    for _ in range(_POWER_STEPS):
+        top = top / torch.linalg.vector_norm(top, dim=0).clamp_min(torch.finfo(torch.float32).tiny)
+        top = apply(top)
+        scale = max(scale, float(torch.linalg.vector_norm(top, dim=0).max()))
+    if scale == 0.0 or nth >= n_items:
+        return max(scale, 1e-30) ** 0.5, 0.0
+    bound = scale * _MARGIN
+    previous, current = x, 2 * apply(x) / bound - x
+    moments = [float((x * x).sum()), float((x * current).sum())]
+    for _ in range(_DEGREE // 2 - 1):  # T_2k and T_2k+1 from T_k and T_k+1: half of the products
+        after = 2 * (2 * apply(current) / bound - current) - previous
+        moments.append(2 * float((current * current).sum()) - moments[0])
+        moments.append(2 * float((current * after).sum()) - moments[1])
+        previous, current = current, after
+    k = np.arange(1, len(moments))
+    n = len(moments) + 1
+    jackson = ((n - k) * np.cos(np.pi * k / n) + np.sin(np.pi * k / n) / np.tan(np.pi / n)) / n
+    damped = np.asarray(moments[1:]) / _PROBES * jackson
+    angles = np.linspace(0, np.pi, 4_096)  # of the threshold: bound (1 + cos angle) / 2
+    counts = (angles * n_items + 2 * (np.sin(np.outer(angles, k)) / k) @ damped) / np.pi
+    angle = angles[min(int(np.searchsorted(np.maximum.accumulate(counts), nth)), len(angles) - 1)]
+    return scale**0.5, float((bound * (1 + np.cos(angle)) / 2) ** 0.5)
 
 
 def whitening(items: Tensor) -> Tensor:
@@ -91,17 +160,17 @@ def whitening(items: Tensor) -> Tensor:
     Returns
     -------
     Tensor, shape (m, m), float64
-        From the Cholesky factor of the Gram matrix of the columns scaled to length 1, with `_RIDGE` on its diagonal:
-        directions of M_i below it (linearly dependent columns) stay short. A column of zeros, an atom that composes
-        nothing, is left as it is.
+        R^(-1) of the QR factors of the columns scaled to length 1, over `_RIDGE` times the identity: directions of M_i
+        below it (linearly dependent columns) stay short. A column of zeros, an atom that composes nothing, is left as
+        it is. The Gram matrix would do where the filter amplifies by less than 10^6.
     """
-    gram = _gram(items)
-    squares = gram.diagonal()
-    empty = squares <= torch.finfo(torch.float64).tiny
-    lengths = torch.where(empty, 1.0, squares).sqrt()
-    ridge = torch.diag(_RIDGE + empty.to(gram))
-    factor = torch.linalg.cholesky(gram / lengths[:, None] / lengths + ridge)
-    return torch.linalg.solve_triangular(factor, torch.diag(1 / lengths), upper=False).T.contiguous()
+    lengths = torch.linalg.vector_norm(items, dim=0)
+    empty = lengths <= torch.finfo(torch.float64).tiny
+    lengths = torch.where(empty, 1.0, lengths)
+    ridge = torch.diag(torch.where(empty, 1.0, _RIDGE))
+    factor = torch.linalg.qr(torch.cat([items / lengths, ridge]), mode="r").R
+    factor = factor * torch.where(factor.diagonal() < 0, -1.0, 1.0)[:, None]
+    return (torch.linalg.solve_triangular(factor, torch.eye(len(factor)).to(factor), upper=True) / lengths[:, None]).contiguous()
 
 
 def ritz_codebook(users: Tensor, items: Tensor, d: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -136,7 +205,7 @@ def ritz_codebook(users: Tensor, items: Tensor, d: int) -> tuple[Tensor, Tensor,
     return whitened, codebook, values
 
 
-def graph_codebook(rows: Tensor, passed: Callable[[Tensor], Tensor], d: int) -> tuple[Tensor, Tensor]:
+def graph_codebook(rows: Tensor, passed: Callable[[Tensor], Tensor], d: int) -> tuple[Tensor, Tensor, Tensor]:
     """W and T such that the columns of E = W T propagate to approximate eigenvectors of P, largest values first.
 
     On a bipartite graph with users composed from items alone, a column is (B y, y) / sqrt(1 + s^2) with y of length
@@ -158,6 +227,8 @@ def graph_codebook(rows: Tensor, passed: Callable[[Tensor], Tensor], d: int) -> 
         W (see `whitening`), of all entities.
     codebook : Tensor, shape (m, d), float64
         T.
+    values : Tensor, shape (d,), float64
+        s, descending.
     """
     whitened = whitening(rows)
     x = rows @ whitened
@@ -168,11 +239,12 @@ def graph_codebook(rows: Tensor, passed: Callable[[Tensor], Tensor], d: int) -> 
     reduced = unit.T @ quotients @ unit
     q, rotation = torch.linalg.eigh((reduced + reduced.T) / 2)
     rank = min(d, int((q > 0).sum()))
-    q = q.flip(0)[:rank].clamp_max(1)
+    q = q.flip(0)[:rank].clamp_max(_LARGEST_QUOTIENT)
     squares = q / (2 - q)
-    codebook = rows.new_zeros(len(whitened), d)
+    codebook, values = rows.new_zeros(len(whitened), d), rows.new_zeros(d)
     codebook[:, :rank] = (unit @ rotation).flip(1)[:, :rank] * (squares.sqrt() * (1 + squares)).sqrt()
-    return whitened, codebook
+    values[:rank] = squares.sqrt()
+    return whitened, codebook, values
 
 
 def _gram(rows: Tensor, right: Tensor | None = None) -> Tensor:

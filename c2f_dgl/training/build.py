@@ -19,9 +19,12 @@ from c2f_dgl.dgl_import import dgl
 from c2f_dgl.engines import Propagation, RelationImportance
 from c2f_dgl.errors import InputError
 from c2f_dgl.graph.entities import entity_graph, etypes_of, importance_factors
-from c2f_dgl.graph.hetero import entity_layout, reweighted
+from c2f_dgl.graph.hetero import entity_layout, exponent_of, reweighted, with_exponents
+from c2f_dgl.graph.item_filter import graph_filter
 from c2f_dgl.graph.partition import entity_groups, metis_parts
-from c2f_dgl.model import Readout, Recommender, item_degrees, scaled_filter
+from c2f_dgl.model import Readout, Recommender, item_degrees
+from c2f_dgl.progress import Reporter
+from c2f_dgl.serving.item_filter import FilterShape
 from c2f_dgl.tiers.assignment import Assignment, anchored, bridge_from_partition, in_block, pinv, stack, through
 from c2f_dgl.tiers.codebook import random_codebook, soft_threshold, sparse_pca_codebook
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
@@ -40,21 +43,30 @@ class Scalars:
     ----------
     layer_weights : tuple of L + 1 floats, optional
         None for the mean over layers.
-    item_scale, filter_weight : float
+    exponents : (float, float)
+        a and b of D_u^(-a) R D_i^(-b).
+    item_scale : float
+    filter : FilterShape, optional
+    filter_weight : float
     importances : mapping of str to float
         By relation; of those alone that no option gives.
     """
 
     layer_weights: tuple[float, ...] | None = None
+    exponents: tuple[float, float] = (0.5, 0.5)
     item_scale: float = 0.0
+    filter: FilterShape | None = None
     filter_weight: float = 0.0
     importances: Mapping[str, float] = field(default_factory=dict)
 
 
 def _given_scalars(config: ModelConfig) -> Scalars:
-    if config.layer_weights == "lowpass" or config.item_scale is None or config.filter_weight is None:
-        raise ValueError("layer weights, item scale and filter weight are for a spectral start to choose")
-    return Scalars(config.layer_weights, config.item_scale, config.filter_weight)
+    given = (config.user_exponent, config.item_exponent, config.item_scale, config.filter_weight)
+    if config.layer_weights == "lowpass" or None in given:
+        raise ValueError("layer weights and null scalars are for a spectral start to choose")
+    user, item, item_scale, weight = (value or 0.0 for value in given)
+    shape = FilterShape(target=item_scale) if weight else None
+    return Scalars(config.layer_weights, (user, item), item_scale, shape, weight)
 
 
 def stage_names(config: RunConfig) -> list[str]:
@@ -75,14 +87,16 @@ def start_graph(split: Split, config: ModelConfig, schema: GraphConfig | None = 
     return entity_graph(split.train, split.side, schema or GraphConfig(), prenormalised=config.prenormalise)
 
 
-def start_model(config: RunConfig, graph: dgl.DGLGraph, split: Split, device: torch.device) -> Recommender:
+def start_model(
+    config: RunConfig, graph: dgl.DGLGraph, split: Split, device: torch.device, reporter: Reporter
+) -> Recommender:
     """The model at the start of a run: the first tier, or the full table."""
     if config.coarse is None:
         n, d = entity_layout(graph, config.graph.roles).total, embedding_size(config)
         table = random_codebook(n, d, "xavier", _generator(config.seed, TABLE))
         return assemble(config, graph, [], table, device, _given_scalars(config.model))
     if config.coarse.start == "spectral":
-        return _spectral_model(config, config.coarse, graph, split, device)
+        return _spectral_model(config, config.coarse, graph, split, device, reporter)
     how: Literal["normal", "xavier"] = "normal" if config.coarse.start == "normal" else "xavier"
     codebook = random_codebook(n_atoms(config), embedding_size(config), how, _generator(config.seed, COARSE))
     tier = Tier(COARSE, codebook, _anchored_assignment(config, config.coarse, graph))
@@ -115,6 +129,8 @@ def assemble(
         start = {etypes_of(schema, name)[0]: fixed.pop(name, 1.0) for name in learned}
         importance = RelationImportance(start).to(device)
     graph = reweighted(graph, importance_factors(schema, fixed))
+    if scalars.exponents != (0.5, 0.5):
+        graph = with_exponents(graph, dict(zip((roles.query, roles.ranked), scalars.exponents, strict=True)))
     for tier in tiers:
         tier.codebook.requires_grad_(train_all or tier is tiers[-1])
     embedding = TieredEmbedding(
@@ -128,19 +144,19 @@ def assemble(
         columns=columns,
     ).to(device)
     propagation = Propagation(model.layers, scalars.layer_weights, model.gate_layers, model.kernel, importance)
-    neighbours = model.filter_neighbours if scalars.filter_weight else 0
+    term = None
+    if scalars.filter is not None:
+        term = graph_filter(graph, model.filter_neighbours, scalars.filter, roles.target)
     readout = Readout(
         item_degrees(graph, target=roles.target),
         graph.num_nodes(roles.query),
         item_scale=scalars.item_scale,
         biases=model.biases,
         seed=config.seed,
-        filter=scaled_filter(graph, neighbours, scalars.item_scale, roles.target),
+        filter=term,
         filter_weight=scalars.filter_weight,
     ).to(device)
-    chosen = (model.layers + 1) * (model.layer_weights == "lowpass")
-    chosen += (model.item_scale is None) + (model.filter_weight is None)
-    chosen += 0 if importance is not None else len(scalars.importances)
+    chosen = model.chosen_scalars + (0 if importance is not None else len(scalars.importances))
     memory = None if model.memory_budget is None else model.memory_budget * 2**30
     return Recommender(graph, embedding, propagation, readout, model.engine, chosen, roles, fixed, memory)
 
@@ -165,13 +181,25 @@ def add_tier(config: RunConfig, model: Recommender, graph: dgl.DGLGraph, name: s
     parent = model.embedding.tiers[-1].codebook
     tiers = [*model.embedding.tiers, _finer_tier(config.finer[name], model, graph, name, config.seed)]
     readout = model.readout
-    scalars = Scalars(model.propagation.layer_weights, readout.item_scale, readout.filter_weight, model.importances())
+    scalars = Scalars(
+        model.propagation.layer_weights,
+        exponents_of(model),
+        readout.item_scale,
+        None if readout.filter is None else readout.filter.term.shape,
+        readout.filter_weight,
+        model.importances(),
+    )
     train_all = trains_all(config, tiers)
     columns = model.embedding.columns()
     refined = assemble(config, graph, tiers, None, parent.device, scalars, columns=columns, train_all=train_all)
     if model.readout.bias is not None:
         refined.readout.load_state_dict(model.readout.state_dict())
     return refined
+
+
+def exponents_of(model: Recommender) -> tuple[float, float]:
+    """a and b of the graph a model propagates on."""
+    return exponent_of(model.graph, model.roles.query), exponent_of(model.graph, model.roles.ranked)
 
 
 def trains_all(config: RunConfig, tiers: list[Tier]) -> bool:
@@ -198,14 +226,26 @@ def _anchored_assignment(config: RunConfig, coarse: CoarseConfig, graph: dgl.DGL
 
 
 def _spectral_model(
-    config: RunConfig, coarse: CoarseConfig, graph: dgl.DGLGraph, split: Split, device: torch.device
+    config: RunConfig,
+    coarse: CoarseConfig,
+    graph: dgl.DGLGraph,
+    split: Split,
+    device: torch.device,
+    reporter: Reporter,
 ) -> Recommender:
     """S^c anchored in groups of entities, E^c solved for."""
     assignment = _anchored_assignment(config, coarse, graph)
     columns = feature_columns(split)
-    start = spectral_start(config, coarse, assignment, graph, split, columns, device)
-    tier = Tier(COARSE, start.codebook, start.assignment, whitening=start.whitening)
-    scalars = Scalars(start.layer_weights, start.item_scale, start.filter_weight, start.importances)
+    start = spectral_start(config, coarse, assignment, graph, split, columns, device, reporter)
+    tier, choice = Tier(COARSE, start.codebook, assignment, whitening=start.whitening), start.choice
+    scalars = Scalars(
+        start.layer_weights,
+        choice.exponents,
+        choice.item_scale,
+        choice.filter,
+        choice.filter_weight,
+        dict(choice.importances),
+    )
     return assemble(config, graph, [tier], None, device, scalars, columns=columns)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from torch import Tensor
 
 from c2f_dgl.errors import InputError
 from c2f_dgl.files import replacing
+from c2f_dgl.graph.hetero import exponent_of
 from c2f_dgl.model import Recommender
 from c2f_dgl.tiers.assignment import Assignment
 from c2f_dgl.tiers.tiered import Tier
 
-FORMAT = 1
+FORMAT = 2
 
 
 def model_tensors(model: Recommender) -> dict[str, Tensor]:
@@ -48,7 +50,9 @@ def model_description(model: Recommender) -> dict[str, Any]:
     return {
         "tiers": [{"name": t.name, "threshold": t.threshold, "gate": t.gate} for t in model.embedding.tiers],
         "layer_weights": model.propagation.layer_weights,
+        "exponents": [exponent_of(model.graph, name) for name in (model.roles.query, model.roles.ranked)],
         "item_scale": model.readout.item_scale,
+        "filter": None if model.readout.filter is None else asdict(model.readout.filter.term.shape),
         "filter_weight": model.readout.filter_weight,
         "importances": model.importances(),
         "parameters": model.count_values(),
@@ -134,7 +138,9 @@ def load_meta(path: Path) -> dict[str, Any]:
     with _opened(path) as file:
         meta: dict[str, Any] = json.loads((file.metadata() or {})["c2f_dgl"])
     if meta.get("format") != FORMAT:
-        raise InputError(f"checkpoint format {meta.get('format')}", where=path, expected=f"format {FORMAT}")
+        raise InputError(
+            f"checkpoint format {meta.get('format')}", where=path, expected=f"format {FORMAT}: the run trained again"
+        )
     return meta
 
 

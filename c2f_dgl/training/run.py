@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,14 @@ from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import evaluate, most_popular
 from c2f_dgl.model import Recommender
 from c2f_dgl.progress import Reporter
+from c2f_dgl.serving.item_filter import FilterShape
 from c2f_dgl.training.build import (
     COARSE,
     TABLE,
     Scalars,
     add_tier,
     assemble,
+    exponents_of,
     feature_columns,
     stage_names,
     start_graph,
@@ -153,7 +156,7 @@ def _train_one(
             if before >= 0 and not folder.checkpoint(names[before]).is_file():
                 raise InputError(f"stage {stage} needs {names[before]} trained first", where=folder.path)
             if before < 0:
-                model = start_model(config, graph, split, device)
+                model = start_model(config, graph, split, device, reporter)
             else:
                 coarser, _ = _restore(folder.checkpoint(names[before]), config, split, graph, device)
                 model = add_tier(config, coarser, graph, stage)
@@ -217,12 +220,14 @@ def _restore(
     if meta["fingerprint"] != split.fingerprint:
         raise InputError("was trained on other data", where=path, expected="the data set and split of the run")
     tiers = restore_tiers(tensors, meta, path)
-    weights = meta["layer_weights"]
+    weights, shape = meta["layer_weights"], meta["filter"]
     scalars = Scalars(
         None if weights is None else tuple(weights),
+        (meta["exponents"][0], meta["exponents"][1]),
         meta["item_scale"],
-        meta.get("filter_weight", 0.0),
-        meta.get("importances", {}),
+        None if shape is None else FilterShape(**shape),
+        meta["filter_weight"],
+        meta["importances"],
     )
     model = assemble(
         config,
@@ -269,8 +274,10 @@ def _chosen_scalars(model: Recommender) -> dict[str, Any]:
     readout = model.readout
     return {
         "d": model.embedding.codebooks()[0].shape[1],
+        **dict(zip(("user_exponent", "item_exponent"), exponents_of(model), strict=True)),
         "item_scale": readout.item_scale,
         "filter_weight": readout.filter_weight,
+        **({} if readout.filter is None else {f"filter_{k}": v for k, v in asdict(readout.filter.term.shape).items()}),
         **({"importances": model.importances()} if model.importances() else {}),
     }
 

@@ -1,0 +1,449 @@
+"""The spectral start of a run: a codebook solved for, and the few scalars around it chosen on validation.
+
+Chosen are the exponents of users' and items' degrees, importances of further relations, the number of directions that
+are kept (d), the power of the singular values that weighs them, the item scale and, with a filter term, its exponents
+and weight. Each is chosen by steps up and down beside the best of the others so far, as long as they improve: no range
+ends but where the model does. Exponents and importances ask for a solution of their own (`c2f_dgl.tiers.spectral`),
+the others are ways to rank with one. Choices are compared on a sample of users.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from c2f_dgl.config.schema import CoarseConfig, RunConfig
+from c2f_dgl.config.sizes import embedding_size, n_atoms
+from c2f_dgl.data.splits import Split
+from c2f_dgl.dgl_import import dgl
+from c2f_dgl.engines import Propagation, propagated_basis
+from c2f_dgl.evaluation.products import add_product
+from c2f_dgl.evaluation.ranking import compare, mixed, standardised
+from c2f_dgl.graph.entities import importance_factors
+from c2f_dgl.graph.hetero import entity_layout, in_float64, reweighted, with_exponents
+from c2f_dgl.graph.item_filter import graph_filter
+from c2f_dgl.graph.propagate import Features, Kernel, propagate
+from c2f_dgl.model import item_factors
+from c2f_dgl.progress import Reporter
+from c2f_dgl.serving.item_filter import FilterShape
+from c2f_dgl.tiers.assignment import Assignment
+from c2f_dgl.tiers.codebook import lower_triangular
+from c2f_dgl.tiers.spectral import graph_codebook, least_cutoff, lowpass_weights, nth_singular_value, ritz_codebook
+from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
+
+log = logging.getLogger("c2f_dgl")
+
+# Users that choices are compared on: N@20 of two near ones differs by about 0.03 a user (standard deviation), so that
+# the difference of their means is known to 0.0007.
+_USERS = 2_000
+
+# The filter passes singular values from this share of the m-th one on: of the weakest directions less is noise.
+_CUTOFF = 0.9
+
+# Where scalars that are null begin, and by how much they move at a time (rank and importance by a factor).
+_EXPONENT, _EXPONENT_STEP = 0.4, 0.1
+_IMPORTANCE, _IMPORTANCE_STEP = 0.1, math.sqrt(10)
+_POWER, _POWER_STEP = 1.0, 0.5
+_ITEM_SCALE, _ITEM_SCALE_STEP = 0.2, 0.1
+_FILTER, _FILTER_STEP = FilterShape(item=0.5, power=1.0, history=0.25, target=0.2), 0.1
+_FILTER_WEIGHTS = tuple(weight / 10 for weight in range(1, 10))
+
+# Users whose scores set the scale of the codebook.
+_SCALE_USERS = 256
+
+
+@dataclass(frozen=True, order=True)
+class Choice:
+    """Everything that is chosen.
+
+    Parameters
+    ----------
+    exponents : (float, float)
+        a and b of D_u^(-a) R D_i^(-b).
+    importances : tuple of (str, float)
+        Of the relations that leave theirs to be chosen, by name.
+    rank : int
+        d, the number of directions.
+    power : float
+        Of the singular values, the weight of directions in scores.
+    item_scale : float
+    filter : FilterShape, optional
+    filter_weight : float
+    """
+
+    exponents: tuple[float, float]
+    importances: tuple[tuple[str, float], ...]
+    rank: int
+    power: float
+    item_scale: float
+    filter: FilterShape | None = None
+    filter_weight: float = 0.0
+
+    def __str__(self) -> str:
+        relations = "".join(f", importance of {name} {value:.2g}" for name, value in self.importances)
+        term = "" if self.filter is None else f", filter of weight {self.filter_weight:g} and {self.filter}"
+        return (
+            f"exponents {self.exponents[0]:.2g} and {self.exponents[1]:.2g}{relations}, {self.rank} directions, "
+            f"power {self.power:.2g}, item scale {self.item_scale:.2g}{term}"
+        )
+
+
+@dataclass(frozen=True)
+class Solution:
+    """W and T on one weighted graph, the directions of H ordered by their singular values.
+
+    Parameters
+    ----------
+    graph : DGLGraph
+        Entities alone.
+    layer_weights : tuple of L + 1 floats
+    whitening : Tensor, shape (m, m), float64
+        W.
+    codebook : Tensor, shape (m, d), float64
+        T, with which scores weigh directions by their singular values.
+    features : dict of node type to Tensor (n, d), float32
+        H.
+    values : Tensor, shape (d,), float64
+        Singular values over the largest, descending.
+    """
+
+    graph: dgl.DGLGraph
+    layer_weights: tuple[float, ...]
+    whitening: Tensor
+    codebook: Tensor
+    features: Features
+    values: Tensor
+
+    def factors(self, power: float) -> Tensor:
+        """What directions of either side are multiplied by (d,) so that scores weigh them by another power."""
+        return torch.where(self.values > 0, self.values ** ((power - 1) / 2), 0.0)
+
+
+@dataclass(frozen=True)
+class SpectralStart:
+    """E = W T on an assignment, and what was chosen with it.
+
+    Parameters
+    ----------
+    whitening : Tensor, shape (m, m), float64
+        W.
+    codebook : Tensor, shape (m, d), float32
+        T, lower triangular, such that scores have a variance of 1.
+    layer_weights : tuple of L + 1 floats
+    choice : Choice
+    """
+
+    whitening: Tensor
+    codebook: Tensor
+    layer_weights: tuple[float, ...]
+    choice: Choice
+
+
+def spectral_start(
+    config: RunConfig,
+    coarse: CoarseConfig,
+    assignment: Assignment,
+    graph: dgl.DGLGraph,
+    split: Split,
+    columns: Mapping[str, Tensor],
+    device: torch.device,
+    reporter: Reporter,
+) -> SpectralStart:
+    """Solve for the codebook of a first tier (parameters as in a run; `graph` without tiers)."""
+    embedding = TieredEmbedding(
+        entity_layout(graph, config.graph.roles),
+        [Tier("coarse", torch.zeros(n_atoms(config), embedding_size(config)), assignment)],
+        entity_input=config.model.entity_input,
+        link_scale=config.model.link_scale,
+        columns=columns,
+    ).to(device)
+    search = _Search(config, coarse, partial(solve, config, embedding, graph), split, device, reporter)
+    search.run()
+    choice, solution = search.best, search.solution(search.best)
+    log.info("chosen: %s: %.4f", choice, search.figures[choice])
+    codebook = (solution.codebook * solution.factors(choice.power))[:, : choice.rank]
+    users, items = search.sides(solution, choice)
+    some = torch.as_tensor(split.train.getnnz(axis=1)).nonzero().flatten()[:_SCALE_USERS].to(users.device)
+    scores = (users[some] @ items.T) * search.item_factors(choice.item_scale)
+    spread = scores.std().clamp_min(torch.finfo(torch.float32).tiny)
+    return SpectralStart(
+        solution.whitening, lower_triangular(codebook / spread.sqrt()).float(), solution.layer_weights, choice
+    )
+
+
+def solve(
+    config: RunConfig,
+    embedding: TieredEmbedding,
+    graph: dgl.DGLGraph,
+    exponents: tuple[float, float],
+    importances: Mapping[str, float],
+) -> Solution:
+    """Solve for the codebook of the embedding's first tier, on the entities' graph with these weights."""
+    model, schema, layout, tier = config.model, config.graph, embedding.layout, embedding.tiers[0]
+    weighted = reweighted(graph, importance_factors(schema, importances))
+    weighted = with_exponents(weighted, dict(zip((schema.roles.query, schema.roles.ranked), exponents, strict=True)))
+    apply = partial(_two_layers, weighted, layout.types, schema.roles.ranked, model.kernel)
+    n_items, m = weighted.num_nodes(schema.roles.ranked), tier.size
+    largest, nth = nth_singular_value(apply, n_items, m, tier.codebook.device)
+    cutoff = min(1.0, max(_CUTOFF * nth / largest, least_cutoff(model.layers)))
+    betas = lowpass_weights(cutoff, model.layers, largest)
+    propagation = Propagation(model.layers, betas, kernel=model.kernel)
+    linked = in_float64(embedding.link(weighted))
+    atoms = torch.eye(m, dtype=torch.float64, device=tier.codebook.device)
+    basis = propagated_basis(linked, embedding, propagation, 0, atoms)[: layout.total]
+    d = tier.codebook.shape[1]
+    if schema.extra:
+        passed = partial(_passed, linked, embedding, model.kernel)
+        whitening, codebook, values = graph_codebook(basis, passed, d)
+    else:
+        users, items = (basis[layout.rows(name)] for name in (schema.roles.query, schema.roles.ranked))
+        whitening, codebook, values = ritz_codebook(users, items, d)
+        codebook = codebook * values.sqrt()
+    features = layout.split((basis @ (whitening @ codebook)).float())
+    return Solution(weighted, betas, whitening, codebook, features, values / values[0].clamp_min(1e-300))
+
+
+def _two_layers(graph: dgl.DGLGraph, types: Sequence[str], ranked: str, kernel: Kernel, x: Tensor) -> Tensor:
+    """The ranked nodes' part of P^2 X, X on them alone: B^T B X where there are no further relations."""
+    features = {name: x.new_zeros(graph.num_nodes(name), x.shape[1]) for name in types} | {ranked: x}
+    return propagate(graph, features, 2, kernel=kernel, layer_weights=(0.0, 0.0, 1.0))[ranked]
+
+
+def _passed(graph: dgl.DGLGraph, embedding: TieredEmbedding, kernel: Kernel, x: Tensor) -> Tensor:
+    """P X of the entities (N x k); tiers, which weigh next to nothing, neither send nor receive."""
+    features = embedding.layout.split(x)
+    features.update({tier.name: x.new_zeros(tier.size, x.shape[1]) for tier in embedding.tiers})
+    return embedding.layout.stack(propagate(graph, features, 1, kernel=kernel, layer_weights=(0.0, 1.0)))
+
+
+class _OutOfTime(Exception):
+    """The search has had its time."""
+
+
+class _Search:
+    """The best choice so far, and the steps away from it.
+
+    Attributes
+    ----------
+    best : Choice
+    figures : dict of Choice to float
+        Every choice that was tried, with its validation figure.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        coarse: CoarseConfig,
+        solve: Callable[[tuple[float, float], Mapping[str, float]], Solution],
+        split: Split,
+        device: torch.device,
+        reporter: Reporter,
+    ) -> None:
+        self.config, self.coarse, self.split, self.device, self.reporter = config, coarse, split, device, reporter
+        self._solve, self._solutions = solve, dict[tuple, Solution]()
+        self._degree = torch.as_tensor(split.train.getnnz(axis=0), dtype=torch.float32, device=device)
+        self._relevant = sampled_rows(split.valid, _USERS, config.seed)
+        seconds = math.inf if coarse.search_seconds is None else coarse.search_seconds
+        self._deadline = time.monotonic() + seconds
+        self.figures: dict[Choice, float] = {}
+        model = config.model
+        given = (model.user_exponent, model.item_exponent)
+        exponents = tuple(_EXPONENT if exponent is None else exponent for exponent in given)
+        open_ = [name for name, relation in config.graph.extra.items() if relation.importance is None]
+        scale = _ITEM_SCALE if model.item_scale is None else model.item_scale
+        self.best = Choice(
+            exponents,  # type: ignore[arg-type]
+            tuple((name, _IMPORTANCE) for name in open_),
+            embedding_size(config),
+            _POWER if coarse.power is None else coarse.power,
+            scale,
+        )
+        if model.filter_weight:
+            self.best = replace(self.best, filter=FilterShape(target=scale), filter_weight=model.filter_weight)
+        self.best = replace(self.best, rank=self.solution(self.best).codebook.shape[1])
+
+    def run(self) -> None:
+        """Choose, until there is no better step or no more time."""
+        self.figures.update(zip([self.best], self._compare([self.best]), strict=True))
+        try:
+            self._choose_ranking(1.0)
+            self._choose_weights()
+            self._choose_ranking(0.5)
+            if self.config.model.filter_neighbours and self.config.model.filter_weight is None:
+                self._choose_filter()
+        except _OutOfTime:
+            log.warning("the search ended after %g s, with the best so far", self.coarse.search_seconds)
+
+    def _choose_ranking(self, share: float) -> None:
+        """Rank, power and item scale, by `share` of a step at a time."""
+        if self.config.model.d is None:
+            most = self.solution(self.best).codebook.shape[1]
+            factor = 2.0**share
+            self._climb(lambda c, way: [replace(c, rank=min(most, max(1, round(c.rank * factor**way))))])
+        for _ in range(2):
+            if self.config.model.item_scale is None:
+                self._climb(partial(_item_scale_moved, share=share))
+            if self.coarse.power is None:
+                self._climb(lambda c, way: [replace(c, power=max(0.0, c.power + way * share * _POWER_STEP))])
+
+    def _choose_weights(self) -> None:
+        """Exponents and importances: with each, the item scale may move along."""
+
+        def with_scales(choice: Choice) -> list[Choice]:
+            if self.config.model.item_scale is not None:
+                return [choice]
+            return [choice, *_item_scale_moved(choice, -1), *_item_scale_moved(choice, 1)]
+
+        model = self.config.model
+        for side, given in ((1, model.item_exponent), (0, model.user_exponent)):
+            if given is None:
+                self._climb(lambda c, way, side=side: with_scales(_exponent_moved(c, side, way)))
+        for position, (name, _) in enumerate(self.best.importances):
+            self._climb(lambda c, way, p=position: with_scales(_importance_moved(c, p, _IMPORTANCE_STEP**way)))
+            absent = _importance_moved(self.best, position, 0.0)
+            if self._judge([absent]) >= self.figures[self.best]:
+                log.info("%s does not help: it is left out", name)
+                self.best = absent
+
+    def _choose_filter(self) -> None:
+        """The filter's exponents and weight, then once more what it stands beside."""
+        start = replace(_FILTER, user=self.best.exponents[0])
+        self._take([replace(self.best, filter=start, filter_weight=weight) for weight in _FILTER_WEIGHTS])
+        if self.best.filter is None:
+            return
+        steps = {"target": 1.0, "power": 5.0, "item": 1.0, "history": 2.0}
+        for _ in range(2):
+            before = self.best
+            for name, step in steps.items():
+                self._climb(partial(_filter_moved, name=name, step=step * _FILTER_STEP))
+            if self.best == before:
+                break
+        if self.config.model.item_scale is None:
+            self._climb(partial(_item_scale_moved, share=0.5))
+
+    def _climb(self, moved: Callable[[Choice, int], list[Choice]]) -> None:
+        """Step up and down from the best for as long as that improves it."""
+        for way in (1, -1):
+            while self._take(moved(self.best, way)):
+                pass
+
+    def _take(self, choices: Sequence[Choice]) -> bool:
+        """Take the best of some choices if it is better than the best so far; whether it was."""
+        before = self.figures[self.best]
+        self._judge(choices)
+        best = max(choices, key=lambda choice: self.figures[choice])
+        if self.figures[best] <= before:
+            return False
+        self.best = best
+        log.info("%.4f: %s", self.figures[best], best)
+        return True
+
+    def _judge(self, choices: Sequence[Choice]) -> float:
+        """Compare choices of one solution that were not tried yet; the largest figure of all of them."""
+        new = sorted({choice for choice in choices if choice not in self.figures}, key=_by_work)
+        if new:
+            if time.monotonic() > self._deadline:
+                raise _OutOfTime
+            self.reporter.note(f"{len(self.figures)} tried, best {self.figures[self.best]:.4f}; trying {new[0]}")
+            self.figures.update(zip(new, self._compare(new), strict=True))
+        return max(self.figures[choice] for choice in choices)
+
+    def solution(self, choice: Choice) -> Solution:
+        """The solution a choice ranks with; two are kept."""
+        key = choice.exponents, choice.importances
+        if key not in self._solutions:
+            kept = {(self.best.exponents, self.best.importances)}
+            self._solutions = {k: solution for k, solution in self._solutions.items() if k in kept}
+            self._solutions[key] = self._solve(choice.exponents, dict(choice.importances))
+        return self._solutions[key]
+
+    def sides(self, solution: Solution, choice: Choice) -> tuple[Tensor, Tensor]:
+        """Embeddings of users and items, before the item scale."""
+        roles, factors = self.config.graph.roles, solution.factors(choice.power)[: choice.rank].float()
+        users, items = (solution.features[name][:, : choice.rank] for name in (roles.query, roles.ranked))
+        return users * factors, items * factors
+
+    def item_factors(self, scale: float) -> Tensor:
+        """(degree + 1)^scale of the items."""
+        return item_factors(self._degree, scale)
+
+    def _compare(self, choices: Sequence[Choice]) -> list[float]:
+        """Validation figures of choices of one solution, in the order of `_by_work`."""
+        scores = partial(self._scores, self.solution(choices[0]), choices)
+        return compare(scores, self.split.train, self._relevant, self.config.select, self.device)
+
+    def _scores(self, solution: Solution, choices: Sequence[Choice], users: Tensor) -> Iterator[Tensor]:
+        """Scores of some users by each choice; what neighbours in the order share is computed once."""
+        for _, alike in groupby(choices, key=lambda c: (c.rank, c.power)):
+            group = list(alike)
+            of_users, of_items = self.sides(solution, group[0])
+            product = of_users.new_empty(len(users), len(of_items))
+            add_product(product, of_users[users], of_items.contiguous(), beta=0.0)
+            for (scale, shape), same in groupby(group, key=lambda c: (c.item_scale, c.filter)):
+                scores = product * self.item_factors(scale)
+                if shape is None:
+                    yield scores
+                    continue
+                term = graph_filter(
+                    solution.graph, self.config.model.filter_neighbours, shape, self.config.graph.roles.target
+                )
+                filtered = standardised(torch.as_tensor(term.scores(users.cpu().numpy())).to(scores))
+                standardised(scores)
+                for choice in same:
+                    yield mixed(scores, filtered, choice.filter_weight, out=torch.empty_like(scores))
+
+
+def sampled_rows(matrix: sp.csr_matrix, n: int, seed: int) -> sp.csr_matrix:
+    """`matrix` with the entries of n of its rows that have some, drawn at random; itself where there are no more."""
+    rows = np.flatnonzero(matrix.getnnz(axis=1))
+    if len(rows) <= n:
+        return matrix
+    drawn = np.zeros(matrix.shape[0])
+    drawn[np.random.default_rng(seed).choice(rows, n, replace=False)] = 1.0
+    sample = sp.csr_matrix(sp.diags(drawn) @ matrix)
+    sample.eliminate_zeros()
+    return sample
+
+
+def _by_work(choice: Choice) -> tuple:
+    """Choices that share work stand together in this order."""
+    shape = choice.filter or FilterShape()
+    return choice.rank, choice.power, choice.item_scale, tuple(vars(shape).values()), choice.filter_weight
+
+
+def _item_scale_moved(choice: Choice, way: int, share: float = 1.0) -> list[Choice]:
+    return [replace(choice, item_scale=round(choice.item_scale + way * share * _ITEM_SCALE_STEP, 4))]
+
+
+def _exponent_moved(choice: Choice, side: int, way: int) -> Choice:
+    exponents = list(choice.exponents)
+    exponents[side] = round(exponents[side] + way * _EXPONENT_STEP, 4)
+    return replace(choice, exponents=(exponents[0], exponents[1]))
+
+
+def _importance_moved(choice: Choice, position: int, factor: float) -> Choice:
+    importances = list(choice.importances)
+    name, value = importances[position]
+    importances[position] = name, value * factor
+    return replace(choice, importances=tuple(importances))
+
+
+def _filter_moved(choice: Choice, way: int, name: str, step: float) -> list[Choice]:
+    """One exponent of the filter moved, with the weights around the present one."""
+    assert choice.filter is not None
+    value = round(getattr(choice.filter, name) + way * step, 4)
+    if name == "power":
+        value = max(value, 0.25)
+    shape = replace(choice.filter, **{name: value})
+    weights = [round(choice.filter_weight + change, 4) for change in (-0.1, 0.0, 0.1)]
+    return [replace(choice, filter=shape, filter_weight=weight) for weight in weights if 0 < weight < 1]
