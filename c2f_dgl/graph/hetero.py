@@ -91,9 +91,7 @@ def exponent_of(graph: dgl.DGLGraph, node_type: str) -> float:
     return 0.5 if exponent is None or len(exponent) == 0 else float(exponent[0])
 
 
-def degree_norm(
-    graph: dgl.DGLGraph, node_type: str, factors: Mapping[EdgeType, Tensor] | None = None
-) -> Tensor:
+def degree_norm(graph: dgl.DGLGraph, node_type: str, factors: Mapping[EdgeType, Tensor] | None = None) -> Tensor:
     """D^(-a) of a node type (n,), 0 for isolated nodes; a is 1/2 unless `with_exponents` has set another.
 
     Nodes that are linked to meta nodes alone, with next to no weight, have 1/2 too: no other power of that keeps them

@@ -3,7 +3,7 @@
     H(l+1) = D^(-1/2) A' D^(-1/2) H(l)         (Eq. 5, 20)
     H      = sum_l  beta_l H(l)                (Eq. 6, 21: beta_l = 1 / (L+1))
 
-Where `c2f_dgl.graph.hetero.with_exponents` has set other exponents, D^(-1/2) is D_u^(-a) of users and D_i^(-b) of items.
+Where `c2f_dgl.graph.hetero.with_exponents` has set other exponents, D^(-1/2) is D_u^(-a) of users, D_i^(-b) of items.
 
 D is applied to the node features before and after the product, so the edge weights of a relation that does not
 change (the interactions) are never touched when another one (S) does.

@@ -2,9 +2,9 @@
 
     s_u = r_u D_i^(-e) G D_i^f,    G_ij = ((R^T D_u^(-2a) R)_ij / (d_i d_j)^c)^q
 
-G is kept at the k items j of each item i with the largest (R^T D_u^(-2a) R)_ij / (d_i d_j)^(1/2): the others are mostly
-noise. a = c = e = 1/2, q = 1 and f = 0 is the linear filter of GF-CF (Shen et al. 2021); q > 1 sharpens it. The diagonal
-is left out, as what a user has seen is never recommended.
+G is kept at the k items j of each item i with the largest (R^T D_u^(-2a) R)_ij / (d_i d_j)^(1/2): the others are
+mostly noise. a = c = e = 1/2, q = 1 and f = 0 is the linear filter of GF-CF (Shen et al. 2021); q > 1 sharpens it. The
+diagonal is left out, as what a user has seen is never recommended.
 
 The graph alone makes G, so it is formed wherever the model is, in training as in serving, and never stored.
 """
@@ -45,6 +45,10 @@ class FilterShape:
     power: float = 1.0
     history: float = 0.5
     target: float = 0.0
+
+
+# GF-CF's.
+PLAIN = FilterShape()
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +122,7 @@ class ItemFilter:
 def item_filter(
     interactions: Csr,
     k: int,
-    shape: FilterShape = FilterShape(),
+    shape: FilterShape = PLAIN,
     progress: Callable[[int, int], None] | None = None,
 ) -> ItemFilter:
     """The filter of interactions (n_users x n_items).

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from c2f_dgl.serving.item_filter import FilterShape
+from c2f_dgl.serving.item_filter import PLAIN, FilterShape
 
 ENTITY_TYPES = ("user", "item")
 
@@ -99,7 +99,7 @@ class Learned:
     item_bias: np.ndarray | None = None
     exponents: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(ENTITY_TYPES, 0.5))
     filter_neighbours: int = 0
-    filter: FilterShape = FilterShape()
+    filter: FilterShape = PLAIN
     filter_weight: float = 0.0
 
     @property

@@ -244,7 +244,8 @@ def _factor(basis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     lengths = np.linalg.norm(basis, axis=0)
     empty = lengths <= np.finfo(np.float64).tiny
     scale = 1 / np.where(empty, 1.0, lengths)
-    factor = np.linalg.qr(np.concatenate([basis * scale, np.diag(np.where(empty, 1.0, _RIDGE))]), mode="r")
+    rows = np.concatenate([basis * scale, np.diag(np.where(empty, 1.0, _RIDGE))])
+    factor = np.asarray(np.linalg.qr(rows, mode="r"))
     return scale, factor * np.where(factor.diagonal() < 0, -1.0, 1.0)[:, None]
 
 

@@ -170,7 +170,8 @@ def whitening(items: Tensor) -> Tensor:
     ridge = torch.diag(torch.where(empty, 1.0, _RIDGE))
     factor = torch.linalg.qr(torch.cat([items / lengths, ridge]), mode="r").R
     factor = factor * torch.where(factor.diagonal() < 0, -1.0, 1.0)[:, None]
-    return (torch.linalg.solve_triangular(factor, torch.eye(len(factor)).to(factor), upper=True) / lengths[:, None]).contiguous()
+    inverse = torch.linalg.solve_triangular(factor, torch.eye(len(factor)).to(factor), upper=True)
+    return (inverse / lengths[:, None]).contiguous()
 
 
 def ritz_codebook(users: Tensor, items: Tensor, d: int) -> tuple[Tensor, Tensor, Tensor]:

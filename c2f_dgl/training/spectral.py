@@ -43,9 +43,13 @@ from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
 
 log = logging.getLogger("c2f_dgl")
 
-# Users that choices are compared on: N@20 of two near ones differs by about 0.03 a user (standard deviation), so that
-# the difference of their means is known to 0.0007.
-_USERS = 2_000
+# Users that choices are compared on: at least this many, where there are, and as many as take this many scores. N@20 of
+# two near choices differs by about 0.03 a user (standard deviation), so of 2,000 the means by 0.0007.
+# What costs no further solution is chosen once more on more of them.
+_USERS, _SCORES, _CONFIRMING = 2_000, 2**27, 10_000
+
+# A choice is better by at least this much: less is the sample's.
+_GAIN = 1.001
 
 # The filter passes singular values from this share of the m-th one on: of the weakest directions less is noise.
 _CUTOFF = 0.9
@@ -55,7 +59,8 @@ _EXPONENT, _EXPONENT_STEP = 0.4, 0.1
 _IMPORTANCE, _IMPORTANCE_STEP = 0.1, math.sqrt(10)
 _POWER, _POWER_STEP = 1.0, 0.5
 _ITEM_SCALE, _ITEM_SCALE_STEP = 0.2, 0.1
-_FILTER, _FILTER_STEP = FilterShape(item=0.5, power=1.0, history=0.25, target=0.2), 0.1
+_FILTER = FilterShape(item=0.5, power=1.0, history=0.2, target=0.2)
+_FILTER_STEPS = {"power": 0.5, "target": 0.1, "item": 0.1, "history": 0.2}
 _FILTER_WEIGHTS = tuple(weight / 10 for weight in range(1, 10))
 
 # Users whose scores set the scale of the codebook.
@@ -186,7 +191,7 @@ def solve(
     embedding: TieredEmbedding,
     graph: dgl.DGLGraph,
     exponents: tuple[float, float],
-    importances: Mapping[str, float],
+    importances: dict[str, float],
 ) -> Solution:
     """Solve for the codebook of the embedding's first tier, on the entities' graph with these weights."""
     model, schema, layout, tier = config.model, config.graph, embedding.layout, embedding.tiers[0]
@@ -244,7 +249,7 @@ class _Search:
         self,
         config: RunConfig,
         coarse: CoarseConfig,
-        solve: Callable[[tuple[float, float], Mapping[str, float]], Solution],
+        solve: Callable[[tuple[float, float], dict[str, float]], Solution],
         split: Split,
         device: torch.device,
         reporter: Reporter,
@@ -252,7 +257,7 @@ class _Search:
         self.config, self.coarse, self.split, self.device, self.reporter = config, coarse, split, device, reporter
         self._solve, self._solutions = solve, dict[tuple, Solution]()
         self._degree = torch.as_tensor(split.train.getnnz(axis=0), dtype=torch.float32, device=device)
-        self._relevant = sampled_rows(split.valid, _USERS, config.seed)
+        self._relevant = sampled_rows(split.valid, max(_USERS, _SCORES // split.n_items), config.seed)
         seconds = math.inf if coarse.search_seconds is None else coarse.search_seconds
         self._deadline = time.monotonic() + seconds
         self.figures: dict[Choice, float] = {}
@@ -276,40 +281,55 @@ class _Search:
         """Choose, until there is no better step or no more time."""
         self.figures.update(zip([self.best], self._compare([self.best]), strict=True))
         try:
-            self._choose_ranking(1.0)
+            self._choose_rank()
+            self._choose_ranking()
             self._choose_weights()
-            self._choose_ranking(0.5)
+            self._choose_ranking()
             if self.config.model.filter_neighbours and self.config.model.filter_weight is None:
                 self._choose_filter()
+            if self._relevant is not self.split.valid:
+                self._confirm()
         except _OutOfTime:
             log.warning("the search ended after %g s, with the best so far", self.coarse.search_seconds)
 
-    def _choose_ranking(self, share: float) -> None:
-        """Rank, power and item scale, by `share` of a step at a time."""
-        if self.config.model.d is None:
-            most = self.solution(self.best).codebook.shape[1]
-            factor = 2.0**share
-            self._climb(lambda c, way: [replace(c, rank=min(most, max(1, round(c.rank * factor**way))))])
-        for _ in range(2):
+    def _choose_rank(self) -> None:
+        """All halvings of the largest rank, as a smaller one may need another item scale."""
+        if self.config.model.d is not None:
+            return
+        ranks = [max(1, self.best.rank >> halvings) for halvings in range(5)]
+        moves = (-1, 0, 1) if self.config.model.item_scale is None else (0,)
+        self._take([replace(_scaled(self.best, move), rank=rank) for rank in ranks for move in moves])
+
+    def _choose_ranking(self) -> None:
+        """Item scale, power and rank, in turn, until none of them moves."""
+        before = None
+        while before != self.best:
+            before = self.best
             if self.config.model.item_scale is None:
-                self._climb(partial(_item_scale_moved, share=share))
+                self._climb(lambda c: [_scaled(c, move) for move in (-2, -1, -0.5, 0.5, 1, 2)])
             if self.coarse.power is None:
-                self._climb(lambda c, way: [replace(c, power=max(0.0, c.power + way * share * _POWER_STEP))])
+                self._climb(lambda c: [_powered(c, move) for move in (-1, -0.5, 0.5, 1)])
+            if self.config.model.d is None:
+                most = self.solution(self.best).codebook.shape[1]
+                self._climb(partial(_ranked, most=most))
 
     def _choose_weights(self) -> None:
         """Exponents and importances: with each, the item scale may move along."""
+        model, importances = self.config.model, self.best.importances
 
         def with_scales(choice: Choice) -> list[Choice]:
-            if self.config.model.item_scale is not None:
-                return [choice]
-            return [choice, *_item_scale_moved(choice, -1), *_item_scale_moved(choice, 1)]
+            moves = (-1, 0, 1) if model.item_scale is None else (0,)
+            return [_scaled(choice, move) for move in moves]
 
-        model = self.config.model
         for side, given in ((1, model.item_exponent), (0, model.user_exponent)):
             if given is None:
-                self._climb(lambda c, way, side=side: with_scales(_exponent_moved(c, side, way)))
-        for position, (name, _) in enumerate(self.best.importances):
-            self._climb(lambda c, way, p=position: with_scales(_importance_moved(c, p, _IMPORTANCE_STEP**way)))
+                for way in (-1, 1):
+                    self._climb(partial(_neighbours, with_scales, partial(_exponent_moved, side=side, way=way)))
+        for position, (name, _) in enumerate(importances):
+            for factor in (1 / _IMPORTANCE_STEP, _IMPORTANCE_STEP):
+                self._climb(
+                    partial(_neighbours, with_scales, partial(_importance_moved, position=position, factor=factor))
+                )
             absent = _importance_moved(self.best, position, 0.0)
             if self._judge([absent]) >= self.figures[self.best]:
                 log.info("%s does not help: it is left out", name)
@@ -317,35 +337,41 @@ class _Search:
 
     def _choose_filter(self) -> None:
         """The filter's exponents and weight, then once more what it stands beside."""
-        start = replace(_FILTER, user=self.best.exponents[0])
-        self._take([replace(self.best, filter=start, filter_weight=weight) for weight in _FILTER_WEIGHTS])
+        shape = replace(_FILTER, user=self.best.exponents[0])
+        self._take([replace(self.best, filter=shape, filter_weight=weight) for weight in _FILTER_WEIGHTS])
         if self.best.filter is None:
             return
-        steps = {"target": 1.0, "power": 5.0, "item": 1.0, "history": 2.0}
-        for _ in range(2):
+        before = None
+        while before != self.best:
             before = self.best
-            for name, step in steps.items():
-                self._climb(partial(_filter_moved, name=name, step=step * _FILTER_STEP))
-            if self.best == before:
-                break
+            for name, step in _FILTER_STEPS.items():
+                for way in (-1, 1):
+                    self._climb(partial(_filter_moved, name=name, step=way * step))
         if self.config.model.item_scale is None:
-            self._climb(partial(_item_scale_moved, share=0.5))
+            self._climb(lambda c: [_scaled(c, move) for move in (-1, -0.5, 0.5, 1)])
 
-    def _climb(self, moved: Callable[[Choice, int], list[Choice]]) -> None:
-        """Step up and down from the best for as long as that improves it."""
-        for way in (1, -1):
-            while self._take(moved(self.best, way)):
-                pass
+    def _confirm(self) -> None:
+        """What costs no solution once more, one step to each side, on more users."""
+        self._relevant = sampled_rows(self.split.valid, _CONFIRMING, self.config.seed)
+        self.figures = dict(zip([self.best], self._compare([self.best]), strict=True))
+        if self.config.model.item_scale is None:
+            self._take([_scaled(self.best, move) for move in (-1, -0.5, 0.5, 1)])
+        if self.coarse.power is None:
+            self._take([_powered(self.best, move) for move in (-1, 1)])
+        if self.best.filter is not None and self.config.model.filter_weight is None:
+            self._take(_filter_moved(self.best, "target", 0.0))
+
+    def _climb(self, neighbours: Callable[[Choice], list[Choice]]) -> None:
+        """Go to the best neighbour of the best for as long as that is better."""
+        while self._take(neighbours(self.best)):
+            pass
 
     def _take(self, choices: Sequence[Choice]) -> bool:
-        """Take the best of some choices if it is better than the best so far; whether it was."""
-        before = self.figures[self.best]
-        self._judge(choices)
-        best = max(choices, key=lambda choice: self.figures[choice])
-        if self.figures[best] <= before:
+        """Take the best of some choices of one solution if it is clearly better than the best so far, and say so."""
+        if not choices or self._judge(choices) <= self.figures[self.best] * _GAIN:
             return False
-        self.best = best
-        log.info("%.4f: %s", self.figures[best], best)
+        self.best = max(choices, key=lambda choice: self.figures[choice])
+        log.info("%.4f: %s", self.figures[self.best], self.best)
         return True
 
     def _judge(self, choices: Sequence[Choice]) -> float:
@@ -421,8 +447,22 @@ def _by_work(choice: Choice) -> tuple:
     return choice.rank, choice.power, choice.item_scale, tuple(vars(shape).values()), choice.filter_weight
 
 
-def _item_scale_moved(choice: Choice, way: int, share: float = 1.0) -> list[Choice]:
-    return [replace(choice, item_scale=round(choice.item_scale + way * share * _ITEM_SCALE_STEP, 4))]
+def _scaled(choice: Choice, move: float) -> Choice:
+    return replace(choice, item_scale=round(choice.item_scale + move * _ITEM_SCALE_STEP, 4))
+
+
+def _powered(choice: Choice, move: float) -> Choice:
+    return replace(choice, power=max(0.0, choice.power + move * _POWER_STEP))
+
+
+def _ranked(choice: Choice, most: int) -> list[Choice]:
+    return [replace(choice, rank=min(most, max(1, round(choice.rank * factor)))) for factor in (0.7, 1.4)]
+
+
+def _neighbours(
+    with_scales: Callable[[Choice], list[Choice]], moved: Callable[[Choice], Choice], choice: Choice
+) -> list[Choice]:
+    return with_scales(moved(choice))
 
 
 def _exponent_moved(choice: Choice, side: int, way: int) -> Choice:
@@ -438,12 +478,12 @@ def _importance_moved(choice: Choice, position: int, factor: float) -> Choice:
     return replace(choice, importances=tuple(importances))
 
 
-def _filter_moved(choice: Choice, way: int, name: str, step: float) -> list[Choice]:
+def _filter_moved(choice: Choice, name: str, step: float) -> list[Choice]:
     """One exponent of the filter moved, with the weights around the present one."""
     assert choice.filter is not None
-    value = round(getattr(choice.filter, name) + way * step, 4)
-    if name == "power":
-        value = max(value, 0.25)
+    value = round(getattr(choice.filter, name) + step, 4)
+    if name == "power" and value <= 0:
+        return []
     shape = replace(choice.filter, **{name: value})
     weights = [round(choice.filter_weight + change, 4) for change in (-0.1, 0.0, 0.1)]
     return [replace(choice, filter=shape, filter_weight=weight) for weight in weights if 0 < weight < 1]

@@ -9,6 +9,10 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+from c2f_dgl.training.spectral.solution import Linked, Solution
+from c2f_dgl.training.spectral.start import ranks
+from c2f_dgl.training.spectral.variants import Variant, variant_scores
+from c2f_dgl.training.spectral.walks import climb, scan
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,10 +22,6 @@ from c2f_dgl.evaluation.ranking import standardised
 from c2f_dgl.model import Readout, item_degrees, scaled_filter
 from c2f_dgl.roles import DEFAULT_ROLES
 from c2f_dgl.training.build import start_graph
-from c2f_dgl.training.spectral.solution import Linked, Solution
-from c2f_dgl.training.spectral.start import ranks
-from c2f_dgl.training.spectral.variants import Variant, variant_scores
-from c2f_dgl.training.spectral.walks import climb, scan
 
 
 @given(st.integers(1, 9), st.data())
