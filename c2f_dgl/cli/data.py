@@ -70,10 +70,10 @@ def fetch_card(name: Annotated[str, typer.Argument(help="Name in the catalogue."
 
 @app.command()
 def split(
-    path: Annotated[Path, typer.Argument(help="LightGCN text, or a CSV, TSV or Parquet log.")],
+    path: Annotated[Path, typer.Argument(help="A file of interactions, or a folder of one log.")],
     out: Out,
     how: Annotated[
-        Literal["random", "leave-last", "temporal"], typer.Option(help="leave-last and temporal need --timestamp.")
+        Literal["random", "leave-last", "temporal"], typer.Option(help="leave-last and temporal need times.")
     ] = "random",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random split.")] = 2024,
     valid: Annotated[float | None, typer.Option(help="Fraction that validates. (default: 0.1)")] = None,
@@ -81,30 +81,36 @@ def split(
         float | None,
         typer.Option(help="Fraction that tests. (default: 0.2 random, 0.1 temporal)"),
     ] = None,
-    user: Annotated[str | None, typer.Option(help="User column. (default: user)")] = None,
-    item: Annotated[str | None, typer.Option(help="Item column. (default: item)")] = None,
-    rating: Annotated[str | None, typer.Option(help="Rating column.")] = None,
-    min_rating: Annotated[float | None, typer.Option(help="Keep rows rated at least this.")] = None,
-    timestamp: Annotated[str | None, typer.Option(help="Time column.")] = None,
+    user: Annotated[str | None, typer.Option(help="data.user: the user column, by name or place.")] = None,
+    item: Annotated[str | None, typer.Option(help="data.item: the item column.")] = None,
+    rating: Annotated[str | None, typer.Option(help="data.rating: the rating column.")] = None,
+    min_rating: Annotated[float | None, typer.Option(help="data.min_rating: keep rows rated at least this.")] = None,
+    timestamp: Annotated[str | None, typer.Option(help="data.timestamp: the time column.")] = None,
     sep: Annotated[str | None, typer.Option(help="Separator of the log. (default: found out)")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="One of the five data options above, as `train` takes them."),
+    ] = None,
 ) -> None:
     """Split a file into train.tsv, valid.tsv and test.tsv (no file for an empty part), a folder for `c2f-dgl train`."""
     if not os.path.exists(path):
         raise InputError("no such file", where=path, expected="a file of interactions")
+    from c2f_dgl.config.load import load_config
     from c2f_dgl.data.catalogue import split_interactions
     from c2f_dgl.data.readers import read_interactions
+    from c2f_dgl.data.streams import unpacked
     from c2f_dgl.data.writers import write_split
 
-    options = {
-        "user": user,
-        "item": item,
-        "rating": rating,
-        "min_rating": min_rating,
-        "timestamp": timestamp,
-        "sep": sep,
-    }
-    inter = read_interactions(path, **{key: value for key, value in options.items() if value is not None})
-    parts = split_interactions(inter, how, seed=seed, valid=valid, test=test, name=path.stem)
+    named = {"user": user, "item": item, "rating": rating, "min_rating": min_rating, "timestamp": timestamp}
+    for override in set_ or []:
+        if override.partition("=")[0].strip().removeprefix("data.") not in named:
+            raise InputError(
+                f"{override} does not say how to read", where="--set", expected=f"data.{', data.'.join(named)}"
+            )
+    columns = load_config(overrides=set_ or []).data.model_dump(include=set(named), exclude_none=True)
+    columns |= {key: value for key, value in {**named, "sep": sep}.items() if value is not None}
+    inter = read_interactions(path, timed=how != "random", **columns)
+    parts = split_interactions(inter, how, seed=seed, valid=valid, test=test, name=unpacked(path.resolve()).stem)
     write_split(parts, out)
     typer.echo(parts.summary())
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from c2f_dgl.config.base import Options as _Options
 from c2f_dgl.config.graph import GraphConfig
@@ -199,6 +199,8 @@ class ModelConfig(_Options):
 class DataConfig(_Options):
     """Which data, and how it is read and split."""
 
+    model_config = ConfigDict(coerce_numbers_to_str=True)  # columns may be given by their place
+
     source: str | None = Field(None, description="a catalogue name or a path; set from DATASET by the command line")
     split: Literal["auto", "given", "random", "leave-last", "temporal"] = Field(
         "auto", description="auto: the files' own split where there is one, else random"
@@ -206,11 +208,15 @@ class DataConfig(_Options):
     seed: int | None = Field(None, ge=0, lt=2**32, description="seed of the split; null: the run's seed")
     valid: float | None = Field(None, description="validation fraction of random and temporal splits")
     test: float | None = Field(None, description="test fraction of random and temporal splits")
-    user: str | None = Field(None, description="name of the user column of a log")
-    item: str | None = Field(None, description="name of the item column")
-    rating: str | None = Field(None, description="name of the rating column, for min_rating")
+    user: str | None = Field(
+        None, description="name or place (from 0) of the user column of a log; null: a well-known name"
+    )
+    item: str | None = Field(None, description="name or place of the item column")
+    rating: str | None = Field(None, description="name or place of the rating column, for min_rating")
     min_rating: float | None = Field(None, description="rows with a lower rating are left out")
-    timestamp: str | None = Field(None, description="name of the time column, for leave-last and temporal splits")
+    timestamp: str | None = Field(
+        None, description="name or place of the time column, for leave-last and temporal splits"
+    )
 
 
 class RunConfig(_Options):

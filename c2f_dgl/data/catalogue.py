@@ -16,11 +16,12 @@ from c2f_dgl.data.interactions import Interactions
 from c2f_dgl.data.planted import SAMPLE_SEED, built_in_sample, write_planted
 from c2f_dgl.data.readers import read_interactions
 from c2f_dgl.data.splits import Split, given_split, leave_last_out, random_split, temporal_split
+from c2f_dgl.data.streams import PACKED_SUFFIXES, log_files, unpacked
 from c2f_dgl.errors import InputError
 
 How = Literal["random", "leave-last", "temporal"]
 
-SUFFIXES = (".txt", ".tsv", ".csv", ".parquet")
+SUFFIXES = (".txt", ".tsv", ".csv", ".parquet", ".jsonl")
 _VALID = ("valid", "val", "validation")
 REPOSITORY_SAMPLE = Path(__file__).parents[2] / "data" / "planted"
 
@@ -56,6 +57,8 @@ class Card:
         `pairs_sha256` of its training and test files, where known; also checked.
     notes : str
         Terms of use and oddities.
+    columns : tuple of str, optional
+        Names of the columns, where its files are logs without a header.
     """
 
     name: str
@@ -68,6 +71,7 @@ class Card:
     n_interactions: int
     pairs_sha256: str | None = None
     notes: str = ""
+    columns: tuple[str, ...] | None = None
 
 
 def _lightgcn_files(base: str) -> tuple[RemoteFile, ...]:
@@ -132,6 +136,7 @@ _CARDS = (
         n_interactions=52_668,
         pairs_sha256="8d6c096609bd99ec75b268187dbe7379588904ae25c0a5b2bf879d86857b59e7",
         notes="non-commercial use; the 12 of its 1,892 users who listened to nothing are not in the files",
+        columns=("user", "item", "count"),
     ),
     Card(
         name="planted",
@@ -227,9 +232,10 @@ def load_dataset(
 ) -> Split:
     """Load a data set by its name in the catalogue or by path.
 
-    A folder with ``train`` and ``test`` files (.txt, .tsv, .csv or .parquet) is a given split; with ``valid``, ``val``
-    or ``validation`` too the paper's validation rule is not asked, and ``test`` may be left out. A single file is split
-    at random per user unless `split` says otherwise.
+    A folder with ``train`` and ``test`` files (.txt, .tsv, .csv, .parquet or .jsonl, compressed or not) is a given
+    split; with ``valid``, ``val`` or ``validation`` too the paper's validation rule is not asked, and ``test`` may be
+    left out. A single file, or a folder of one log (RecBole's ``.inter``, or parts in Parquet), is split at random per
+    user unless `split` says otherwise.
 
     Parameters
     ----------
@@ -261,12 +267,16 @@ def load_dataset(
         if os.sep in str(name_or_path) or path.suffix:
             raise InputError("no such file or folder", where=path, expected="interactions, or a dataset's name")
         find_card(str(name_or_path))
-    if not os.path.isdir(path):
+    if card is not None and card.columns is not None:
+        read_options = {"names": list(card.columns), **read_options}
+    is_folder = os.path.isdir(path)
+    if not is_folder or (_find_part(path, "train") is None and log_files(path)):
         if split == "given":
             raise InputError("a single file is no given split", where=path, expected="a folder with train and test")
-        inter = read_interactions(path, **read_options)
+        inter = read_interactions(path, timed=split in ("leave-last", "temporal"), **read_options)
+        name = path.resolve().name if is_folder else unpacked(path).stem
         return split_interactions(
-            inter, "random" if split == "auto" else split, seed=seed, valid=valid, test=test, name=path.stem
+            inter, "random" if split == "auto" else split, seed=seed, valid=valid, test=test, name=name
         )
     if split not in ("auto", "given"):
         raise InputError(f"this is split already; no {split} split", where=path, expected="split auto or given")
@@ -329,16 +339,15 @@ def _find_part(folder: Path, *names: str) -> Path | None:
         there = {file.name for file in folder.iterdir()}
     except OSError as error:
         raise InputError(f"cannot read: {error.strerror}", where=folder, expected="a readable folder") from error
-    files = (f"{name}{suffix}" for name in names for suffix in SUFFIXES)
+    files = (f"{name}{suffix}{packed}" for name in names for suffix in SUFFIXES for packed in PACKED_SUFFIXES)
     return next((folder / file for file in files if file in there), None)
 
 
 def _part(folder: Path, part: str) -> Path:
     file = _find_part(folder, part)
     if file is None:
-        raise InputError(
-            f"no {part} file", where=folder, expected=f"one of {', '.join(part + suffix for suffix in SUFFIXES)}"
-        )
+        names = ", ".join(part + suffix for suffix in SUFFIXES)
+        raise InputError(f"no {part} file", where=folder, expected=f"one of {names}, or a folder of one log")
     return file
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +16,23 @@ from c2f_dgl.errors import InputError
 # Text that prints back exactly as it was read once it is an int64: "007" or a 30-digit number must stay text.
 WHOLE_NUMBER = r"(?:0|-?[1-9][0-9]{0,17})"
 
+# The same as a column of floats has it.
+WHOLE_FLOAT = r"(?:0|-?[1-9][0-9]{0,14})\.0"
+
 # What means in text that nothing is there; ids may well be called "NA" or "None".
 MISSING = ("", "nan", "NaN", "<NA>")
+
+# What people call the columns, in small letters and digits only; the first that is there is taken.
+KNOWN_NAMES = {
+    "user": ("user", "userid", "uid", "username", "reviewerid", "customerid", "visitorid", "memberid"),
+    "item": (
+        *("item", "itemid", "iid", "parentasin", "asin", "movieid", "bookid", "isbn", "artistid", "trackid", "songid"),
+        *("productid", "businessid", "gameid", "appid", "animeid", "recipeid", "articleid", "newsid", "videoid"),
+        *("venueid", "poiid", "locationid"),
+    ),
+    "rating": ("rating", "ratings", "overall", "bookrating", "userrating", "stars", "score", "label"),
+    "timestamp": ("timestamp", "unixreviewtime", "unixtime", "time", "ts", "datetime", "date", "createdat"),
+}
 
 
 @dataclass(frozen=True)
@@ -29,10 +45,13 @@ class Place:
         The file, or a name for the table.
     line_of : callable
         Gives the line of a row (counted from 0) in the file; None where lines mean nothing.
+    decimal : str
+        What may stand before the decimals of numbers, beside the point.
     """
 
     where: str | Path
     line_of: Callable[[int], int] | None = None
+    decimal: str = "."
 
     def error(self, row: int, problem: str, expected: str) -> InputError:
         """Build the error for `row`; a table without lines names the row instead."""
@@ -57,15 +76,64 @@ def require(columns: Iterable[object], column: str, role: str, where: str | Path
         raise InputError(
             f"no column {column!r} for the {role}",
             where=where,
-            expected=f"one of {names}, by --set data.{role}=NAME (data split: --{role} NAME)",
+            expected=f"one of {names}, by --set data.{role}=NAME, or =0, 1, ... by its place",
         )
+
+
+def find_column(columns: Sequence[str], given: str | int | None, role: str, where: str | Path) -> int | None:
+    """Find the column of a role: the one of the given name or place, else the first of a well-known name.
+
+    Parameters
+    ----------
+    columns : sequence of str
+    given : str or int, optional
+    role : str
+        A key of `KNOWN_NAMES`.
+    where : str or Path
+        For messages.
+
+    Returns
+    -------
+    int or None
+        Its place; None where no name was given and no well-known one is there.
+
+    Raises
+    ------
+    InputError
+        See `require`.
+    """
+    if given is None:
+        plain = [_plain(name) for name in columns]
+        found = next((plain.index(name) for name in KNOWN_NAMES[role] if name in plain), None)
+        if found is None:
+            return None
+        given = columns[found]
+    if str(given) not in columns and is_place(given) and int(given) < len(columns):
+        return int(given)
+    require(columns, str(given), role, where)
+    return columns.index(str(given))
+
+
+def is_place(given: object) -> bool:
+    """Say whether a column is given by its place, counted from 0."""
+    return re.fullmatch("[0-9]{1,4}", str(given)) is not None
+
+
+def is_known(name: str) -> bool:
+    """Say whether a name is a well-known one, of any role."""
+    return any(_plain(name) in names for names in KNOWN_NAMES.values())
+
+
+def _plain(name: str) -> str:
+    """Small letters and digits of a name, without RecBole's type behind it."""
+    return re.sub(r"[\W_]", "", name.partition(":")[0].lower())
 
 
 def index_ids(values: pd.Series, role: str, place: Place) -> tuple[npt.NDArray[np.int64], np.ndarray]:
     """Number the ids of a column.
 
-    Whole numbers stay numbers (also where they are written as text, or as floats because a neighbour was missing);
-    anything else is text. Ids are numbered in sorted order, so the order of the rows does not matter.
+    Whole numbers stay numbers (also where they are written as text, or all as floats such as ``3.0`` because one was
+    missing once); anything else is text. Ids are numbered in sorted order, so the order of the rows does not matter.
 
     Parameters
     ----------
@@ -117,6 +185,8 @@ def _sortable(distinct: pd.Series, role: str, row_of: Callable[[int], int], plac
     elif pd.api.types.is_integer_dtype(distinct.dtype):
         if len(distinct) and distinct.max() > np.iinfo(np.int64).max:
             raise place.error(row_of(int(distinct.argmax())), f"{role} id {distinct.max()} is too large", "below 2**63")
+    elif distinct.str.fullmatch(WHOLE_FLOAT).all():
+        distinct = distinct.str.removesuffix(".0")
     elif not distinct.str.fullmatch(WHOLE_NUMBER).all():
         return distinct.to_numpy(dtype=object)
     ids = distinct.astype(np.int64).to_numpy()
@@ -124,6 +194,14 @@ def _sortable(distinct: pd.Series, role: str, row_of: Callable[[int], int], plac
         code = int(np.argmin(ids))
         raise place.error(row_of(code), f"{role} id {ids[code]} is negative", "ids of 0 or more, or text")
     return ids
+
+
+def parsed(values: pd.Series, place: Place) -> pd.Series:
+    """Give a column as numbers, NaN where there is none; with decimal commas where the place has them."""
+    numeric = pd.to_numeric(values, errors="coerce")
+    if place.decimal == "." or pd.api.types.is_numeric_dtype(values.dtype) or numeric.notna().all():
+        return numeric
+    return pd.to_numeric(values.str.replace(place.decimal, ".", regex=False), errors="coerce")
 
 
 def numbers(values: pd.Series, role: str, place: Place) -> np.ndarray:
@@ -138,12 +216,12 @@ def numbers(values: pd.Series, role: str, place: Place) -> np.ndarray:
     InputError
         A value is missing or is not a number.
     """
-    parsed = pd.to_numeric(values, errors="coerce")
-    bad = ~np.isfinite(parsed.to_numpy(dtype=np.float64, na_value=np.nan))
+    found = parsed(values, place)
+    bad = ~np.isfinite(found.to_numpy(dtype=np.float64, na_value=np.nan))
     if bad.any():
         row = int(np.argmax(bad))
         raise place.error(row, f"{role} {_shown(values.iloc[row])} is not a number", "a number in every row")
-    return parsed.to_numpy(dtype=np.int64 if pd.api.types.is_integer_dtype(parsed.dtype) else np.float64)
+    return found.to_numpy(dtype=np.int64 if pd.api.types.is_integer_dtype(found.dtype) else np.float64)
 
 
 def times(values: pd.Series, place: Place) -> np.ndarray:
@@ -160,11 +238,10 @@ def times(values: pd.Series, place: Place) -> np.ndarray:
     InputError
         A value is missing, or neither a number nor a date.
     """
-    if not pd.api.types.is_datetime64_any_dtype(values.dtype):
-        parsed = pd.to_numeric(values, errors="coerce")
-        # One date among the numbers is a fault of that row; a column without any number is a column of dates.
-        if pd.api.types.is_numeric_dtype(values.dtype) or parsed.notna().any():
-            return numbers(values, "timestamp", place)
+    dated = pd.api.types.is_datetime64_any_dtype(values.dtype)
+    # One date among the numbers is a fault of that row; a column without any number is a column of dates.
+    if not dated and (pd.api.types.is_numeric_dtype(values.dtype) or parsed(values, place).notna().any()):
+        return numbers(values, "timestamp", place)
     dates = pd.to_datetime(values, errors="coerce", utc=True, format="ISO8601")
     bad = dates.isna().to_numpy()
     if bad.any():

@@ -1,47 +1,39 @@
-"""Readers of interaction files: LightGCN's text format, and logs as CSV, TSV or Parquet."""
+"""Readers of interaction files: LightGCN's text format, and logs in all the forms of `c2f_dgl.data.tables`."""
 
 from __future__ import annotations
 
 import os
 import re
-import warnings
 from collections.abc import Sequence
-from functools import partial
-from itertools import islice
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet
 
-from c2f_dgl.data.columns import MISSING, Place, require
+from c2f_dgl.data.columns import Place, find_column, is_place, parsed, require
 from c2f_dgl.data.interactions import Interactions, interactions_from_table
+from c2f_dgl.data.streams import opened, reading, suffix_of
+from c2f_dgl.data.tables import LOG_SUFFIXES, first_line, read_table, separator, wrong_encoding
 from c2f_dgl.errors import InputError
 
 # LightGCN's ids are row numbers: one beyond this is a damaged file, not a user.
 LARGEST_ID = 2**31 - 1
 LIGHTGCN_LINE = "lines of whole numbers: user item item ..."
-PARQUET_SUFFIXES = {".parquet", ".pq"}
-LOG_SUFFIXES = {".csv", ".tsv", *PARQUET_SUFFIXES}
-# First bytes of gzip, zip, bzip2, xz and zstd.
-_COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
-SEPARATORS = ("\t", ",", ";")
-# What follows the columns that have a name.
-_NAMELESS = "\0"
-# Names for the leading columns of a log without a header; MovieLens, Amazon and HetRec all write them in this order.
-DEFAULT_NAMES = ("user", "item", "rating", "timestamp")
 
 
-def read_interactions(path: str | Path, **options: Any) -> Interactions:
-    """Read a file in whichever of the known formats it is.
+def read_interactions(path: str | Path, *, timed: bool = False, **options: Any) -> Interactions:
+    """Read a file, or a folder of one log, in whichever of the known formats it is.
 
-    Parquet, CSV and TSV go by their suffix. Other text is a log if its first line has a tab, comma or semicolon (or
-    `sep` is given), else LightGCN's format.
+    What is compressed is unpacked. Logs go by their suffix. Other text is a log if its first line has a tab, comma,
+    semicolon or ``::`` or is a JSON object (or `sep` is given), else LightGCN's format.
 
     Parameters
     ----------
     path : str or Path
+    timed : bool
+        Whether times are needed, so that their column is guessed where `timestamp` names none.
     **options
         Passed to `read_log`.
 
@@ -51,14 +43,16 @@ def read_interactions(path: str | Path, **options: Any) -> Interactions:
         See `read_lightgcn` and `read_log`; or options that only a log has were given for a LightGCN file.
     """
     path = Path(path)
-    is_log = path.suffix.lower() in LOG_SUFFIXES or "sep" in options
-    if is_log or any(mark in _first_line(path) for mark in SEPARATORS):
-        return read_log(path, **options)
+    if os.path.isdir(path) or suffix_of(path) in LOG_SUFFIXES or "sep" in options:
+        return read_log(path, timed=timed, **options)
+    line = first_line(path)
+    if separator(line) is not None or line.startswith("{"):
+        return read_log(path, timed=timed, **options)
     if options:
         raise InputError(
             f"{', '.join(options)} cannot be used with LightGCN's format, which has no columns",
             where=path,
-            expected="a CSV, TSV or Parquet log",
+            expected="a log with columns",
         )
     return read_lightgcn(path)
 
@@ -75,7 +69,8 @@ def read_lightgcn(path: str | Path) -> Interactions:
         The file cannot be read, is empty, or holds something that is not an id from 0 to 2**31 - 1.
     """
     path = Path(path)
-    text = read_bytes(path).removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    with reading(path, "LightGCN's text"), opened(path) as stream:
+        text = stream.read().removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     if text.translate(None, b"0123456789 \t\n"):
         raise _bad_token(path, text)
     letters = np.frombuffer(text, dtype=np.uint8)
@@ -115,50 +110,88 @@ def read_lightgcn(path: str | Path) -> Interactions:
 def read_log(
     path: str | Path,
     *,
-    user: str = "user",
-    item: str = "item",
-    rating: str | None = None,
+    user: str | int | None = None,
+    item: str | int | None = None,
+    rating: str | int | None = None,
     min_rating: float | None = None,
-    timestamp: str | None = None,
+    timestamp: str | int | None = None,
+    timed: bool = False,
     names: list[str] | None = None,
     sep: str | None = None,
 ) -> Interactions:
-    """Read a log with an interaction a row: Parquet by its suffix, else delimited text in UTF-8.
+    """Read a log with an interaction a row: Parquet, JSON lines, or delimited text.
 
-    Text has a header unless `names` is given or its first two fields are both numbers; without either the leading
-    columns are called ``user``, ``item``, ``rating``, ``timestamp``.
+    Columns are given by name, or by place counted from 0; those that are not given go by well-known names, and a note
+    says which they are. Text has a header unless `names` is given, its first two fields are both numbers, or columns
+    are given by place and none of the first line's fields is a well-known name. Without a header the leading columns
+    are user, item, rating and timestamp, and rows without a user or an item are left out.
 
     Parameters
     ----------
     path : str or Path
-    user, item : str
+        A file, or a folder with RecBole's ``.inter`` or with parts in Parquet.
+    user, item : str or int, optional
         Columns of the ids (whole numbers or text).
-    rating : str, optional
+    rating : str or int, optional
         Column of ratings or counts.
     min_rating : float, optional
-        Keep rows with at least this rating; needs `rating`.
-    timestamp : str, optional
+        Keep rows with at least this rating.
+    timestamp : str or int, optional
         Column of times: numbers, or ISO 8601 dates.
+    timed : bool
+        Whether to guess the column of times; otherwise only a named one is read.
     names : list of str, optional
-        Names of all the columns of a file without a header.
+        Names of all the columns of text without a header.
     sep : str, optional
-        The separator, one character; by default tab, comma or semicolon, whichever the first line has.
+        The separator of text, one character; by default tab, else comma or semicolon, of which the first line has more.
 
     Raises
     ------
     InputError
-        The file cannot be read, is empty, is not UTF-8, lacks a column (the message lists those there are), or a
-        row has a missing or malformed value.
+        The file cannot be read, is empty, lacks a column (the message lists those there are), or a row has a missing
+        or malformed value.
     """
     path = Path(path)
-    roles = {"user": user, "item": item, "rating": rating, "timestamp": timestamp}
-    wanted = {role: column for role, column in roles.items() if column is not None}
-    table, place = _read_table(path, wanted, names, sep)
-    return interactions_from_table(table, place, user, item, rating, min_rating, timestamp)
+    given = {"user": user, "item": item, "rating": rating}
+    if timed or timestamp is not None:
+        given["timestamp"] = timestamp
+
+    def choose(columns: list[str]) -> dict[str, int]:
+        found = {role: find_column(columns, column, role, path) for role, column in given.items()}
+        taken = {at for role, at in found.items() if given[role] is not None}
+        for role, at in found.items():
+            if given[role] is None and at in taken:  # somebody knows better what that one is
+                found[role] = at = None
+            if at is None and role in ("user", "item"):
+                require(columns, role, role, path)
+        return {role: at for role, at in found.items() if at is not None}
+
+    table = read_table(path, choose, names, sep, numbered=any(map(is_place, given.values())))
+    notes, used = list(table.notes), dict(table.names)
+    if "rating" in used and min_rating is None:
+        notes.append(_unused(table.frame["rating"], used.pop("rating"), table.place))
+    guessed = [
+        f"data.{role}={name}" for role, name in used.items() if given[role] is None and (table.headless or name != role)
+    ]
+    if guessed:
+        notes.append(f"columns guessed: {', '.join(guessed)}" + (" (no header)" if table.headless else ""))
+    liked, when = (role if role in used else None for role in ("rating", "timestamp"))
+    inter = interactions_from_table(table.frame, table.place, "user", "item", liked, min_rating, when)
+    return replace(inter, notes=(*notes, *inter.notes))
+
+
+def _unused(ratings: pd.Series, name: str, place: Place) -> str:
+    """Say that a log has ratings which nobody asked for, and how low they go."""
+    counts = ratings.value_counts()  # there are few different ones
+    values = parsed(pd.Series(counts.index), place)
+    span = f" ({values.min():g} to {values.max():g})" if values.notna().any() else ""
+    low = int(counts.to_numpy()[(values <= 0).to_numpy(dtype=bool, na_value=False)].sum())
+    too = f", the {low:,} rated 0 or less too" if low else ""
+    return f"ratings in column {name}{span} not used, every row counts{too} (--set data.min_rating=... keeps the liked)"
 
 
 def read_leading(path: str | Path, roles: Sequence[str]) -> tuple[pd.DataFrame, Place]:
-    """Read the first columns of a table, Parquet or delimited text as `read_log` takes it, whatever they are called.
+    """Read the first columns of a table, in any form that `read_log` takes, whatever they are called.
 
     Parameters
     ----------
@@ -172,84 +205,16 @@ def read_leading(path: str | Path, roles: Sequence[str]) -> tuple[pd.DataFrame, 
         The file cannot be read, or has too few columns.
     """
     path = Path(path)
-    table, place = _read_table(path, {}, None, None)
-    if table.shape[1] < len(roles):
-        raise InputError(f"{table.shape[1]} columns", where=path, expected=f"at least {len(roles)}: {', '.join(roles)}")
-    return table.iloc[:, : len(roles)].set_axis(list(roles), axis=1), place
 
+    def choose(columns: list[str]) -> dict[str, int]:
+        if len(columns) < len(roles):
+            raise InputError(
+                f"{len(columns)} columns", where=path, expected=f"at least {len(roles)}: {', '.join(roles)}"
+            )
+        return {role: at for at, role in enumerate(roles)}
 
-def _read_table(
-    path: Path, wanted: dict[str, str], names: list[str] | None, sep: str | None
-) -> tuple[pd.DataFrame, Place]:
-    """A table with the wanted columns (by role; any others too), and where its rows stand."""
-    if path.suffix.lower() in PARQUET_SUFFIXES:
-        return _read_parquet(path, wanted), Place(path)
-    if sep is not None and (len(sep) != 1 or sep in "\r\n"):
-        raise InputError(f"a separator {sep!r}", where=path, expected="one character, no line end")
-    if names is not None and len(set(names)) < len(names):
-        raise InputError("two columns have the same name", where="names", expected="a name of its own for each")
-    first = _first_line(path)
-    sep = sep or next((mark for mark in SEPARATORS if mark in first), ",")
-    fields = first.split(sep)
-    if names is None and len(fields) >= 2 and all(_is_number(field) for field in fields[:2]):
-        names = [*DEFAULT_NAMES[: len(fields)], *(f"column {n}" for n in range(5, len(fields) + 1))]
-
-    def line_of(row: int) -> int:
-        # Only ever run for an error message. Blank lines count as lines but are no rows.
-        with path.open("rb") as lines:
-            filled = (n for n, line in enumerate(lines, start=1) if line.strip(b"\r\n "))
-            return next(islice(filled, row + (names is None), None))
-
-    return _read_text(path, sep, names, wanted), Place(path, line_of)
-
-
-def read_bytes(path: Path) -> bytes:
-    """Read a whole file.
-
-    Raises
-    ------
-    InputError
-        The file is missing, is a directory or a pipe, or may not be read.
-    """
-    _check_regular(path)
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _check_regular(path: Path) -> None:
-    """Refuse a pipe before it is opened: what is looked at is read more than once, and a pipe only gives once."""
-    # os.path: where a folder may not be entered it answers no, and pathlib raises.
-    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
-        raise InputError("this is a pipe or a device", where=path, expected="a file, which can be read more than once")
-
-
-def _unreadable(path: Path, error: OSError) -> InputError:
-    if isinstance(error, FileNotFoundError):
-        return InputError("no such file", where=path, expected="a file of interactions, or of a relation")
-    if isinstance(error, IsADirectoryError):
-        return InputError("this is a directory", where=path, expected="a file")
-    return InputError(f"cannot read: {error.strerror or error}", where=path, expected="a readable file")
-
-
-def _first_line(path: Path) -> str:
-    """Give the first line that is not blank."""
-    _check_regular(path)
-    try:
-        with path.open(encoding="utf-8-sig") as lines:
-            line = next((line for line in lines if line.strip()), None)
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    except UnicodeDecodeError as error:
-        raise _wrong_encoding(path) from error
-    if line is None:
-        raise InputError("the file is empty", where=path, expected="interactions")
-    return line.rstrip("\r\n")
-
-
-def _is_number(field: str) -> bool:
-    return re.fullmatch(r'\s*("?)[+-]?\d+(\.\d+)?([eE][+-]?\d+)?\1\s*', field) is not None
+    table = read_table(path, choose)
+    return table.frame, table.place
 
 
 def _bad_token(path: Path, text: bytes) -> InputError:
@@ -260,86 +225,9 @@ def _bad_token(path: Path, text: bytes) -> InputError:
     try:
         word = found.group().decode()
     except UnicodeDecodeError:
-        return _wrong_encoding(path)
+        return wrong_encoding(path)
     if "\0" in word:
-        return _wrong_encoding(path)
+        return wrong_encoding(path)
     if re.fullmatch(r"-\d+", word):
         return InputError(f"id {word[:24]} is negative", where=path, line=line, expected="ids of 0 or more")
     return InputError(f"{word[:24]!r} is not a whole number", where=path, line=line, expected=LIGHTGCN_LINE)
-
-
-def _wrong_encoding(path: Path) -> InputError:
-    """Name the first line that is not UTF-8 text; a file of NULs (UTF-16, binary) is decodable but no text."""
-    raw = path.read_bytes()
-    try:
-        at = raw.decode().find("\0")
-    except UnicodeDecodeError as error:
-        at = error.start
-    if raw.startswith(_COMPRESSED):
-        return InputError("this is compressed", where=path, expected="plain text, or Parquet")
-    return InputError("this is not UTF-8 text", where=path, line=raw.count(b"\n", 0, at) + 1, expected="UTF-8")
-
-
-def _read_parquet(path: Path, wanted: dict[str, str]) -> pd.DataFrame:
-    """Read the wanted columns (by role) of a Parquet file, or all of them if none is wanted by name."""
-    _check_regular(path)
-    try:
-        columns = pyarrow.parquet.read_schema(path).names
-        for role, column in wanted.items():
-            require(columns, column, role, path)
-        table = pyarrow.parquet.read_table(path, columns=list(dict.fromkeys(wanted.values())) or None)
-        return table.to_pandas(ignore_metadata=True)  # with it an index of pandas would be no column
-    except pyarrow.ArrowInvalid as error:
-        raise InputError("not a Parquet file, or a truncated one", where=path, expected="Parquet") from error
-    except OSError as error:
-        raise _unreadable(path, IsADirectoryError() if path.is_dir() else error) from error
-
-
-def _without_last(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """The columns that have a name, where lines end with a separator; a field more in them is refused."""
-    if table[_NAMELESS].notna().any():
-        n = table.shape[1] - 1
-        raise InputError(
-            f"every line has a field more than the {n} columns that have a name",
-            where=path,
-            expected="a name for each column (one for the row numbers, too)",
-        )
-    return table.drop(columns=_NAMELESS)
-
-
-def _read_text(path: Path, sep: str, names: list[str] | None, wanted: dict[str, str]) -> pd.DataFrame:
-    """Read the wanted columns (by role) of delimited text, as text, so that ids such as ``007`` survive."""
-    try:
-        columns = names or list(pd.read_csv(path, sep=sep, nrows=0, skipinitialspace=True, encoding="utf-8-sig"))
-        for role, column in wanted.items():
-            require(columns, column, role, path)
-        # No `usecols`: with it pandas no longer sees a line with a field too many, and reads the wrong fields.
-        read = partial(
-            pd.read_csv,
-            path,
-            sep=sep,
-            header=None if names else 0,
-            index_col=False,
-            dtype="string",
-            # Ids may well be called "NA" or "None"; only these mean that nothing is there.
-            keep_default_na=False,
-            na_values=list(MISSING),
-            skipinitialspace=True,
-            encoding="utf-8-sig",
-        )
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", pd.errors.ParserWarning)
-                return read(names=names)
-        except pd.errors.ParserWarning:  # every line has more fields than there are columns
-            return _without_last(read(names=[*columns, _NAMELESS]), path)
-    except UnicodeDecodeError as error:
-        raise _wrong_encoding(path) from error
-    except pd.errors.ParserError as error:
-        line = re.search(r"line (\d+)", str(error))
-        raise InputError(
-            f"cannot be split at {sep!r}: {str(error).removeprefix('Error tokenizing data. C error: ')}",
-            where=path,
-            line=int(line.group(1)) if line else None,
-            expected="the same number of fields in every line",
-        ) from error

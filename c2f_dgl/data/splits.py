@@ -132,7 +132,8 @@ def given_split(
         role: binary_csr(users[at][part.users], items[at][part.items], shape)
         for at, (role, part) in enumerate(given.items())
     }
-    notes = [f"{role}: {note}" for role, part in given.items() for note in part.notes]
+    said = dict.fromkeys(note for part in given.values() for note in part.notes)
+    notes = [f"{', '.join(role for role, part in given.items() if note in part.notes)}: {note}" for note in said]
     seen = matrices["train"]
     for role in [role for role in matrices if role != "train"]:
         fresh = _without(matrices[role], seen)
@@ -272,7 +273,7 @@ def _timestamps(inter: Interactions, name: str) -> np.ndarray:
         raise InputError(
             "a split by time needs timestamps",
             where=name,
-            expected="a log with its time column named: --timestamp, or data.timestamp",
+            expected="a log with its time column named: --set data.timestamp=NAME",
         )
     return inter.timestamps
 

@@ -31,8 +31,8 @@ _COLUMN_BLOCK = 32
 # Degrees up to this are those of links to meta nodes that are not to disturb a filter.
 _LINKED = 1e-20
 
-# Length below which a direction of columns of length one is noise.
-_RIDGE = 1e-14
+# Lengths below which what a column of length one adds to those before it is noise.
+_RIDGE, _DEPENDENT = 1e-14, 1e-13
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,20 +233,24 @@ def whitening(basis: np.ndarray) -> np.ndarray:
     """W (m, m) with orthonormal ``basis @ W``: nothing learned, so it is rebuilt and never stored.
 
     With D the diagonal that gives the columns of `basis` (n_items, m) length one and R the triangular factor of their
-    QR decomposition (over 1e-14 times the identity), W = D R^(-1).
+    QR decomposition (over 1e-14 times the identity), W = D R^(-1). A column that depends on those before it gets
+    what it lacks to be zero on items.
     """
     scale, factor = _factor(basis)
     return scale[:, None] * np.linalg.inv(factor)
 
 
 def _factor(basis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """D (m,) and R (m, m) of `whitening`; a column without length keeps its scale of 1."""
+    """D (m,) and R (m, m) of `whitening`; R has unit rows at columns that depend on others."""
     lengths = np.linalg.norm(basis, axis=0)
     empty = lengths <= np.finfo(np.float64).tiny
     scale = 1 / np.where(empty, 1.0, lengths)
-    rows = np.concatenate([basis * scale, np.diag(np.where(empty, 1.0, _RIDGE))])
-    factor = np.asarray(np.linalg.qr(rows, mode="r"))
-    return scale, factor * np.where(factor.diagonal() < 0, -1.0, 1.0)[:, None]
+    identity = np.eye(len(scale))
+    factor = np.asarray(np.linalg.qr(np.concatenate([basis * scale, _RIDGE * identity]), mode="r"))
+    factor = factor * np.where(factor.diagonal() < 0, -1.0, 1.0)[:, None]
+    dependent = factor.diagonal() < _DEPENDENT
+    factor[dependent] = identity[dependent]
+    return scale, factor
 
 
 def in_whitened_coordinates(learned: Learned, interactions: Csr) -> Learned:

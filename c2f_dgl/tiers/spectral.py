@@ -42,8 +42,8 @@ _COLUMN_BLOCK = 128
 # spectrum is taken to be than its largest value found.
 _PROBES, _DEGREE, _POWER_STEPS, _MARGIN = 16, 128, 24, 1.02
 
-# Length below which a direction of columns of length 1 is noise: what an amplification by `MOST_AMPLIFIED` leaves.
-_RIDGE = 1e-14
+# Lengths below which what a column of length 1 adds to those before it is noise.
+_RIDGE, _DEPENDENT = 1e-14, 1e-13
 
 # How much larger than the others a filter may make any direction: float64 has sixteen digits.
 MOST_AMPLIFIED = 1e12
@@ -160,18 +160,20 @@ def whitening(items: Tensor) -> Tensor:
     Returns
     -------
     Tensor, shape (m, m), float64
-        R^(-1) of the QR factors of the columns scaled to length 1, over `_RIDGE` times the identity: directions of M_i
-        below it (linearly dependent columns) stay short. A column of zeros, an atom that composes nothing, is left as
-        it is. The Gram matrix would do where the filter amplifies by less than 10^6.
+        R^(-1) of the QR factors of the columns scaled to length 1, over `_RIDGE` times the identity. A column that
+        depends on those before it, or is zero (an atom that composes nothing), gets what it lacks to be zero
+        on items. The Gram matrix would do where the filter amplifies by less than 10^6.
     """
     lengths = torch.linalg.vector_norm(items, dim=0)
     empty = lengths <= torch.finfo(torch.float64).tiny
     lengths = torch.where(empty, 1.0, lengths)
-    ridge = torch.diag(torch.where(empty, 1.0, _RIDGE))
-    factor = torch.linalg.qr(torch.cat([items / lengths, ridge]), mode="r").R
+    identity = torch.eye(len(lengths)).to(items)
+    factor = torch.linalg.qr(torch.cat([items / lengths, _RIDGE * identity]), mode="r").R
     factor = factor * torch.where(factor.diagonal() < 0, -1.0, 1.0)[:, None]
-    inverse = torch.linalg.solve_triangular(factor, torch.eye(len(factor)).to(factor), upper=True)
-    return (inverse / lengths[:, None]).contiguous()
+    dependent = factor.diagonal() < _DEPENDENT
+    factor[dependent] = identity[dependent]
+    inverse = torch.linalg.solve_triangular(factor, identity, upper=True)
+    return inverse / lengths[:, None]
 
 
 def ritz_codebook(users: Tensor, items: Tensor, d: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -88,7 +88,7 @@ def start_graph(split: Split, config: ModelConfig, schema: GraphConfig | None = 
 
 
 def start_model(
-    config: RunConfig, graph: dgl.DGLGraph, split: Split, device: torch.device, reporter: Reporter
+    config: RunConfig, graph: dgl.DGLGraph, split: Split, device: torch.device, reporter: Reporter | None = None
 ) -> Recommender:
     """The model at the start of a run: the first tier, or the full table."""
     if config.coarse is None:
@@ -96,7 +96,7 @@ def start_model(
         table = random_codebook(n, d, "xavier", _generator(config.seed, TABLE))
         return assemble(config, graph, [], table, device, _given_scalars(config.model))
     if config.coarse.start == "spectral":
-        return _spectral_model(config, config.coarse, graph, split, device, reporter)
+        return _spectral_model(config, config.coarse, graph, split, device, reporter or Reporter(quiet=True))
     how: Literal["normal", "xavier"] = "normal" if config.coarse.start == "normal" else "xavier"
     codebook = random_codebook(n_atoms(config), embedding_size(config), how, _generator(config.seed, COARSE))
     tier = Tier(COARSE, codebook, _anchored_assignment(config, config.coarse, graph))

@@ -167,8 +167,8 @@ def test_a_preset_without_tiers_keeps_those_of_the_schema(tmp_path) -> None:
         (["model.filter_weight=0.5"], "both filter_neighbours and filter_weight"),
         (["coarse.start=xavier"], "need coarse.start spectral"),
         (["coarse.m=3", "coarse.t_user=5"], "t_user = 5 is larger than m = 3"),
-        (["coarse.cutoffs=[0.3,1.5]"], r"cutoffs = \[0.3, 1.5\]: expected singular values from 0 to 1, ascending"),
-        (["coarse.cutoffs=[0.4,0.3]"], "ascending"),
+        (["model.user_exponent=3"], "less than or equal to 2"),
+        (["coarse.power=-1"], "greater than or equal to 0"),
     ],
 )
 def test_impossible_combinations_say_why(options: list[str], said: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,18 @@ def test_split_writes_a_folder_that_loads_as_the_same_split(tmp_path, ids):
     assert loaded.item_ids[loaded.test.indices].tolist() == [11, 11, 11]
     assert sorted(map(str, loaded.user_ids)) == sorted(ids)
     assert "3 users, 9 items, 27 interactions (21 train, 3 valid, 3 test" in printed
+
+
+def test_split_takes_the_data_options_of_train(tmp_path):
+    log = tmp_path / "log.csv.gz"
+    log.write_bytes(gzip.compress("".join(f"u{n % 3},i{n},{n % 2 - 1},{n}\n" for n in range(18)).encode()))
+    columns = ("--set", "data.user=0", "--set", "data.item=1", "--set", "data.timestamp=3")
+    printed = run("split", log, "--out", tmp_path / "out", "--how", "leave-last", *columns)
+    assert printed.startswith("log: 3 users, 18 items") and load_dataset(tmp_path / "out").test.nnz == 3
+    printed = run("split", log, "--out", tmp_path / "liked", *columns, "--rating", "2", "--min-rating", "0")
+    assert "9 of 18 rows below rating 0 dropped" in printed
+    with pytest.raises(InputError, match=r"--set: coarse.m=3 does not say how to read .expected data.user, data.item"):
+        run("split", log, "--out", tmp_path / "not", "--set", "coarse.m=3")
 
 
 def test_split_seed_and_fractions(tmp_path):

@@ -89,15 +89,15 @@ def test_a_triangular_codebook_is_packed(tmp_path: Path) -> None:
     model = made(m=5, d=5)
     first = model.learned.tiers[0]
     low = np.tril(first.codebook)
-    solved = replace(first, codebook=low, whitened=True, alone=True)
+    solved = replace(first, codebook=low, whitened=True)
     learned = replace(model.learned, tiers=(solved, model.learned.tiers[1]))
     write_artifact(tmp_path / "a", Artifact(learned, model.interactions, model.users.ids, model.items.ids))
     assert load((tmp_path / "a" / "learned.safetensors").read_bytes())["coarse.codebook"].shape == (15,)
     again = read_artifact(tmp_path / "a").learned.tiers[0]
-    assert again.whitened and again.alone
+    assert again.whitened
     np.testing.assert_array_equal(again.codebook, low)
-    change_manifest(tmp_path / "a", lambda manifest: manifest.update(version=1))  # as it was written before
-    with pytest.raises(InputError, match="of the first tier alone"):
+    change_manifest(tmp_path / "a", lambda manifest: manifest.update(version=3))  # that of 0.5.0
+    with pytest.raises(InputError, match="export the run again"):
         read_artifact(tmp_path / "a")
 
 
@@ -148,12 +148,13 @@ def test_what_is_there_is_not_overwritten_unasked(tmp_path: Path) -> None:
 
 
 def with_filter(manifest: dict[str, Any], **changes: Any) -> None:
-    manifest["version"] = 2
-    manifest["model"]["filter"] = {"neighbours": 3, "weight": 0.5, **changes}
+    term = {"neighbours": 3, "weight": 0.5, "user": 0.5, "item": 0.5, "power": 1.0, "history": 0.5, "target": 0.0}
+    manifest["model"]["filter"] = {**term, **changes}
 
 
 MANIFESTS: dict[str, tuple[Change, str]] = {
-    "newer": (lambda m: m.update(version=4), "newer"),
+    "newer": (lambda m: m.update(version=5), "newer"),
+    "older": (lambda m: m.update(version=3), "export the run again"),
     "T below the first tier": (lambda m: m["model"]["tiers"][1].update(whitened=True), "whitened"),
     "no version": (lambda m: m.pop("version"), "version"),
     "true version": (lambda m: m.update(version=True), "version"),
@@ -189,11 +190,14 @@ MANIFESTS: dict[str, tuple[Change, str]] = {
     "size": (lambda m: m["files"]["graph.safetensors"].update(bytes=3), "bytes"),
     "a list for an object": (lambda m: m.update(model=[]), "object"),
     "no counts": (lambda m: m.pop("counts"), "lacks"),
-    "version 2 without a filter": (lambda m: m.update(version=2), "filter"),
+    "no exponents": (lambda m: m["model"].pop("exponents"), "exponents"),
+    "an exponent of 100": (lambda m: m["model"]["exponents"].update(item=100), "item"),
+    "a filter to the power of 0": (lambda m: with_filter(m, power=0), "power"),
+    "a filter without exponents": (lambda m: m["model"].update(filter={"neighbours": 3, "weight": 0.5}), "user"),
     "no neighbours": (lambda m: with_filter(m, neighbours=0), "neighbours"),
     "fractional neighbours": (lambda m: with_filter(m, neighbours=1.5), "neighbours"),
     "a filter of weight 2": (lambda m: with_filter(m, weight=2), "weight"),
-    "a list for a filter": (lambda m: m.update(version=2, model={**m["model"], "filter": []}), "object"),
+    "a list for a filter": (lambda m: m["model"].update(filter=[]), "object"),
     "text of a terabyte": (lambda m: m["ids"]["items"].update(bytes=2**40), "bytes"),
 }
 

@@ -177,16 +177,11 @@ def test_whitening_makes_the_basis_orthonormal() -> None:
 @FEW
 @given(cases())
 def test_the_basis_propagates_the_first_codebook(case: Case) -> None:
-    """Items of M E^c are H where the other codebook is zero, and H of the coarse equations where there is no other."""
+    """Items of M E^c are H of the coarse equations, whatever tiers there are below."""
     model, split = build(case, "linear")
     learned, interactions = artifact_of(model, split).learned, csr_of(case.csr)
-    first, second = learned.tiers
     s_c, e_c, _, _ = case.arrays
-    items = propagate(
-        replace(learned, tiers=(first, replace(second, codebook=second.codebook * 0))), interactions
-    ).embeddings["item"]
-    np.testing.assert_allclose(first_basis(learned, interactions) @ e_c, items, rtol=1e-4, atol=1e-6)
-    alone = first_basis(replace(learned, tiers=(first,)), interactions) @ e_c
+    alone = first_basis(learned, interactions) @ e_c
     n_users, n_items = case.r.shape
     wanted = coarse_h(case.r, s_c, e_c, case.layers)[n_users : n_users + n_items]
     np.testing.assert_allclose(alone, wanted, rtol=1e-4, atol=1e-6)

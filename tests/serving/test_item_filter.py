@@ -21,43 +21,55 @@ from c2f_dgl.model import Recommender
 from c2f_dgl.report.explain import explanations
 from c2f_dgl.serving import Csr, ServingModel
 from c2f_dgl.serving import item_filter as module
-from c2f_dgl.serving.item_filter import item_filter
+from c2f_dgl.serving.item_filter import PLAIN, FilterShape, item_filter
 from c2f_dgl.serving.ranking import standardised
 from c2f_dgl.training.build import start_graph, start_model
 from tests.serving.made import made, seen_of
 
 
-def dense_filter(r: np.ndarray, k: int) -> np.ndarray:
-    """D_i^(-1/2) G, the entries rounded to float32 before the largest are chosen."""
-    user, item = (np.maximum(r.sum(axis=axis), 1) ** -0.5 for axis in (1, 0))
-    walk = user[:, None] * r * item
-    gram = (walk.T @ walk).round(7)
-    np.fill_diagonal(gram, 0)
-    for row in gram:
-        row[np.argsort(-row, kind="stable")[k:]] = 0
-    return item[:, None] * gram
+def dense_filter(r: np.ndarray, k: int, shape: FilterShape = PLAIN) -> np.ndarray:
+    """D_i^(-e) G D_i^f, the cosines rounded to float32 before the largest are chosen."""
+    users, items = (np.maximum(r.sum(axis=axis), 1) for axis in (1, 0))
+    walks = r.T @ np.diag(users ** (-2 * shape.user)) @ r
+    np.fill_diagonal(walks, 0)
+    cosines = (walks / np.sqrt(np.outer(items, items))).round(7)
+    for row, cosine in zip(walks, cosines, strict=True):
+        row[np.argsort(-cosine, kind="stable")[k:]] = 0
+    gram = (walks / np.outer(items, items) ** shape.item) ** shape.power
+    return np.diag(items**-shape.history) @ gram @ np.diag(items**shape.target)
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(1, 8), st.integers(1, 9), st.integers(1, 10), st.integers(1, 40))
-def test_filter_is_its_formula(seed: int, n_users: int, n_items: int, k: int, block: int) -> None:
+shapes = st.builds(
+    FilterShape,
+    user=st.sampled_from([0.2, 0.5]),
+    item=st.sampled_from([0.3, 0.5, 0.7]),
+    power=st.sampled_from([0.5, 1.0, 2.0]),
+    history=st.sampled_from([-0.2, 0.0, 0.5]),
+    target=st.sampled_from([-0.1, 0.0, 0.4]),
+)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 8), st.integers(1, 9), st.integers(1, 10), st.integers(1, 40), shapes)
+def test_filter_is_its_formula(seed: int, n_users: int, n_items: int, k: int, block: int, shape: FilterShape) -> None:
     rng = np.random.default_rng(seed)
     r = (rng.random((n_users, n_items)) < 0.4).astype(float)
     histories = Csr.from_pairs(*np.nonzero(r), r.shape)
-    users, factors = rng.permutation(n_users), rng.random(n_items)
+    users = rng.permutation(n_users)
     whole, module._PATH_BLOCK = module._PATH_BLOCK, block
     try:
-        found = item_filter(histories, k)
+        found = item_filter(histories, k, shape)
         scores = found.scores(histories.take(users))
     finally:
         module._PATH_BLOCK = whole
-    expected = dense_filter(r, k)
-    np.testing.assert_allclose(scores, (r @ expected)[users], atol=1e-6)
+    expected = dense_filter(r, k, shape)
+    np.testing.assert_allclose(scores, (r @ expected)[users], rtol=1e-5, atol=1e-5)
     assert found.neighbours.counts.max(initial=0) <= k
-    np.testing.assert_allclose(found.scaled(factors).scores(histories.take(users)), scores * factors, atol=1e-6)
+    again = item_filter(histories, k, replace(PLAIN, user=shape.user)).reshaped(shape)
+    np.testing.assert_allclose(again.scores(histories.take(users)), scores, rtol=1e-5, atol=1e-6)
     wider = replace(histories.take(users), n_columns=n_items + 2)
     np.testing.assert_array_equal(found.grown(2).scores(wider)[:, :n_items], scores)
     pairs = np.indices((n_items, n_items)).reshape(2, -1)
-    np.testing.assert_allclose(found.contributions(*pairs).reshape(n_items, n_items), expected, atol=1e-6)
+    np.testing.assert_allclose(found.contributions(*pairs).reshape(n_items, n_items), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_of_equal_neighbours_the_first_are_kept() -> None:
@@ -146,7 +158,9 @@ def served(request: pytest.FixtureRequest) -> Iterator[ServingModel]:
     learned = replace(
         plain.learned,
         filter_neighbours=6,
+        filter=FilterShape(0.4, 0.6, 1.5, 0.2, 0.3),
         filter_weight=0.3,
+        exponents={"user": 0.4, "item": 0.3},
         item_bias=np.linspace(-1, 1, plain.n_items).astype(np.float32),
     )
     yield ServingModel(learned, plain.interactions, plain.users.ids, plain.items.ids)
@@ -155,8 +169,7 @@ def served(request: pytest.FixtureRequest) -> Iterator[ServingModel]:
 def test_scores_are_the_standardised_terms(served: ServingModel) -> None:
     dense = np.zeros((served.n_users, served.n_items))
     dense[served.interactions.rows, served.interactions.columns] = 1
-    scale = (dense.sum(axis=0) + 1) ** served.learned.item_scale
-    filtered = dense @ dense_filter(dense, 6) * scale
+    filtered = dense @ dense_filter(dense, 6, served.learned.filter)
     bias = served.learned.item_bias
     plain = served.embeddings.users.astype(float) @ served.embeddings.items.T + bias
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,106 +7,116 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
-from c2f_dgl.training.spectral.solution import Linked, Solution
-from c2f_dgl.training.spectral.start import ranks
-from c2f_dgl.training.spectral.variants import Variant, variant_scores
-from c2f_dgl.training.spectral.walks import climb, scan
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from c2f_dgl import load_config, load_dataset, load_run, train
+from c2f_dgl.config.sizes import resolve_sizes
+from c2f_dgl.data.splits import Split
 from c2f_dgl.engines import MessagePassing
-from c2f_dgl.evaluation.ranking import standardised
-from c2f_dgl.model import Readout, item_degrees, scaled_filter
-from c2f_dgl.roles import DEFAULT_ROLES
+from c2f_dgl.evaluation.ranking import evaluate
+from c2f_dgl.graph.hetero import entity_layout
+from c2f_dgl.tiers.assignment import Assignment, anchored, stack
+from c2f_dgl.tiers.spectral import nth_singular_value
+from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
 from c2f_dgl.training.build import start_graph
+from c2f_dgl.training.spectral import sampled_rows, solve
+
+# Interactions whose spectrum is of one kind, and how near Ritz values of half as many atoms come to the singular values.
+KINDS = ("flat", "steep", "short", "disconnected", "hub")
 
 
-@given(st.integers(1, 9), st.data())
-def test_climb_finds_the_peak_of_what_has_one(n: int, data: st.DataObject) -> None:
-    peak, first = data.draw(st.integers(0, n - 1)), data.draw(st.integers(0, n - 1))
-    values, asked = [x / 10 for x in range(n)], []
-
-    def figure(value: float) -> float:
-        asked.append(value)
-        return -abs(value - values[peak])
-
-    assert climb(values, values[first], figure) == values[peak]
-    assert len(asked) == len(set(asked))  # nothing is judged twice
-
-
-def test_directions_are_tried_down_to_one() -> None:
-    assert ranks(16) == [1, 2, 3, 4, 6, 8, 11, 16]
-    assert ranks(1) == [1]
-    assert ranks(440)[0] == 1 and {28, 311, 440} <= set(ranks(440))
-
-
-@pytest.mark.parametrize("n", range(1, 21))
-def test_scan_finds_the_higher_of_two_peaks(n: int) -> None:
-    values = list(range(n))
-    for peak in values:
-        seen: set[int] = set()
-
-        def best_of(tried: Sequence[int], peak: int = peak, seen: set[int] = seen) -> int:
-            seen.update(tried)
-            # Falls off to both sides of the peak; the last value is a peak of its own, less high.
-            return max(seen, key=lambda value: max(-abs(value - peak), -2.5 if value == values[-1] else -5.0))
-
-        assert scan(values, best_of) == peak
+def drawn(kind: str, seed: int, n_users: int = 60, n_items: int = 40) -> np.ndarray:
+    """A binary matrix (n_users, n_items)."""
+    rng = np.random.default_rng(seed)
+    if kind == "flat":
+        r = rng.random((n_users, n_items)) < 0.15
+    elif kind == "steep":  # two groups with tastes of their own, and popular items
+        taste = np.where(np.arange(n_users)[:, None] % 2 == np.arange(n_items) % 2, 0.5, 0.05)
+        r = rng.random((n_users, n_items)) < taste * np.linspace(1.5, 0.2, n_items)
+    elif kind == "short":  # of rank 3
+        groups = rng.random((3, n_items)) < 0.4
+        r = groups[rng.integers(3, size=n_users)]
+    elif kind == "disconnected":
+        r = (rng.random((n_users, n_items)) < 0.3) & (np.arange(n_users)[:, None] % 5 == np.arange(n_items) % 5)
+    else:  # everybody had item 0, and little else
+        r = rng.random((n_users, n_items)) < 0.04
+        r[:, 0] = True
+    return r.astype(np.float64)
 
 
-def test_variants_are_scored_as_the_model_that_is_built_from_one() -> None:
-    split = load_dataset("planted")
-    graph = start_graph(split, load_config("best").model)
-    generator = torch.Generator().manual_seed(0)
-    features = {
-        "user": torch.randn(split.n_users, 5, generator=generator),
-        "item": torch.randn(split.n_items, 5, generator=generator),
-    }
-    solution = Solution(Linked(graph, {}), 0.3, (1.0,), torch.eye(5), torch.eye(5), features)
-    variants = sorted(Variant(*values) for values in itertools.product((2, 3, 5), (0.0, 0.5), (0.0, 0.3, 1.0)))
-    users = torch.tensor([7, 0, 3])
-    scored = variant_scores(solution, variants, graph, 20, DEFAULT_ROLES)(users)
-    for variant, scores in zip(variants, scored, strict=True):
-        readout = Readout(
-            item_degrees(graph),
-            split.n_users,
-            item_scale=variant.item_scale,
-            filter=scaled_filter(graph, 20, variant.item_scale),
-            filter_weight=variant.filter_weight,
-        )
-        expected = readout.scorer(*(features[side][:, : variant.rank] for side in ("user", "item"))).scores(users)
-        if variant.filter_weight == 0:  # a ranking, whatever its scale
-            scores, expected = standardised(scores), standardised(expected)
-        torch.testing.assert_close(scores, expected, atol=1e-4, rtol=1e-4)
+def normalised(r: np.ndarray, a: float, b: float) -> np.ndarray:
+    """D_u^(-a) R D_i^(-b), zero where nobody had anything."""
+    users, items = (np.where(d > 0, np.maximum(d, 1.0) ** -e, 0.0) for d, e in ((r.sum(1), a), (r.sum(0), b)))
+    return users[:, None] * r * items
 
 
-def test_weighted_directions_are_those_of_the_codebook_that_absorbs_the_weights() -> None:
-    generator = torch.Generator().manual_seed(0)
-    basis, codebook = (torch.randn(*shape, generator=generator).double() for shape in ((7, 5), (5, 4)))
-    values = torch.tensor([3.0, 2.0, 0.5, 0.0], dtype=torch.float64)
-    features = {"user": (basis @ codebook * values.sqrt()).float()}
-    solution = Solution(None, 0.3, (1.0,), torch.eye(5), codebook * values.sqrt(), features, values)  # type: ignore[arg-type]
-    other = solution.weighted(0.5)
-    torch.testing.assert_close(other.features["user"], (basis @ other.codebook).float())
-    torch.testing.assert_close(other.codebook[:, :3], (codebook * values**0.25)[:, :3])
-    assert (other.codebook[:, 3] == 0).all() and other.power == 0.5
-    torch.testing.assert_close(other.weighted(1.0).codebook, solution.codebook)
+def split_of(r: np.ndarray) -> Split:
+    """With one pair of every user that has two for validation."""
+    train, valid = r.copy(), np.zeros_like(r)
+    for user in np.flatnonzero(r.sum(axis=1) > 1):
+        item = np.flatnonzero(r[user])[-1]
+        train[user, item], valid[user, item] = 0, 1
+    parts = [sp.csr_matrix(part.astype(np.float32)) for part in (train, valid, valid)]
+    return Split("drawn", *parts, np.arange(r.shape[0]), np.arange(r.shape[1]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 99), a=st.sampled_from([0.2, 0.5, 0.7]), b=st.sampled_from([0.3, 0.5]))
+def test_the_leading_directions_are_those_of_a_dense_svd(kind: str, seed: int, a: float, b: float) -> None:
+    r = drawn(kind, seed)
+    split = replace(split_of(r), train=sp.csr_matrix(r.astype(np.float32)))
+    config = resolve_sizes(load_config("fast", ["coarse.m=20"]), *r.shape)
+    graph = start_graph(split, config.model)
+    items = anchored(np.arange(r.shape[1]) % 20, 20, 1, 1.0, np.random.default_rng(0))
+    users = Assignment(torch.zeros(r.shape[0], 0, dtype=torch.int64), torch.zeros(r.shape[0], 0), 20)
+    tier = Tier("coarse", torch.zeros(20, 20), stack([users, items]))
+    embedding = TieredEmbedding(entity_layout(graph), [tier], link_scale=config.model.link_scale)
+    found = solve(config, embedding, graph, (a, b), {})
+    matrix = normalised(r, a, b)
+    _, values, right = np.linalg.svd(matrix)
+    values = values / values[0]
+    # Ritz values come from below, the leading ones near; a gap makes the directions definite.
+    assert (found.values.numpy() <= np.pad(values, (0, 20))[:20] + 1e-4).all()
+    np.testing.assert_allclose(found.values[:3], values[:3], atol=0.02)
+    weighted = {name: x.double().numpy() for name, x in found.features.items()}
+    np.testing.assert_allclose(
+        matrix @ weighted["item"], weighted["user"], atol=1e-3 * np.abs(weighted["user"]).max()
+    )  # users are what their items say
+    if values[0] - values[1] > 0.2:
+        direction = weighted["item"][:, 0] / np.linalg.norm(weighted["item"][:, 0])
+        assert abs(direction @ right[0]) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_nth_singular_value_is_found_from_products(kind: str) -> None:
+    matrix = torch.as_tensor(normalised(drawn(kind, 1, 300, 200), 0.4, 0.4)).float()
+    values = np.linalg.svd(matrix.numpy(), compute_uv=False)
+    for nth in (20, 60):
+        largest, found = nth_singular_value(lambda x: matrix.T @ (matrix @ x), 200, nth)
+        assert largest == pytest.approx(values[0], rel=0.02)
+        # As a count: about that many are larger (a step of this degree is some hundredths wide).
+        assert (values > found + 0.06 * values[0]).sum() <= nth * 1.2 and (
+            values > found - 0.1 * values[0]
+        ).sum() >= nth * 0.8
+    assert nth_singular_value(lambda x: matrix.T @ (matrix @ x), 200, 200)[1] == 0.0
 
 
 @pytest.mark.parametrize("preset", ["fast", "best"])
 def test_a_model_read_again_ranks_as_it_was_judged(preset: str, tmp_path: Path) -> None:
     split = load_dataset("planted")
-    options = ["data.source=planted", "finer={}", "coarse.training.fixed_epochs=1"]
-    summary = train(split, tmp_path / "run", load_config(preset, options))
+    summary = train(split, tmp_path / "run", load_config(preset, ["data.source=planted"]))
     model, _ = load_run(tmp_path / "run")
+    stage = summary["stages"]["coarse"]
+    assert evaluate(model.scorer(), split.train, split.test)["ndcg@20"] == pytest.approx(
+        stage["test"]["ndcg@20"], abs=1e-4
+    )
     tier = model.embedding.tiers[0]
     assert tier.whitening is not None and (tier.codebook.triu(1) == 0).all()
-    values = summary["stages"]["coarse"]["parameters"]
-    assert values["coarse codebook"] == int(torch.ones_like(tier.codebook).tril().sum()) < tier.codebook.numel()
-    assert values["total"] <= (split.n_users + split.n_items) * 128 / 48
-    weight = summary["stages"]["coarse"]["scalars"]["filter_weight"]
-    assert (model.readout.filter is not None) == (weight > 0) and (preset == "best" or weight == 0)
+    assert stage["parameters"]["coarse codebook"] == int(torch.ones_like(tier.codebook).tril().sum())
+    assert stage["parameters"]["total"] <= (split.n_users + split.n_items) * 128 / 48
+    assert (model.readout.filter is not None) == (stage["scalars"]["filter_weight"] > 0)
     # The same H from message passing with E = W T itself.
     engine = MessagePassing(model.embedding, model.propagation)
     engine.rebuild(model.graph)
@@ -118,21 +126,37 @@ def test_a_model_read_again_ranks_as_it_was_judged(preset: str, tmp_path: Path) 
         assert torch.allclose(passed[node_type], collapsed[node_type], atol=float(0.05 * spread))
 
 
-def test_a_filter_weight_that_is_given_is_part_of_every_comparison(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    options = ["finer={}", "coarse.training.fixed_epochs=0", "coarse.m=40", "model.filter_weight=0.5"]
+def test_what_is_given_is_not_chosen(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    given = ["user_exponent=0.3", "item_exponent=0.6", "item_scale=0.1", "filter_weight=0.5", "d=7"]
+    options = [*(f"model.{option}" for option in given), "coarse.m=40", "coarse.power=0.5"]
     with caplog.at_level("INFO", "c2f_dgl"):
-        train(load_dataset("planted"), tmp_path / "run", load_config("best", options))
-    compared = [line for line in caplog.messages if "is the best of" in line]
-    assert compared and all("filter weight 0.5" in line for line in compared)
-    assert load_run(tmp_path / "run", split=load_dataset("planted"))[0].readout.filter is not None
+        summary = train(load_dataset("planted"), tmp_path / "run", load_config("best", options))
+    scalars = summary["stages"]["coarse"]["scalars"]
+    assert [scalars[name.partition("=")[0]] for name in given] == [0.3, 0.6, 0.1, 0.5, 7]
+    (chosen,) = [line for line in caplog.messages if line.startswith("chosen")]
+    assert "7 directions, power 0.5" in chosen
+
+
+def test_a_search_ends_after_its_time_with_the_best_so_far(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = load_config("best", ["coarse.m=40", "coarse.search_seconds=1e-6"])
+    summary = train(load_dataset("planted"), tmp_path / "run", config)
+    assert any("search ended after" in line for line in caplog.messages)
+    scalars = summary["stages"]["coarse"]["scalars"]
+    assert scalars["user_exponent"] == scalars["item_exponent"] == 0.4 and scalars["filter_weight"] == 0
+
+
+def test_a_sample_keeps_whole_rows() -> None:
+    matrix = sp.random(50, 20, 0.2, format="csr", random_state=0)
+    sample = sampled_rows(matrix, 10, 3)
+    kept = np.flatnonzero(sample.getnnz(axis=1))
+    assert len(kept) == 10 and (sample[kept] != matrix[kept]).nnz == 0
+    assert sampled_rows(matrix, 50, 3) is matrix
 
 
 def test_users_without_interactions_change_nothing(tmp_path: Path) -> None:
     """The scale of T is that of scores, which such users have none of, though they may come first."""
     split = load_dataset("planted")
-    options = ["data.source=planted", "finer={}", "coarse.training.fixed_epochs=0", "coarse.m=40"]
+    options = ["data.source=planted", "coarse.m=40"]
     scales, figures = [], []
     for n in (0, 300):
         parts = {name: padded(getattr(split, name), n) for name in ("train", "valid", "test")}
@@ -142,8 +166,8 @@ def test_users_without_interactions_change_nothing(tmp_path: Path) -> None:
         model, _ = load_run(tmp_path / str(n), split=more)
         scales.append(float(model.embedding.tiers[0].codebook.detach().norm()))
         figures.append(summary["stages"]["coarse"]["test"]["ndcg@20"])
-    assert scales[1] == pytest.approx(scales[0], rel=0.2)
-    assert figures[1] == pytest.approx(figures[0], abs=0.01)
+    assert scales[1] == pytest.approx(scales[0], rel=0.5)
+    assert figures[1] == pytest.approx(figures[0], abs=0.015)
 
 
 def padded(matrix: sp.csr_matrix, n: int) -> sp.csr_matrix:
