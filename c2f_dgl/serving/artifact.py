@@ -40,7 +40,6 @@ from c2f_dgl.serving.embeddings import Embeddings
 from c2f_dgl.serving.item_filter import FilterShape
 from c2f_dgl.serving.learned import ENTITY_TYPES, Learned, LearnedTier
 from c2f_dgl.serving.precision import PRECISIONS, decode, encode, smallest_unsigned
-from c2f_dgl.serving.propagate import in_whitened_coordinates
 
 FORMAT, VERSION = "c2f_dgl artifact", 4
 MANIFEST = "manifest.json"
@@ -144,8 +143,6 @@ def write_artifact(
         raise InputError("is not an artifact, so it is not replaced", where=path, expected="a new folder")
     tensors, ids = {}, {}
     learned = artifact.learned
-    if precision != "fp32":
-        learned = in_whitened_coordinates(learned, artifact.interactions)
     tensors["learned.safetensors"], model = _learned_tensors(learned, precision)
     tensors["graph.safetensors"] = _graph_tensors(artifact.interactions)
     tensors["ids.safetensors"] = {}

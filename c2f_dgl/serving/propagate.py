@@ -236,37 +236,14 @@ def whitening(basis: np.ndarray) -> np.ndarray:
     QR decomposition (over 1e-14 times the identity), W = D R^(-1). A column that depends on those before it gets
     what it lacks to be zero on items.
     """
-    scale, factor = _factor(basis)
-    return scale[:, None] * np.linalg.inv(factor)
-
-
-def _factor(basis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """D (m,) and R (m, m) of `whitening`; R has unit rows at columns that depend on others."""
     lengths = np.linalg.norm(basis, axis=0)
-    empty = lengths <= np.finfo(np.float64).tiny
-    scale = 1 / np.where(empty, 1.0, lengths)
+    scale = 1 / np.where(lengths <= np.finfo(np.float64).tiny, 1.0, lengths)
     identity = np.eye(len(scale))
     factor = np.asarray(np.linalg.qr(np.concatenate([basis * scale, _RIDGE * identity]), mode="r"))
     factor = factor * np.where(factor.diagonal() < 0, -1.0, 1.0)[:, None]
     dependent = factor.diagonal() < _DEPENDENT
     factor[dependent] = identity[dependent]
-    return scale, factor
-
-
-def in_whitened_coordinates(learned: Learned, interactions: Csr) -> Learned:
-    """The same model with its first codebook as T of E = W T, if it is linear in it.
-
-    A filter amplifies some directions of E a thousandfold and more, so that half precision ruins it; all directions
-    of T count alike.
-    """
-    if not learned.tiers or learned.activation != "none":
-        return learned
-    first = learned.tiers[0]
-    if first.whitened or first.threshold > 0:
-        return learned
-    scale, factor = _factor(first_basis(learned, interactions))
-    codebook = factor @ (first.codebook.astype(np.float64) / scale[:, None])
-    return replace(learned, tiers=(replace(first, codebook=codebook, whitened=True), *learned.tiers[1:]))
+    return scale[:, None] * np.linalg.inv(factor)
 
 
 def _propagate_columns(learned: Learned, graph: Graph, features: Features) -> tuple[Features, Features, np.ndarray]:

@@ -35,7 +35,7 @@ from c2f_dgl.graph.item_filter import graph_filter
 from c2f_dgl.graph.propagate import Features, Kernel, propagate
 from c2f_dgl.model import item_factors
 from c2f_dgl.progress import Reporter
-from c2f_dgl.serving.item_filter import FilterShape
+from c2f_dgl.serving.item_filter import PLAIN, FilterShape
 from c2f_dgl.tiers.assignment import Assignment
 from c2f_dgl.tiers.codebook import lower_triangular
 from c2f_dgl.tiers.spectral import graph_codebook, least_cutoff, lowpass_weights, nth_singular_value, ritz_codebook
@@ -420,9 +420,10 @@ class _Search:
                 if shape is None:
                     yield scores
                     continue
-                term = graph_filter(
-                    solution.graph, self.config.model.filter_neighbours, shape, self.config.graph.roles.target
-                )
+                # One filter is kept with the graph, for all shapes.
+                plain = replace(PLAIN, user=shape.user)
+                neighbours, target = self.config.model.filter_neighbours, self.config.graph.roles.target
+                term = graph_filter(solution.graph, neighbours, plain, target).reshaped(shape)
                 filtered = standardised(torch.as_tensor(term.scores(users.cpu().numpy())).to(scores))
                 standardised(scores)
                 for choice in same:

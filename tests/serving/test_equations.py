@@ -19,7 +19,7 @@ from c2f_dgl.graph.matrices import normalised
 from c2f_dgl.model import Readout, Recommender, item_degrees
 from c2f_dgl.serving import ServingModel
 from c2f_dgl.serving.foldin import fold_in
-from c2f_dgl.serving.propagate import first_basis, in_whitened_coordinates, propagate, whitening
+from c2f_dgl.serving.propagate import first_basis, propagate, whitening
 from c2f_dgl.serving.pursuit import pursuit
 from c2f_dgl.tiers import assignment
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
@@ -154,17 +154,6 @@ def test_pursuit_is_that_of_training(seed: int, t: int) -> None:
     dense = np.zeros((20, 6))
     np.put_along_axis(dense, indices, weights, axis=1)
     np.testing.assert_allclose(dense, wanted.dense().numpy(), atol=1e-9)
-
-
-@FEW
-@given(cases())
-def test_whitened_coordinates_are_the_same_model(case: Case) -> None:
-    model, split = build(case, "refined")
-    learned, interactions = artifact_of(model, split).learned, csr_of(case.csr)
-    plain, again = (propagate(some, interactions) for some in (learned, in_whitened_coordinates(learned, interactions)))
-    for name in ("user", "item"):
-        scale = max(np.abs(plain.embeddings[name]).max(), 1e-6)
-        np.testing.assert_allclose(again.embeddings[name], plain.embeddings[name], atol=1e-4 * scale)
 
 
 def test_whitening_makes_the_basis_orthonormal() -> None:

