@@ -71,6 +71,31 @@ def stages(preset: str, data: str) -> str:
     return "\n".join(lines)
 
 
+def everywhere() -> str:
+    """Test figures, sizes and cost of `fast` and `best` on every data set they were run on, nothing else changed."""
+    lines = [
+        "| data | preset | seeds | test N@20 | test R@20 | learned values | an entity | seconds | GiB |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    folders = (path.parent.name.rpartition("-")[0] for path in (RESULTS / "fast").glob("*/summary.json"))
+    for data in sorted(set(folders)):
+        for preset in ("fast", "best"):
+            if not (found := runs(preset, data)):
+                lines.append(f"| {data} | `{preset}` | not run | | | | | | |")
+                continue
+            chosen = [run["stages"][run["chosen"]] for run in found]
+            figures = " | ".join(spread([stage["test"][metric] for stage in chosen]) for metric in METRICS)
+            values = max(stage["parameters"]["total"] for stage in chosen)
+            seconds = [run["process"]["seconds"] for run in found]
+            peak = max(run["process"]["peak_bytes"] for run in found) / 2**30
+            entities = found[0]["entities"]
+            cost = f"{min(seconds):.0f} to {max(seconds):.0f} | {peak:.1f}"
+            lines.append(
+                f"| {data} | `{preset}` | {len(found)} | {figures} | {values:,} | {values / entities:.2f} | {cost} |"
+            )
+    return "\n".join(lines)
+
+
 def cost(preset: str, data: str) -> str:
     """Whole-process seconds and peak memory of the committed runs."""
     found = runs(preset, data)
@@ -201,6 +226,7 @@ def bench(data: str) -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "presets everywhere": everywhere,
     "fast gowalla": lambda: stages("fast", "gowalla"),
     "fast lastfm": lambda: stages("fast", "lastfm"),
     "best lastfm": lambda: stages("best", "lastfm"),

@@ -1,13 +1,14 @@
 """Coarse to fine: the presets `fast` and `best` of this package through its usual trainer, within the budget.
 
-What they choose on validation besides (number of directions, cutoff, item scale, the filter's weight) they choose in
+What they choose on validation besides (exponents, number of directions, item scale, the filter's weight) they choose in
 every run, so there is nothing left for tuning to try. The neighbours of the filter term of `best` are no learned values
-and take bytes. They take the time they take: the deadline is not theirs.
+and take bytes. Half of the time there is goes into choosing; what is found by then is kept.
 """
 
 from __future__ import annotations
 
 import tempfile
+import time
 
 from pydantic import Field
 
@@ -29,6 +30,8 @@ class PresetSettings(Settings):
 def train(context: Context[PresetSettings]) -> Fitted:
     """All stages of the preset; the one chosen on validation."""
     overrides = [f"seed={context.seed}", f"model.budget={context.values / context.n_entities!r}"]
+    if (seconds := context.share_of_time(0.5)) is not None:
+        overrides.append(f"coarse.search_seconds={max(1.0, seconds - time.monotonic())!r}")
     config = resolve_sizes(
         load_config(context.settings.preset, overrides), context.split.n_users, context.split.n_items
     )

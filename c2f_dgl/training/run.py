@@ -315,6 +315,7 @@ def _summarise(
     summary = {
         "data": split.name,
         "fingerprint": split.fingerprint,
+        "entities": split.n_users + split.n_items,
         "select": config.select,
         "chosen": chosen,
         "stages": stages,

@@ -51,11 +51,10 @@ _USERS, _SCORES, _CONFIRMING = 2_000, 2**27, 10_000
 # A choice is better by at least this much: less is the sample's.
 _GAIN = 1.001
 
-# The filter passes singular values from this share of the m-th one on: of the weakest directions less is noise.
-_CUTOFF = 0.9
 
-# Where scalars that are null begin, and by how much they move at a time (rank and importance by a factor).
+# Where scalars that are null begin, and by how much they move at a time (rank, cutoff and importance by a factor).
 _EXPONENT, _EXPONENT_STEP = 0.4, 0.1
+_CUTOFF, _CUTOFF_STEP = 0.9, 1.2
 _IMPORTANCE, _IMPORTANCE_STEP = 0.1, math.sqrt(10)
 _POWER, _POWER_STEP = 1.0, 0.5
 _ITEM_SCALE, _ITEM_SCALE_STEP = 0.2, 0.1
@@ -77,6 +76,9 @@ class Choice:
         a and b of D_u^(-a) R D_i^(-b).
     importances : tuple of (str, float)
         Of the relations that leave theirs to be chosen, by name.
+    cutoff : float
+        Singular values from this share of the m-th one on pass the filter. Directions that it leaves half converged
+        are smoother than the exact ones.
     rank : int
         d, the number of directions.
     power : float
@@ -88,6 +90,7 @@ class Choice:
 
     exponents: tuple[float, float]
     importances: tuple[tuple[str, float], ...]
+    cutoff: float
     rank: int
     power: float
     item_scale: float
@@ -98,7 +101,8 @@ class Choice:
         relations = "".join(f", importance of {name} {value:.2g}" for name, value in self.importances)
         term = "" if self.filter is None else f", filter of weight {self.filter_weight:g} and {self.filter}"
         return (
-            f"exponents {self.exponents[0]:.2g} and {self.exponents[1]:.2g}{relations}, {self.rank} directions, "
+            f"exponents {self.exponents[0]:.2g} and {self.exponents[1]:.2g}{relations}, cutoff {self.cutoff:.2g}, "
+            f"{self.rank} directions, "
             f"power {self.power:.2g}, item scale {self.item_scale:.2g}{term}"
         )
 
@@ -192,16 +196,20 @@ def solve(
     graph: dgl.DGLGraph,
     exponents: tuple[float, float],
     importances: dict[str, float],
+    cutoff: float = _CUTOFF,
 ) -> Solution:
-    """Solve for the codebook of the embedding's first tier, on the entities' graph with these weights."""
+    """Solve for the codebook of the embedding's first tier, on the entities' graph with these weights.
+
+    `cutoff` is the share of the m-th singular value from which the filter passes.
+    """
     model, schema, layout, tier = config.model, config.graph, embedding.layout, embedding.tiers[0]
     weighted = reweighted(graph, importance_factors(schema, importances))
     weighted = with_exponents(weighted, dict(zip((schema.roles.query, schema.roles.ranked), exponents, strict=True)))
     apply = partial(_two_layers, weighted, layout.types, schema.roles.ranked, model.kernel)
     n_items, m = weighted.num_nodes(schema.roles.ranked), tier.size
     largest, nth = nth_singular_value(apply, n_items, m, tier.codebook.device)
-    cutoff = min(1.0, max(_CUTOFF * nth / largest, least_cutoff(model.layers)))
-    betas = lowpass_weights(cutoff, model.layers, largest)
+    share = min(1.0, max(cutoff * nth / largest, least_cutoff(model.layers)))
+    betas = lowpass_weights(share, model.layers, largest)
     propagation = Propagation(model.layers, betas, kernel=model.kernel)
     linked = in_float64(embedding.link(weighted))
     atoms = torch.eye(m, dtype=torch.float64, device=tier.codebook.device)
@@ -249,7 +257,7 @@ class _Search:
         self,
         config: RunConfig,
         coarse: CoarseConfig,
-        solve: Callable[[tuple[float, float], dict[str, float]], Solution],
+        solve: Callable[[tuple[float, float], dict[str, float], float], Solution],
         split: Split,
         device: torch.device,
         reporter: Reporter,
@@ -269,6 +277,7 @@ class _Search:
         self.best = Choice(
             exponents,  # type: ignore[arg-type]
             tuple((name, _IMPORTANCE) for name in open_),
+            _CUTOFF,
             embedding_size(config),
             _POWER if coarse.power is None else coarse.power,
             scale,
@@ -284,6 +293,7 @@ class _Search:
             self._choose_rank()
             self._choose_ranking()
             self._choose_weights()
+            self._choose_rank()
             self._choose_ranking()
             if self.config.model.filter_neighbours and self.config.model.filter_weight is None:
                 self._choose_filter()
@@ -293,12 +303,15 @@ class _Search:
             log.warning("the search ended after %g s, with the best so far", self.coarse.search_seconds)
 
     def _choose_rank(self) -> None:
-        """All halvings of the largest rank, as a smaller one may need another item scale."""
+        """All halvings of the largest rank, as a smaller one may need another power and item scale."""
         if self.config.model.d is not None:
             return
-        ranks = [max(1, self.best.rank >> halvings) for halvings in range(5)]
+        most = self.solution(self.best).codebook.shape[1]
+        ranks = [max(1, most >> halvings) for halvings in range(6)]
         moves = (-1, 0, 1) if self.config.model.item_scale is None else (0,)
-        self._take([replace(_scaled(self.best, move), rank=rank) for rank in ranks for move in moves])
+        powers = (-1, 0, 1) if self.coarse.power is None else (0,)
+        nearby = [_powered(_scaled(self.best, move), power) for move in moves for power in powers]
+        self._take([replace(choice, rank=rank) for choice in nearby for rank in ranks])
 
     def _choose_ranking(self) -> None:
         """Item scale, power and rank, in turn, until none of them moves."""
@@ -314,7 +327,7 @@ class _Search:
                 self._climb(partial(_ranked, most=most))
 
     def _choose_weights(self) -> None:
-        """Exponents and importances: with each, the item scale may move along."""
+        """Exponents, importances and cutoff: with each, the item scale may move along."""
         model, importances = self.config.model, self.best.importances
 
         def with_scales(choice: Choice) -> list[Choice]:
@@ -325,6 +338,8 @@ class _Search:
             if given is None:
                 for way in (-1, 1):
                     self._climb(partial(_neighbours, with_scales, partial(_exponent_moved, side=side, way=way)))
+        for factor in (1 / _CUTOFF_STEP, _CUTOFF_STEP):
+            self._climb(partial(_neighbours, with_scales, partial(_cut, factor=factor)))
         for position, (name, _) in enumerate(importances):
             for factor in (1 / _IMPORTANCE_STEP, _IMPORTANCE_STEP):
                 self._climb(
@@ -386,11 +401,11 @@ class _Search:
 
     def solution(self, choice: Choice) -> Solution:
         """The solution a choice ranks with; two are kept."""
-        key = choice.exponents, choice.importances
+        key = choice.exponents, choice.importances, choice.cutoff
         if key not in self._solutions:
-            kept = {(self.best.exponents, self.best.importances)}
-            self._solutions = {k: solution for k, solution in self._solutions.items() if k in kept}
-            self._solutions[key] = self._solve(choice.exponents, dict(choice.importances))
+            kept = self.best.exponents, self.best.importances, self.best.cutoff
+            self._solutions = {k: solution for k, solution in self._solutions.items() if k == kept}
+            self._solutions[key] = self._solve(choice.exponents, dict(choice.importances), choice.cutoff)
         return self._solutions[key]
 
     def sides(self, solution: Solution, choice: Choice) -> tuple[Tensor, Tensor]:
@@ -470,6 +485,10 @@ def _exponent_moved(choice: Choice, side: int, way: int) -> Choice:
     exponents = list(choice.exponents)
     exponents[side] = round(exponents[side] + way * _EXPONENT_STEP, 4)
     return replace(choice, exponents=(exponents[0], exponents[1]))
+
+
+def _cut(choice: Choice, factor: float) -> Choice:
+    return replace(choice, cutoff=choice.cutoff * factor)
 
 
 def _importance_moved(choice: Choice, position: int, factor: float) -> Choice:

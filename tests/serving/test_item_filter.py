@@ -213,7 +213,7 @@ def test_folding_in_hears_the_filter(served: ServingModel) -> None:
     assert grown.filter is not None and grown.filter.neighbours.n_columns == 21
     explained = grown.explain(5, 103)
     assert explained.score == pytest.approx(float(grown.score(5, 103)), abs=1e-5)
-    again, wanted_again = grown.refreshed(), item_filter(grown.interactions, 6)
+    again, wanted_again = grown.refreshed(), item_filter(grown.interactions, 6, served.learned.filter)
     assert again.filter is not None
     np.testing.assert_array_equal(again.filter.neighbours.columns, wanted_again.neighbours.columns)
     assert served.recommend_history([[]], 4)[1].shape == (1, 4)
