@@ -205,6 +205,11 @@ class DataConfig(_Options):
     split: Literal["auto", "given", "random", "leave-last", "temporal"] = Field(
         "auto", description="auto: the files' own split where there is one, else random"
     )
+    protocol: Literal["paper", "full-test"] = Field(
+        "paper",
+        description="what validates where no file does: a third of a user's test items (paper), or a tenth of the "
+        "training items, so that all test items test",
+    )
     seed: int | None = Field(None, ge=0, lt=2**32, description="seed of the split; null: the run's seed")
     valid: float | None = Field(None, description="validation fraction of random and temporal splits")
     test: float | None = Field(None, description="test fraction of random and temporal splits")

@@ -15,7 +15,7 @@ import platformdirs
 from c2f_dgl.data.interactions import Interactions
 from c2f_dgl.data.planted import SAMPLE_SEED, built_in_sample, write_planted
 from c2f_dgl.data.readers import read_interactions
-from c2f_dgl.data.splits import Split, given_split, leave_last_out, random_split, temporal_split
+from c2f_dgl.data.splits import Protocol, Split, given_split, leave_last_out, random_split, temporal_split
 from c2f_dgl.data.streams import PACKED_SUFFIXES, log_files, unpacked
 from c2f_dgl.errors import InputError
 
@@ -227,13 +227,14 @@ def load_dataset(
     seed: int = 2024,
     valid: float | None = None,
     test: float | None = None,
+    protocol: Protocol = "paper",
     data_dir: str | Path | None = None,
     **read_options: Any,
 ) -> Split:
     """Load a data set by its name in the catalogue or by path.
 
     A folder with ``train`` and ``test`` files (.txt, .tsv, .csv, .parquet or .jsonl, compressed or not) is a given
-    split; with ``valid``, ``val`` or ``validation`` too the paper's validation rule is not asked, and ``test`` may be
+    split; with ``valid``, ``val`` or ``validation`` too the protocol is not asked, and ``test`` may be
     left out. A single file, or a folder of one log (RecBole's ``.inter``, or parts in Parquet), is split at random per
     user unless `split` says otherwise.
 
@@ -243,9 +244,11 @@ def load_dataset(
         A name wins over a file of the same name; write ``./gowalla`` for the file.
     split : {"auto", "given", "random", "leave-last", "temporal"}
     seed : int
-        Of the random draws, the paper's validation rule among them.
+        Of the random draws, those of validation items among them.
     valid, test : float, optional
         Fractions held out, for ``random`` and ``temporal``; by default those of `random_split` and `temporal_split`.
+    protocol : {"paper", "full-test"}
+        What validates in a given split without a validation file: see `given_split`.
     data_dir : str or Path, optional
         Where named data sets are; by default `default_data_dir`.
     **read_options
@@ -292,7 +295,12 @@ def load_dataset(
     if card is not None and test_part is not None and read_options.get("min_rating") is None:
         _check_against(card, train_part, test_part, path)
     return given_split(
-        train_part, valid=valid_part, test=test_part, seed=seed, name=card.name if card else path.resolve().name
+        train_part,
+        valid=valid_part,
+        test=test_part,
+        seed=seed,
+        name=card.name if card else path.resolve().name,
+        protocol=protocol,
     )
 
 

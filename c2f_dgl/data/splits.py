@@ -2,95 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
 from c2f_dgl.data.interactions import Interactions, binary_csr
-from c2f_dgl.data.side import SideData
+from c2f_dgl.data.parts import Split, counted
 from c2f_dgl.errors import InputError
 from c2f_dgl.ids import as_text
 
+Protocol = Literal["paper", "full-test"]
 
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Three binary matrices over the same users and items, no pair in two of them.
-
-    Attributes
-    ----------
-    name : str
-        The data set's name, or that of its file.
-    train, valid, test : csr_matrix, n_users x n_items, float32
-        Ones, with sorted column indices.
-    user_ids, item_ids : arrays, length n_users and n_items
-        External ids, by internal index; int64, or object holding str.
-    notes : tuple of str
-        What was mended on the way in.
-    side : SideData, optional
-        Further relations, node types and features (see `c2f_dgl.data.relations`).
-    """
-
-    name: str
-    train: csr_matrix
-    valid: csr_matrix
-    test: csr_matrix
-    user_ids: np.ndarray
-    item_ids: np.ndarray
-    notes: tuple[str, ...] = ()
-    side: SideData | None = None
-
-    @property
-    def n_users(self) -> int:
-        """Users, with or without interactions."""
-        return self.train.shape[0]
-
-    @property
-    def n_items(self) -> int:
-        """Items, with or without interactions."""
-        return self.train.shape[1]
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """sha256 (hex) of the shape, of the three matrices' indices and of `side`; ids do not enter."""
-        digest = hashlib.sha256(np.array(self.train.shape, dtype="<i8").tobytes())
-        for part in (self.train, self.valid, self.test):
-            # scipy picks 32 or 64 bit indices by size; the digest must not.
-            digest.update(part.indptr.astype("<i8").tobytes())
-            digest.update(part.indices.astype("<i8").tobytes())
-        if self.side is not None:
-            digest.update(self.side.digest())
-        return digest.hexdigest()
-
-    def summary(self) -> str:
-        """Say in one line what the split holds, and everything odd about it."""
-        total = self.train.nnz + self.valid.nnz + self.test.nnz
-        held_out = self.valid + self.test
-        user_train, user_held = self.train.getnnz(axis=1), held_out.getnnz(axis=1)
-        item_train, item_held = self.train.getnnz(axis=0), held_out.getnnz(axis=0)
-        # Users and items that nobody has interactions for count once, as isolated.
-        isolated = int(((user_train + user_held) == 0).sum() + ((item_train + item_held) == 0).sum())
-        odd = [
-            _counted(int(((user_train == 0) & (user_held > 0)).sum()), "user", "without training items"),
-            _counted(int(((user_train > 0) & (self.test.getnnz(axis=1) == 0)).sum()), "user", "without test items"),
-            _counted(int(((item_train == 0) & (item_held > 0)).sum()), "item", "seen only in what is held out"),
-            _counted(isolated, "isolated node", ""),
-            _gaps("user", self.user_ids),
-            _gaps("item", self.item_ids),
-            *self.notes,
-        ]
-        density = 100 * total / max(self.n_users * self.n_items, 1)
-        return "; ".join(
-            [
-                f"{self.name}: {self.n_users:,} users, {self.n_items:,} items, {total:,} interactions "
-                f"({self.train.nnz:,} train, {self.valid.nnz:,} valid, {self.test.nnz:,} test; {density:.3g}% dense)",
-                *filter(None, odd),
-            ]
-        )
+# Of a user's training items, what validates where validation is drawn from them.
+_VALID_SHARE = 0.1
 
 
 def given_split(
@@ -100,13 +26,16 @@ def given_split(
     test: Interactions | None = None,
     seed: int,
     name: str,
+    protocol: Protocol = "paper",
 ) -> Split:
     """Use a split that comes as files, matched by external ids.
 
-    Without `valid` the paper's rule makes one, and a note says so: of each user's n test items, max(1, ceil(n / 3))
-    drawn at random validate and the rest tests. Without `test` nothing does. A pair that is also in an earlier set
-    (train, then valid, then test) is dropped from the later one, as a model that has seen it would be tested on what it
-    was told.
+    Without `valid` the protocol makes one, and a note says so. ``paper``: of each user's n test items,
+    max(1, ceil(n / 3)) drawn at random validate and the rest tests. ``full-test``, the literature's: all test items
+    test, and a tenth of each user's training items, rounded at random to a whole number that leaves one for training,
+    validates; so it is under ``paper`` where no user has two test items. Without `test` nothing tests. A pair that is
+    also in an earlier set (train, then valid, then test) is dropped from the later one, as a model that has seen it
+    would be tested on what it was told.
 
     Parameters
     ----------
@@ -115,14 +44,19 @@ def given_split(
     seed : int
         Of the draw; without effect where `valid` is given.
     name : str
+    protocol : {"paper", "full-test"}
+        Likewise.
 
     Raises
     ------
     InputError
-        No test pair is left, or, without `valid`, all of them would validate; or neither part is given.
+        No test pair is left, neither part is given, validation is to come from users with one training item each, or
+        there is no such protocol.
     """
     if test is None and valid is None:
         raise InputError("neither test nor valid", where=name, expected="one of them, or both")
+    if protocol not in get_args(Protocol):
+        raise InputError(f"no protocol {protocol!r}", where=name, expected=" or ".join(get_args(Protocol)))
     parts = {"train": train, "valid": valid, "test": test}
     given = {role: part for role, part in parts.items() if part is not None}
     user_ids, users = align_ids([part.user_ids for part in given.values()])
@@ -138,23 +72,42 @@ def given_split(
     for role in [role for role in matrices if role != "train"]:
         fresh = _without(matrices[role], seen)
         if dropped := matrices[role].nnz - fresh.nnz:
-            notes.append(f"{_counted(dropped, 'pair', f'of {role} already in an earlier set')}, dropped from {role}")
+            notes.append(f"{counted(dropped, 'pair', f'of {role} already in an earlier set')}, dropped from {role}")
         matrices[role], seen = fresh, seen + fresh
     for role in matrices:
         if matrices[role].nnz == 0:
             raise InputError(f"no {role} interactions", where=name, expected=f"{role} pairs that are in no earlier set")
     matrices.setdefault("test", csr_matrix(shape, dtype=np.float32))
+    valid_from_train = False
     if valid is None:
-        per_user = matrices["test"].getnnz(axis=1)
-        matrices["valid"], matrices["test"] = _draw(matrices["test"], -(-per_user // 3), np.random.default_rng(seed))
-        if matrices["test"].nnz == 0:
-            raise InputError(
-                "validation, a third of each user's test items and at least one, leaves none to test on",
-                where=name,
-                expected="a valid file, or users with two test items",
-            )
-        notes.append("valid drawn from test")
-    return Split(name, matrices["train"], matrices["valid"], matrices["test"], user_ids, item_ids, tuple(notes))
+        rng, per_user = np.random.default_rng(seed), matrices["test"].getnnz(axis=1)
+        too_few = bool(per_user.max() < 2)
+        valid_from_train = too_few or protocol == "full-test"
+        if valid_from_train:
+            matrices["valid"], matrices["train"] = _draw_from_train(matrices["train"], rng, name)
+            notes.append("valid drawn from train" + (", no user has two test items" if too_few else ""))
+        else:
+            matrices["valid"], matrices["test"] = _draw(matrices["test"], -(-per_user // 3), rng)
+            notes.append("valid drawn from test")
+    train_part, valid_part, test_part = (matrices[role] for role in parts)
+    return Split(
+        name, train_part, valid_part, test_part, user_ids, item_ids, tuple(notes), valid_from_train=valid_from_train
+    )
+
+
+def _draw_from_train(train: csr_matrix, rng: np.random.Generator, name: str) -> tuple[csr_matrix, csr_matrix]:
+    """A tenth of each user's training items, rounded at random, one at least over all users; and the rest."""
+    per_user = train.getnnz(axis=1)
+    n_valid = np.minimum(_at_random(_VALID_SHARE * per_user, rng), np.maximum(per_user - 1, 0))
+    if not n_valid.any():
+        n_valid[per_user.argmax()] = per_user.max() > 1
+    if not n_valid.any():
+        raise InputError(
+            "no user has a training item to spare for validation",
+            where=name,
+            expected="a valid file, or users with two training items",
+        )
+    return _draw(train, n_valid, rng)
 
 
 def check_part(split: Split, part: Literal["train", "valid", "test"]) -> None:
@@ -204,7 +157,12 @@ def random_split(
 def _whole(counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Rounded (int64); at random, which keeps the sum on average, where nothing would be left of any."""
     rounded = np.floor(counts + 0.5).astype(np.int64)
-    return rounded if rounded.any() or not counts.any() else np.floor(counts + rng.random(len(counts))).astype(np.int64)
+    return rounded if rounded.any() or not counts.any() else _at_random(counts, rng)
+
+
+def _at_random(counts: np.ndarray, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Rounded up or down at random, so that each is kept on average."""
+    return np.floor(counts + rng.random(len(counts))).astype(np.int64)
 
 
 def leave_last_out(inter: Interactions, *, name: str = "leave-last-out split") -> Split:
@@ -338,15 +296,3 @@ def _draw(
     return tuple(  # type: ignore[return-value]
         binary_csr(users[mask], matrix.indices[mask], matrix.shape) for mask in (drawn, ~drawn)
     )
-
-
-def _counted(count: int, noun: str, rest: str) -> str:
-    """Say ``"1 user ..."`` or ``"12 users ..."``; nothing for none."""
-    return f"{count:,} {noun}{'s' if count > 1 else ''} {rest}".rstrip() if count else ""
-
-
-def _gaps(role: str, ids: np.ndarray) -> str:
-    """Say that whole-number ids leave numbers out; nothing for text, or for ids that leave none out."""
-    if ids.dtype == object or not len(ids) or ids[-1] - ids[0] + 1 == len(ids):
-        return ""
-    return f"{role} ids have gaps ({len(ids):,} ids from {ids[0]} to {ids[-1]})"

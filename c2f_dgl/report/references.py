@@ -38,8 +38,8 @@ class Reference:
 
 
 def references_for(data: DataConfig) -> list[Reference]:
-    """What there is for a run's data: only for a data set of the catalogue with the split its files give."""
-    if data.split not in ("auto", "given") or data.source is None:
+    """What there is for a run's data: only for a data set of the catalogue, split by its files and the paper's rule."""
+    if data.split not in ("auto", "given") or data.protocol != "paper" or data.source is None:
         return []
     text = (resources.files("c2f_dgl.report") / "references.json").read_text(encoding="utf-8")
     return [Reference(**entry) for entry in json.loads(text).get(data.source, [])]

@@ -214,6 +214,14 @@ def test_the_papers_figures_stand_beside_ours_by_name_or_family() -> None:
     assert table.table_3("lastfm", SYSTEMS["full-64"]) is None
 
 
+def test_the_papers_figures_are_of_the_papers_protocol(tmp_path: Path) -> None:
+    bench = a_bench(name="gowalla")
+    go(bench, tmp_path, "c2f-fast")
+    assert table.collect(bench, tmp_path, "c2f-fast")[0].paper is not None
+    other = replace(bench, reading={"protocol": "full-test"})
+    assert table.collect(other, tmp_path, "c2f-fast")[0].paper is None
+
+
 def test_systems_are_named_by_name_family_or_module() -> None:
     assert select_systems("qr, full-64,qr-sum") == ["qr-sum", "qr-product", "qr-concat", "full-64"]
     assert select_systems("all") == list(SYSTEMS)

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from c2f_dgl.api import load_split
+from c2f_dgl.config.load import load_config
 from c2f_dgl.data import catalogue
 from c2f_dgl.data.catalogue import CARDS, Card, RemoteFile, dataset_folder, is_here, load_dataset, pairs_sha256
 from c2f_dgl.data.readers import read_lightgcn
@@ -54,6 +56,12 @@ def test_a_folder_is_a_given_split(folder):
     (folder / "valid.tsv").write_text("user\titem\n0\t3\n")
     with_valid = load_dataset(folder)
     assert (with_valid.train.nnz, with_valid.valid.nnz, with_valid.test.nnz) == (6, 1, 5)
+
+
+def test_the_protocol_is_passed_on(folder):
+    (folder / "train.txt").write_text(TRAIN.replace("2 0", "2 0 2"))
+    split = load_split(load_config("quick", [f"data.source={folder}", "data.protocol=full-test"]))
+    assert split.valid_from_train and (split.train.nnz + split.valid.nnz, split.test.nnz) == (7, 6)
 
 
 def test_a_named_data_set_is_checked_against_its_card(folder, tiny_card, monkeypatch):
@@ -175,6 +183,18 @@ def test_real_gowalla_is_what_its_card_says():
     held_out = split.valid.getnnz(axis=1) + split.test.getnnz(axis=1)
     assert np.array_equal(split.valid.getnnz(axis=1), np.ceil(held_out / 3))
     assert np.array_equal(split.item_ids, np.arange(40_981))
+
+
+@pytest.mark.parametrize(("name", "from_train"), [("tmall", True), ("electronics", False), ("ml-1m", False)])
+def test_real_files_load_under_both_protocols(name, from_train):
+    if not (REAL / name).is_dir():
+        pytest.skip(f"the real {name} files are not beside the repository")
+    for protocol, drawn in (("paper", from_train), ("full-test", True)):
+        split = load_dataset(REAL / name, protocol=protocol)
+        assert split.valid_from_train == drawn
+        assert split.train.getnnz(axis=1).min() > 0 and split.test.nnz > 0
+        if drawn:
+            assert split.valid.nnz == pytest.approx(0.1 * (split.train.nnz + split.valid.nnz), rel=0.02)
 
 
 @pytest.mark.skipif(not (REAL / "lastfm").is_dir(), reason="the real Last.fm files are not beside the repository")

@@ -81,17 +81,65 @@ def test_given_split_follows_the_validation_rule(dense, overlap, seed):
     if not test.any():
         return
     train_part, test_part = (Interactions.from_csr(csr_matrix(part)) for part in (dense, test))
-    if fresh.sum(axis=1).max() < 2:  # nothing is new, or all of it would validate
-        with pytest.raises(InputError, match="leaves none to test on" if fresh.any() else "no test interactions"):
+    if not fresh.any():
+        with pytest.raises(InputError, match="no test interactions"):
             given_split(train_part, test=test_part, seed=seed, name="drawn")
         return
+    if fresh.sum(axis=1).max() < 2:  # the rule would leave none to test on: see below
+        return
     split = given_split(train_part, test=test_part, seed=seed, name="drawn")
+    assert not split.valid_from_train and "valid drawn from test" in split.notes
     assert_partition(split, dense | test)
     assert np.array_equal(split.train.toarray() > 0, dense)
     n = fresh.sum(axis=1)
     assert np.array_equal(split.valid.getnnz(axis=1), np.where(n, np.maximum(1, np.ceil(n / 3)), 0))
     dropped = int((test & dense).sum())
     assert ("of test already in an earlier set" in split.summary()) == (dropped > 0)
+
+
+@settings(max_examples=200)
+@given(dense=MATRICES, seed=st.integers(0, 99), held=st.sampled_from(["one", "some"]))
+def test_validation_from_training_items_leaves_the_test_items_alone(dense, seed, held):
+    # One user tests on one item, which the paper's rule would take, or all users on two.
+    dense, test = np.pad(dense, ((0, 0), (0, 2))), np.zeros((len(dense), dense.shape[1] + 2), dtype=bool)
+    test[: 1 if held == "one" else None, dense.shape[1] - (1 if held == "one" else 2) :] = True
+    train_part, test_part = (Interactions.from_csr(csr_matrix(part)) for part in (dense, test))
+    draw = lambda seed: given_split(
+        train_part, test=test_part, seed=seed, name="drawn", protocol="paper" if held == "one" else "full-test"
+    )
+    n = dense.sum(axis=1)
+    if n.max() < 2:
+        with pytest.raises(InputError, match="no user has a training item to spare for validation"):
+            draw(seed)
+        return
+    split = draw(seed)
+    assert_partition(split, dense | test)
+    assert np.array_equal(split.test.toarray() > 0, test)
+    n_valid = split.valid.getnnz(axis=1)
+    assert (n_valid <= np.minimum(np.ceil(n / 10), np.maximum(n - 1, 0))).all() and n_valid.sum() > 0
+    assert (n_valid >= np.minimum(np.floor(n / 10), np.maximum(n - 1, 0))).all()
+    assert split.valid_from_train and draw(seed).fingerprint == split.fingerprint
+    said = "valid drawn from train" + (", no user has two test items" if held == "one" else "")
+    assert split.summary().endswith(said)
+
+
+def test_a_tenth_of_all_training_items_validates():
+    # Histories of 4: 5 sigma of 9,000 users' draws with probability 0.4 is about 232.
+    train = Interactions.from_csr(csr_matrix(np.ones((9000, 4))))
+    split = given_split(train, test=from_pairs([(0, 9)]), seed=0, name="short")
+    assert split.valid.nnz == pytest.approx(3600, abs=232)
+    assert (np.abs(split.valid.getnnz(axis=0)[:4] - 900) < 150).all()
+    assert not np.array_equal(
+        split.valid.indices, given_split(train, test=from_pairs([(0, 9)]), seed=1, name="short").valid.indices
+    )
+
+
+def test_a_file_that_validates_is_asked_before_the_protocol():
+    train, test, valid = from_pairs([(0, 0), (0, 1)]), from_pairs([(0, 2)]), from_pairs([(0, 3)])
+    split = given_split(train, test=test, valid=valid, seed=0, name="files", protocol="full-test")
+    assert (split.train.nnz, split.valid.nnz, split.test.nnz) == (2, 1, 1) and not split.valid_from_train
+    with pytest.raises(InputError, match=r"no protocol 'half' .expected paper or full-test"):
+        given_split(train, test=test, seed=0, name="files", protocol="half")
 
 
 def test_draws_depend_on_the_seed_alone():
