@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
+from c2f_dgl.cards import source_folder
 from c2f_dgl.checks import check_device, check_new_run, check_run, stage_names
 from c2f_dgl.config.schema import DataConfig, RunConfig
 from c2f_dgl.config.sizes import resolve_sizes
-from c2f_dgl.data.catalogue import load_dataset, source_folder
+from c2f_dgl.data.catalogue import load_dataset
 from c2f_dgl.data.relations import read_side, sized
 from c2f_dgl.data.splits import Split, check_part
 from c2f_dgl.errors import InputError

@@ -49,6 +49,8 @@ class Card:
         `pairs_sha256` of its training and test files, where known; also checked.
     notes : str
         Terms of use and oddities.
+    columns : tuple of str, optional
+        Names of the columns, where its files are logs without a header.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Card:
     n_interactions: int
     pairs_sha256: str | None = None
     notes: str = ""
+    columns: tuple[str, ...] | None = None
 
 
 def _lightgcn_files(base: str) -> tuple[RemoteFile, ...]:
@@ -125,6 +128,7 @@ _CARDS = (
         n_interactions=52_668,
         pairs_sha256="8d6c096609bd99ec75b268187dbe7379588904ae25c0a5b2bf879d86857b59e7",
         notes="non-commercial use; the 12 of its 1,892 users who listened to nothing are not in the files",
+        columns=("user", "item", "count"),
     ),
     Card(
         name="planted",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from c2f_dgl.cards import CARDS, default_data_dir, is_here, source_folder
 from c2f_dgl.config.graph import GraphConfig
-from c2f_dgl.data.catalogue import CARDS, default_data_dir, is_here, load_dataset, source_folder
+from c2f_dgl.data.catalogue import load_dataset
 from c2f_dgl.data.fetch import fetch
 from c2f_dgl.data.relations import read_side
 from c2f_dgl.dgl_import import dgl

@@ -62,7 +62,7 @@ def fetch_card(name: Annotated[str, typer.Argument(help="Name in the catalogue."
     from c2f_dgl.cards import find_card
 
     find_card(name)
-    from c2f_dgl.data.catalogue import CARDS
+    from c2f_dgl.cards import CARDS
     from c2f_dgl.data.fetch import fetch
 
     typer.echo(f"{name} is in {fetch(CARDS[name], data_dir)}")

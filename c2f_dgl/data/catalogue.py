@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
-import platformdirs
 
+from c2f_dgl.cards import CARDS, Card, dataset_folder, find_card, is_here
 from c2f_dgl.data.interactions import Interactions
 from c2f_dgl.data.planted import SAMPLE_SEED, built_in_sample, write_planted
 from c2f_dgl.data.readers import read_interactions
@@ -23,178 +21,6 @@ How = Literal["random", "leave-last", "temporal"]
 
 SUFFIXES = (".txt", ".tsv", ".csv", ".parquet", ".jsonl")
 _VALID = ("valid", "val", "validation")
-REPOSITORY_SAMPLE = Path(__file__).parents[2] / "data" / "planted"
-
-_LIGHTGCN = "https://raw.githubusercontent.com/gusye1234/LightGCN-PyTorch/master/data"
-# Pinned: the commit in which these files were read.
-_LEGCF = "https://raw.githubusercontent.com/xurong-liang/LEGCF/316844b760899c9ccec4a0ab06a06fe2cf042bb4/data"
-
-
-class RemoteFile(NamedTuple):
-    """A file of a data set: its name here, where it is public, and its sha256 where that is known."""
-
-    filename: str
-    url: str
-    sha256: str | None = None
-
-
-@dataclass(frozen=True)
-class Card:
-    """What is known of a data set.
-
-    Attributes
-    ----------
-    name, title : str
-    source : str
-        Where the data come from, and whom to cite.
-    form : str
-        The format of its files.
-    files : tuple of RemoteFile
-        Empty for the built-in sample.
-    n_users, n_items, n_interactions : int
-        Over training and test files together; checked whenever the data set is loaded.
-    pairs_sha256 : str or None
-        `pairs_sha256` of its training and test files, where known; also checked.
-    notes : str
-        Terms of use and oddities.
-    columns : tuple of str, optional
-        Names of the columns, where its files are logs without a header.
-    """
-
-    name: str
-    title: str
-    source: str
-    form: str
-    files: tuple[RemoteFile, ...]
-    n_users: int
-    n_items: int
-    n_interactions: int
-    pairs_sha256: str | None = None
-    notes: str = ""
-    columns: tuple[str, ...] | None = None
-
-
-def _lightgcn_files(base: str) -> tuple[RemoteFile, ...]:
-    return (RemoteFile("train.txt", f"{base}/train.txt"), RemoteFile("test.txt", f"{base}/test.txt"))
-
-
-_CARDS = (
-    Card(
-        name="gowalla",
-        title="Gowalla check-ins, 10-core",
-        source="SNAP loc-Gowalla: Cho, Myers, Leskovec, KDD 2011; split: He et al., LightGCN, SIGIR 2020",
-        form="LightGCN text",
-        # Copies of train.txt differ in the order of items within a line, so bytes are no identity; pairs are.
-        files=_lightgcn_files(f"{_LIGHTGCN}/gowalla"),
-        n_users=29_858,
-        n_items=40_981,
-        n_interactions=1_027_370,
-        pairs_sha256="418ecef0867d8ca4d5e889c592d4b427da774000e5def9cf2c0c2ec29ad81135",
-        notes="research use, as SNAP offers it",
-    ),
-    Card(
-        name="yelp2020",
-        title="Yelp reviews of 2020",
-        source="Yelp Open Dataset; split: Liang et al., LEGCF, SIGIR 2024",
-        form="LightGCN text",
-        files=_lightgcn_files(f"{_LEGCF}/yelp2020"),
-        n_users=71_135,
-        n_items=45_063,
-        n_interactions=1_782_999,
-        notes="Yelp's dataset terms: academic use",
-    ),
-    Card(
-        name="amazon-book",
-        title="Amazon book reviews, 10-core",
-        source="Amazon reviews: He, McAuley, WWW 2016; split: He et al., LightGCN, SIGIR 2020",
-        form="LightGCN text",
-        files=_lightgcn_files(f"{_LIGHTGCN}/amazon-book"),
-        n_users=52_643,
-        n_items=91_599,
-        n_interactions=2_984_108,
-        notes="research use, as the authors offer it",
-    ),
-    Card(
-        name="lastfm",
-        title="Last.fm listening counts (HetRec 2011)",
-        source="HetRec 2011: Cantador, Brusilovsky, Kuflik, RecSys 2011; split as shipped with LightGCN-PyTorch",
-        form="tab-separated user, artist, count",
-        files=(
-            RemoteFile(
-                "train.tsv",
-                f"{_LIGHTGCN}/lastfm/data1.txt",
-                "c82af3228cbbda2f55a39244de09ed93292894f1d0d9f1908ebb57e27598fded",
-            ),
-            RemoteFile(
-                "test.tsv",
-                f"{_LIGHTGCN}/lastfm/test1.txt",
-                "de4417c0e6123284ce59a0934bcf5288ec1ec8774a18a1eef453c9952dfa48f9",
-            ),
-        ),
-        n_users=1_880,
-        n_items=4_489,
-        n_interactions=52_668,
-        pairs_sha256="8d6c096609bd99ec75b268187dbe7379588904ae25c0a5b2bf879d86857b59e7",
-        notes="non-commercial use; the 12 of its 1,892 users who listened to nothing are not in the files",
-        columns=("user", "item", "count"),
-    ),
-    Card(
-        name="planted",
-        title="Built-in sample with known communities",
-        source="generated by this package (c2f-dgl data planted makes any size)",
-        form="LightGCN text, labels.tsv",
-        files=(),
-        n_users=1_000,
-        n_items=800,
-        n_interactions=27_996,
-        pairs_sha256="bea33cabbd8ee29bcec9359cc78bfb83ce6ed1eed8b2729a45cedba8ca59b80e",
-        notes="no terms; 6 coarse communities of 4 fine ones each",
-    ),
-)
-CARDS: dict[str, Card] = {card.name: card for card in _CARDS}
-
-
-def find_card(name: str) -> Card:
-    """Look a card up.
-
-    Raises
-    ------
-    InputError
-        There is none of that name; the message suggests the nearest.
-    """
-    if name in CARDS:
-        return CARDS[name]
-    near = difflib.get_close_matches(name.lower(), CARDS, n=1)
-    raise InputError(
-        f"unknown dataset {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
-        expected=f"a path that exists, or one of {', '.join(CARDS)}",
-    )
-
-
-def default_data_dir() -> Path:
-    """Give the folder that data sets are fetched to: ``$C2F_DGL_DATA``, else the user's data folder."""
-    return Path(os.environ.get("C2F_DGL_DATA") or platformdirs.user_data_dir("c2f_dgl", appauthor=False))
-
-
-def dataset_folder(card: Card, data_dir: str | Path | None = None) -> Path:
-    """Say where the files of `card` are, or would be once fetched."""
-    if not card.files and (REPOSITORY_SAMPLE / "train.txt").is_file():
-        return REPOSITORY_SAMPLE
-    return (default_data_dir() if data_dir is None else Path(data_dir)) / card.name
-
-
-def source_folder(name_or_path: str | Path, data_dir: str | Path | None = None) -> Path:
-    """Say where files that belong to a data set stand: in its folder, or beside its one file."""
-    if isinstance(name_or_path, str) and name_or_path in CARDS:
-        return dataset_folder(CARDS[name_or_path], data_dir)
-    path = Path(name_or_path)
-    return path if path.is_dir() else path.parent
-
-
-def is_here(card: Card, data_dir: str | Path | None = None) -> bool:
-    """Say whether every file of `card` is there; the built-in sample always counts as there."""
-    folder = dataset_folder(card, data_dir)
-    return all(os.path.isfile(folder / file.filename) for file in card.files)
 
 
 def planted_folder(data_dir: str | Path | None = None) -> Path:

@@ -12,7 +12,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
-from c2f_dgl.data.catalogue import Card, RemoteFile, dataset_folder, planted_folder
+from c2f_dgl.cards import Card, RemoteFile, dataset_folder
+from c2f_dgl.data.catalogue import planted_folder
 from c2f_dgl.errors import InputError
 from c2f_dgl.files import writing
 from c2f_dgl.locks import locked

@@ -121,8 +121,7 @@ def write_artifact(
         The folder.
     artifact : Artifact
     precision : {"fp32", "fp16", "int8"}
-        Of everything learned and of the embeddings. In less than fp32 the first codebook is written in whitened
-        coordinates (see `c2f_dgl.serving.propagate.in_whitened_coordinates`).
+        Of everything learned and of the embeddings.
     overwrite : bool
         Replace an artifact that is there.
 

@@ -59,7 +59,7 @@ _IMPORTANCE, _IMPORTANCE_STEP = 0.1, math.sqrt(10)
 _POWER, _POWER_STEP = 1.0, 0.5
 _ITEM_SCALE, _ITEM_SCALE_STEP = 0.2, 0.1
 _FILTER = FilterShape(item=0.5, power=1.0, history=0.2, target=0.2)
-_FILTER_STEPS = {"power": 0.5, "target": 0.1, "item": 0.1, "history": 0.2}
+_FILTER_STEPS = dict(power=0.5, target=0.1, item=0.1, history=0.2)
 _FILTER_WEIGHTS = tuple(weight / 10 for weight in range(1, 10))
 
 # Users whose scores set the scale of the codebook.

@@ -238,8 +238,9 @@ def test_both_codebooks_score_alike_on_a_bipartite_graph(seed: int, d: int) -> N
     w, t, values = ritz_codebook(users, items, d)
     e = w @ t * values.sqrt()
     rows = torch.cat([users, items])
-    w_graph, t_graph = graph_codebook(rows, lambda x: p @ x, d)
+    w_graph, t_graph, s_graph = graph_codebook(rows, lambda x: p @ x, d)
     e_graph = w_graph @ t_graph
+    torch.testing.assert_close(s_graph, values, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(
         (users @ e_graph) @ (items @ e_graph).T, (users @ e) @ (items @ e).T, rtol=1e-6, atol=1e-6
     )

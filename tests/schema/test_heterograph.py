@@ -28,7 +28,7 @@ from c2f_dgl.serving.learned import Learned
 from tests.schema.library import library
 
 ROOT = Path(__file__).parents[2]
-FAST = ["model.budget=8", "coarse.training.fixed_epochs=1", "fine.training.updating_epochs=0"]
+FAST = ["model.budget=12"]
 PAPER = [
     *("model.d=8", "coarse.m=6", "coarse.training.fixed_epochs=2", "coarse.training.updating_epochs=1"),
     *("fine.m=3", "fine.t=2", "fine.components=4", "fine.threshold=0", "fine.training.fixed_epochs=1"),
@@ -167,7 +167,7 @@ def written(folder: Path) -> Path:
         "written_by": {"source": "book", "destination": "author", "file": "written_by.tsv", "unknown": "drop"},
     }
     tree = {"query": "reader", "target": "borrowed", "ranked": "book", "nodes": {"author": {}}, "relations": relations}
-    (folder / "preset.yaml").write_text(json.dumps({"preset": "fast", "graph": tree, "model": {"budget": 8}}))
+    (folder / "preset.yaml").write_text(json.dumps({"preset": "fast", "graph": tree, "model": {"budget": 12}}))
     return folder
 
 

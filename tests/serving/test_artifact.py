@@ -280,12 +280,13 @@ def test_memory_is_bounded_by_the_reader(artifact: Path) -> None:
 
 def test_memory_of_a_whitening_is_bounded_too(tmp_path: Path) -> None:
     model = made(n_items=3000, m=400, d=1)
-    model.save(tmp_path / "fp32")
-    model.save(tmp_path / "int8", precision="int8")
+    model.save(tmp_path / "plain")
+    model.save(tmp_path / "whitened")
+    change_manifest(tmp_path / "whitened", lambda manifest: manifest["model"]["tiers"][0].update(whitened=True))
     most = 8 * 400 * (3000 + 4 * 400)
-    ServingModel.load(tmp_path / "fp32", max_bytes=most)
+    ServingModel.load(tmp_path / "plain", max_bytes=most)
     with pytest.raises(InputError, match="400 whitened atoms need too much memory"):
-        ServingModel.load(tmp_path / "int8", max_bytes=most)
+        ServingModel.load(tmp_path / "whitened", max_bytes=most)
 
 
 def test_a_filter_that_would_take_forever_is_refused(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:

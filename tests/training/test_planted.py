@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +52,3 @@ def test_fast_is_far_above_most_popular_within_its_budget(tmp_path: Path) -> Non
     assert summary["chosen"] == max(summary["stages"], key=lambda name: summary["stages"][name]["valid"]["ndcg@20"])
     model, _ = load_run(tmp_path / "run", split=split)
     assert evaluate(model.scorer(), split.train, split.test) == pytest.approx(chosen["test"], abs=1e-6)
-    # The epochs that follow the start, in which everything is trained along, leave it as good as it was.
-    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    start, *after = (record["valid"]["ndcg@20"] for record in records if "valid" in record)
-    assert len(after) >= 3 and min(after) > 0.99 * start
