@@ -303,15 +303,13 @@ class _Search:
             log.warning("the search ended after %g s, with the best so far", self.coarse.search_seconds)
 
     def _choose_rank(self) -> None:
-        """All halvings of the largest rank, as a smaller one may need another power and item scale."""
+        """All halvings of the largest rank, as a smaller one may need another power."""
         if self.config.model.d is not None:
             return
         most = self.solution(self.best).codebook.shape[1]
         ranks = [max(1, most >> halvings) for halvings in range(6)]
-        moves = (-1, 0, 1) if self.config.model.item_scale is None else (0,)
         powers = (-1, 0, 1) if self.coarse.power is None else (0,)
-        nearby = [_powered(_scaled(self.best, move), power) for move in moves for power in powers]
-        self._take([replace(choice, rank=rank) for choice in nearby for rank in ranks])
+        self._take([replace(_powered(self.best, move), rank=rank) for rank in ranks for move in powers])
 
     def _choose_ranking(self) -> None:
         """Item scale, power and rank, in turn, until none of them moves."""
