@@ -170,7 +170,7 @@ def test_options_shows_what_a_preset_has() -> None:
 
 def test_info(run: Path) -> None:
     assert re.search(
-        r"chosen on validation: \w+\nwith d \d+, user_exponent 0\S*, item_exponent 0\S*, item_scale \S+, filter_weight 0",
+        r"chosen on validation: \w+\nwith d \d+, user_exponent 0\S*, item_exponent \S+, item_scale \S+",
         c2f("info", run).stdout,
     )
     assert json.loads(c2f("info", run, "--json").stdout)["epochs"] == 3
