@@ -16,6 +16,8 @@ from c2f_dgl.baselines import (
     dhe,
     esapn,
     full,
+    graph_filters,
+    item_item,
     legcf,
     nimble_tt,
     optembed,
@@ -41,6 +43,8 @@ _MODULES: tuple[ModuleType, ...] = (
     optembed,
     ciess,
     anchors,
+    item_item,
+    graph_filters,
     dgl_lightgcn,
     dgl_ngcf,
 )
