@@ -23,6 +23,7 @@ from c2f_dgl.baselines import (
     optembed,
     ours,
     pep,
+    pruned,
     qr,
 )
 from c2f_dgl.baselines.system import System
@@ -45,6 +46,7 @@ _MODULES: tuple[ModuleType, ...] = (
     anchors,
     item_item,
     graph_filters,
+    pruned,
     dgl_lightgcn,
     dgl_ngcf,
 )
