@@ -103,7 +103,8 @@ def train_ials(context: Context[IalsSettings]) -> Fitted:
 def singular_vectors(matrix: sp.csr_matrix, rank: int, context: Context[Any]) -> np.ndarray:
     """V^T (float64, rank x n_columns) of the largest singular values of a matrix, at most one less than it has.
 
-    To rounding: sketches by random vectors miss much of V where singular values lie close, as those of interactions do.
+    Sketches by random vectors would miss much of V, as the singular values of interactions lie close. These are right
+    to rounding, but of a value that comes many times, as 1 does once a component of the graph, some may be missing.
 
     Raises
     ------
@@ -142,8 +143,8 @@ SYSTEMS = (
         IalsSettings(),
         train_ials,
         {
-            "rank": (64, 128, 256),
-            "confidence": (2.0, 5.0, 10.0, 20.0, 40.0),
+            "rank": (32, 64, 128, 256),
+            "confidence": (2.0, 5.0, 10.0, 20.0, 40.0, 80.0),
             "l2": (1.0, 3.0, 10.0, 30.0, 100.0, 300.0),
         },
         budgeted=False,

@@ -172,7 +172,7 @@ def _product(left: Any, right: Any) -> Filter:
 
 _HALF_LOW_PASS = lambda settings: (0.0, 0.5)
 _ALPHAS = (0.0, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
-_RANKS = (64, 128, 256, 512)
+_RANKS = (32, 64, 128, 256, 512)
 SYSTEMS = (
     System(
         "anchor-gfcf",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 from c2f_dgl.baselines import graph_filters
+from c2f_dgl.baselines.anchors import singular_vectors
 from c2f_dgl.baselines.registry import SYSTEMS
+from c2f_dgl.graph.matrices import normalised
 from tests.baselines.made import all_scores, dense, random_context
 
 RANK = 6
@@ -40,6 +43,17 @@ def test_gfcf_is_its_equation(seed: int, alpha: float) -> None:
     r, walk, ideal, by_item = spectrum(context)
     root = np.diag(by_item**0.5)
     compare("anchor-gfcf", context, r @ (walk + alpha * np.linalg.inv(root) @ ideal @ root))
+
+
+def test_each_component_of_a_graph_takes_a_direction_that_ranks_by_popularity() -> None:
+    context = random_context(graph_filters.FilterSettings(), seed=5)
+    parts = [context.split.train[:30, :14], context.split.train[30:45, 14:18], context.split.train[45:59, 18:24]]
+    by_user, by_item = ([np.asarray(part.sum(axis=axis)).ravel() for part in parts] for axis in (1, 0))
+    r, degree = sp.block_diag(parts, format="csr"), np.concatenate(by_item)
+    right = singular_vectors(normalised(r), len(parts), context)
+    low_pass = (r.toarray() / degree**0.5) @ right.T @ right * degree**0.5
+    popular = [np.outer(left, right) / left.sum() for left, right in zip(by_user, by_item, strict=True)]
+    np.testing.assert_allclose(low_pass, sp.block_diag(popular).toarray(), atol=1e-5)
 
 
 def runge_kutta(f, start: np.ndarray, length: float) -> np.ndarray:
