@@ -36,8 +36,8 @@ from c2f_dgl.graph.matrices import normalised
 # Signals (n_items x n, float32, one a column) to signals.
 Filter = Callable[[np.ndarray], np.ndarray]
 
-# Entries of the signals of some users, on users and items, that are filtered at once.
-_SIGNAL_BLOCK = 2**24
+# Entries of the signals of some users, on users and items, that are filtered at once: few enough for a cache.
+_SIGNAL_BLOCK = 2**21
 
 
 @dataclass(frozen=True)
