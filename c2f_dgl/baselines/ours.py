@@ -12,7 +12,7 @@ import time
 
 from pydantic import Field
 
-from c2f_dgl.baselines.anchors import csr_bytes
+from c2f_dgl.baselines.item_item import csr_bytes
 from c2f_dgl.baselines.system import Context, Fitted, Settings, System
 from c2f_dgl.config.load import load_config
 from c2f_dgl.config.sizes import resolve_sizes

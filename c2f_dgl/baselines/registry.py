@@ -16,11 +16,14 @@ from c2f_dgl.baselines import (
     dhe,
     esapn,
     full,
+    graph_filters,
+    item_item,
     legcf,
     nimble_tt,
     optembed,
     ours,
     pep,
+    pruned,
     qr,
 )
 from c2f_dgl.baselines.system import System
@@ -41,6 +44,9 @@ _MODULES: tuple[ModuleType, ...] = (
     optembed,
     ciess,
     anchors,
+    item_item,
+    graph_filters,
+    pruned,
     dgl_lightgcn,
     dgl_ngcf,
 )

@@ -94,6 +94,11 @@ class Context(Generic[Tuned]):
         """The same for torch, on the CPU."""
         return torch.Generator().manual_seed(int(self.rng(phase).integers(2**62)))
 
+    @property
+    def is_late(self) -> bool:
+        """Whether the deadline is over."""
+        return self.deadline is not None and time.monotonic() >= self.deadline
+
     def share_of_time(self, share: float) -> float | None:
         """The deadline of a phase that may use `share` of the time that is left."""
         now = time.monotonic()
@@ -160,6 +165,11 @@ class System:
     def family(self) -> str:
         """What stands before the first dash of the name."""
         return self.name.partition("-")[0]
+
+
+def phase_record(name: str, started: float, **more: int) -> dict[str, Any]:
+    """The record of a phase that began at `started` (`time.perf_counter`) and ends now, for `Fitted.phases`."""
+    return {"phase": name, "seconds": round(time.perf_counter() - started, 2), **more}
 
 
 def make_settings(system: System, changes: Mapping[str, Any]) -> Settings:

@@ -6,10 +6,10 @@ import numpy as np
 import scipy.sparse as sp
 
 
-def normalised(matrix: sp.csr_matrix) -> sp.csr_matrix:
-    """D_s^(-1/2) W D_d^(-1/2) (float64) by the summed weights of its own rows and columns; of interactions, R~."""
-    roots = []
-    for axis in (1, 0):
+def normalised(matrix: sp.csr_matrix, source: float = 0.5, target: float = 0.5) -> sp.csr_matrix:
+    """D_s^(-source) W D_d^(-target) (float64), D the summed weights of rows and columns; of interactions, R~."""
+    scales = []
+    for axis, exponent in ((1, source), (0, target)):
         degree = np.asarray(matrix.sum(axis=axis), dtype=np.float64).ravel()
-        roots.append(sp.diags(np.where(degree > 0, degree, np.inf) ** -0.5))
-    return (roots[0] @ matrix @ roots[1]).tocsr()
+        scales.append(sp.diags(np.where(degree > 0, degree, np.inf) ** -exponent))
+    return (scales[0] @ matrix @ scales[1]).tocsr()

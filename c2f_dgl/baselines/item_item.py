@@ -1,0 +1,305 @@
+"""Anchors from item to item: s_u = r_u B, with r_u what user u has seen.
+
+With R the training interactions, D_u and D_i the degrees and G = R^T R, powers elementwise:
+
+    kNN        B_ij = G_ij / (sqrt(d_i d_j) + s), the k largest of each row
+               (Deshpande & Karypis 2004: the k neighbours of each item that was seen, there by cosine, s = 0; the
+               shrinkage s, which makes little of items seldom seen together, as Ferrari Dacrema et al. 2019 tune it)
+    RP3beta    B = (D_i^(-1) R^T)^alpha (D_u^(-1) R)^alpha D_i^(-beta), the k largest of each row  (Paudel et al. 2017;
+               what a user has seen weighs the same in r_u, as their walk's first step does for any one user)
+    EASE^R     B = I - P diag(P)^(-1),  P = (G + lambda I)^(-1)  (Steck 2019)
+
+Column j of EASE's B is a ridge regression of item j on all other items. Where items x items matrices do not fit, it is
+one on the k items that would each reduce its loss most alone, which are those of the largest G_ij^2 / (d_i + lambda):
+k x k systems, solved in batches.
+
+Similarities follow from the interactions by arithmetic and count as no learned values; the entries of EASE's B do.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse as sp
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from c2f_dgl.baselines.system import Context, Fitted, Settings, System, phase_record
+from c2f_dgl.errors import InputError
+
+# Rows of an items x items product formed at once: bounds the memory to these rows' entries beside what is kept.
+_ROW_BLOCK = 1_024
+
+# Entries of items x items products looked up at once, and of systems solved at once.
+_ENTRIES = 2**22
+
+# Dense matrices of items x items float64 that EASE holds at once.
+_EASE_COPIES = 3
+
+Weights: TypeAlias = "sp.csr_matrix | np.ndarray"
+
+
+@dataclass(frozen=True)
+class HistoryRanker:
+    """s_u = r_u B from what a user has seen.
+
+    Parameters
+    ----------
+    history : csr_matrix, shape (n_users, n_items), float32
+        r_u.
+    weights : csr_matrix or ndarray, shape (n_items, n_items), float32
+        B.
+    """
+
+    history: sp.csr_matrix
+    weights: Weights
+
+    @property
+    def n_items(self) -> int:
+        """Number of items."""
+        return int(self.weights.shape[1])
+
+    @property
+    def device(self) -> torch.device:
+        """The CPU."""
+        return torch.device("cpu")
+
+    def scores(self, users: Tensor, out: Tensor | None = None) -> Tensor:
+        """Scores (len(users) x n_items, float32) of all items for some users (int64), in `out` if given."""
+        product = self.history[users.numpy()] @ self.weights
+        if sp.issparse(product):
+            return torch.as_tensor(product.toarray(out=None if out is None else out.numpy()))
+        return torch.as_tensor(np.asarray(product)) if out is None else out.copy_(torch.as_tensor(product))
+
+
+class KnnSettings(Settings):
+    """Hyper-parameters of item-kNN."""
+
+    k: int = Field(200, ge=1, description="k: neighbours kept of each item")
+    shrink: float = Field(20.0, ge=0, description="s: shrinkage of similarities")
+
+
+class Rp3betaSettings(Settings):
+    """Hyper-parameters of RP3beta."""
+
+    k: int = Field(200, ge=1, description="k: neighbours kept of each item")
+    transition_power: float = Field(1.0, gt=0, description="alpha: power of the probabilities of each step")
+    popularity_power: float = Field(0.5, description="beta: power of the degrees that scores are divided by")
+
+
+class EaseSettings(Settings):
+    """Hyper-parameters of EASE^R."""
+
+    l2: float = Field(200.0, gt=0, description="lambda")
+    memory: float = Field(8.0, gt=0, description="GiB that may be taken; in blocks where items x items does not fit")
+    support: int = Field(100, ge=1, description="items that an item is regressed on where it is done in blocks")
+
+
+def knn(context: Context[KnnSettings]) -> sp.csr_matrix:
+    """B of item-kNN (n_items x n_items; Deshpande & Karypis 2004)."""
+    train, shrink = context.split.train.astype(np.float32), np.float32(context.settings.shrink)
+    root = np.sqrt(train.getnnz(axis=0), dtype=np.float32)
+    cosine = lambda i, j, together: together / (root[i] * root[j] + shrink)
+    return strongest(train.T.tocsr(), train, context.settings.k, cosine)
+
+
+def rp3beta(context: Context[Rp3betaSettings]) -> sp.csr_matrix:
+    """B of RP3beta (n_items x n_items; Paudel et al. 2017)."""
+    train, settings = context.split.train.astype(np.float32), context.settings
+    by_user, by_item = (np.maximum(train.getnnz(axis=axis), 1).astype(np.float32) for axis in (1, 0))
+    to_users = sp.diags(by_item**-settings.transition_power) @ train.T
+    to_items = sp.diags(by_user**-settings.transition_power) @ train
+    scale = by_item**-settings.popularity_power
+    return strongest(to_users.tocsr(), to_items.tocsr(), settings.k, lambda i, j, walks: walks * scale[j])
+
+
+def ease(context: Context[EaseSettings]) -> Weights:
+    """B of EASE (n_items x n_items; Steck 2019), sparse where it is found in blocks."""
+    settings = context.settings
+    if _EASE_COPIES * 8 * context.split.n_items**2 <= settings.memory * 2**30:
+        return dense_ease(context.split.train, settings.l2)
+    return sparse_ease(context.split.train, settings.l2, settings.support, settings.memory)
+
+
+def dense_ease(train: sp.csr_matrix, l2: float) -> np.ndarray:
+    """B (n_items x n_items, float32) by inverting G + lambda I."""
+    gram = (train.T @ train).astype(np.float64).toarray()
+    gram[np.diag_indices(len(gram))] += l2
+    # LAPACK's potrf and potri, in place; potri leaves the inverse in one triangle.
+    factor, failed = scipy.linalg.lapack.dpotrf(gram, lower=0, overwrite_a=1)
+    inverse, singular = scipy.linalg.lapack.dpotri(factor, lower=0, overwrite_c=1)
+    if failed or singular:
+        raise InputError("R^T R + lambda I cannot be inverted", where="anchor-ease", expected="a larger l2")
+    inverse = np.triu(inverse)
+    inverse += np.triu(inverse, 1).T
+    weights: np.ndarray = (inverse / -np.diag(inverse)).astype(np.float32)
+    np.fill_diagonal(weights, 0.0)
+    return weights
+
+
+def sparse_ease(train: sp.csr_matrix, l2: float, support: int, memory: float) -> sp.csr_matrix:
+    """B (n_items x n_items), each column a ridge regression on the items that would reduce its loss most alone.
+
+    Parameters
+    ----------
+    train : csr_matrix, shape (n_users, n_items)
+        R, ones.
+    l2 : float
+        lambda.
+    support : int
+        k, the most entries of a column.
+    memory : float
+        GiB. As many systems (4 k^2 bytes each) are formed at once as take half of it; G is formed anew for each lot of
+        them, in blocks of rows.
+    """
+    train, n_items = train.astype(np.float32), train.shape[1]
+    transposed, degree = train.T.tocsr(), train.getnnz(axis=0)
+    root = np.sqrt(degree + l2).astype(np.float32)
+    chosen = strongest(transposed, train, support, lambda j, i, together: together / root[i])
+    count = np.diff(chosen.indptr)
+    width = int(count.max(initial=1))
+    filled = np.arange(width) < count[:, None]
+    others, together = np.zeros(filled.shape, dtype=np.int32), np.zeros(filled.shape)
+    others[filled], together[filled] = chosen.indices, np.rint(chosen.data * root[chosen.indices])
+    lot = max(1, int(memory * 2**29) // (4 * width**2))
+    solved = []
+    for start in range(0, n_items, lot):
+        some = slice(start, start + lot)
+        solved.append(_solve(_systems(transposed, train, others[some], filled[some]), together[some], l2))
+    values = np.concatenate(solved)[filled].astype(np.float32)
+    return sp.csr_matrix((values, chosen.indices, chosen.indptr), chosen.shape).T.tocsr()
+
+
+def _systems(transposed: sp.csr_matrix, train: sp.csr_matrix, others: np.ndarray, filled: np.ndarray) -> np.ndarray:
+    """G at the items that each of n items is regressed on (n x k x k, float32), 0 where `filled` (n x k) is not."""
+    width = others.shape[1]
+    systems = np.zeros((*others.shape, width), dtype=np.float32)
+    places = np.flatnonzero(filled)
+    places = places[np.argsort(others.ravel()[places], kind="stable")]
+    items, size = others.ravel()[places], max(1, _ENTRIES // width)
+    for first in range(0, train.shape[1], _ROW_BLOCK):
+        low, high = np.searchsorted(items, (first, first + _ROW_BLOCK))
+        if low == high:
+            continue
+        gram = (transposed[first : first + _ROW_BLOCK] @ train).sorted_indices()
+        for begin in range(low, high, size):
+            part = slice(begin, min(begin + size, high))
+            which, row = np.divmod(places[part], width)
+            found = gram[np.repeat(items[part] - first, width), others[which].ravel()]
+            systems[which, row] = np.asarray(found).reshape(-1, width) * filled[which]
+    return systems
+
+
+def _solve(systems: np.ndarray, right: np.ndarray, l2: float) -> np.ndarray:
+    """(A + lambda I)^(-1) b of n systems A (n x k x k, float32) and b (n x k); 0 where their rows are 0."""
+    width = right.shape[1]
+    solved, size = np.empty(right.shape), max(1, _ENTRIES // width**2)
+    for start in range(0, len(right), size):
+        some = slice(start, start + size)
+        ridge = torch.as_tensor(systems[some]).double() + l2 * torch.eye(width, dtype=torch.float64)
+        factor = torch.linalg.cholesky(ridge)
+        solved[some] = torch.cholesky_solve(torch.as_tensor(right[some])[:, :, None], factor)[:, :, 0].numpy()
+    return solved
+
+
+def strongest(
+    left: sp.csr_matrix,
+    right: sp.csr_matrix,
+    k: int,
+    weigh: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
+) -> sp.csr_matrix:
+    """The k largest entries of each row of a weighed product, the diagonal left out; formed in blocks of rows.
+
+    Parameters
+    ----------
+    left, right : csr_matrix, shape (n_items, n_users) and (n_users, n_items), float32
+    k : int
+        Ties go to the lower column.
+    weigh : callable
+        Rows, columns and entries of the product, an array (n,) each, to weighed entries (n,).
+
+    Returns
+    -------
+    csr_matrix, shape (n_items, n_items), float32
+    """
+    blocks = []
+    for start in range(0, left.shape[0], _ROW_BLOCK):
+        product = (left[start : start + _ROW_BLOCK] @ right).tocoo()
+        product.data = weigh(start + product.row, product.col, product.data)
+        blocks.append(_largest(product, start, k))
+    return sp.vstack(blocks, format="csr")
+
+
+def _largest(coo: sp.coo_matrix, first: int, k: int) -> sp.csr_matrix:
+    """The k largest entries of each row; column ``first + i`` of row i does not count."""
+    other = coo.col != coo.row + first
+    row, column, value = coo.row[other], coo.col[other], coo.data[other]
+    order = np.lexsort((column, -value, row))
+    length = np.bincount(row, minlength=coo.shape[0])
+    rank = np.arange(len(order)) - np.repeat(np.cumsum(length) - length, length)
+    kept = order[rank < k]
+    return sp.csr_matrix((value[kept], (row[kept], column[kept])), coo.shape)
+
+
+def csr_bytes(matrix: sp.csr_matrix) -> int:
+    """float32 values, int32 columns and row pointers."""
+    return 8 * matrix.nnz + 4 * (matrix.shape[0] + 1)
+
+
+def item_item(make: Callable[[Context[Any]], Weights], learned: bool = False) -> Callable[[Context[Any]], Fitted]:
+    """The training of a system from the function that makes its B, whose entries count where they are learned."""
+
+    def train(context: Context[Any]) -> Fitted:
+        started = time.perf_counter()
+        with context.reporter.busy("weighing items against items"):
+            weights = make(context)
+        if isinstance(weights, np.ndarray):
+            n_values, size = weights.size, weights.nbytes
+        else:
+            n_values, size = weights.nnz, csr_bytes(weights)
+        ranker = HistoryRanker(context.split.train, weights)
+        return Fitted(ranker, {"B": n_values} if learned else {}, size, [phase_record("item to item", started)])
+
+    return train
+
+
+_NEIGHBOURS = (50, 100, 200, 400, 800, 1600)
+SYSTEMS = (
+    System(
+        "anchor-knn",
+        "Item-kNN",
+        "Deshpande & Karypis 2004 (TOIS)",
+        KnnSettings(),
+        item_item(knn),
+        {"k": _NEIGHBOURS, "shrink": (0.0, 5.0, 20.0, 50.0, 200.0)},
+        budgeted=False,
+    ),
+    System(
+        "anchor-rp3beta",
+        "RP3beta",
+        "Paudel et al. 2017 (TiiS)",
+        Rp3betaSettings(),
+        item_item(rp3beta),
+        {
+            "k": _NEIGHBOURS,
+            "transition_power": (0.4, 0.6, 0.8, 1.0, 1.2, 1.5),
+            "popularity_power": (-0.4, -0.2, 0.0, 0.2, 0.4, 0.6, 0.8),
+        },
+        budgeted=False,
+    ),
+    System(
+        "anchor-ease",
+        "EASE^R",
+        "Steck 2019 (WWW)",
+        EaseSettings(),
+        item_item(ease, learned=True),
+        {"l2": (10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0)},
+        budgeted=False,
+    ),
+)
