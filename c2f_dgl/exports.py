@@ -100,7 +100,7 @@ def _readout(model: Recommender) -> dict[str, Any]:
     return {
         "item_scale": readout.item_scale,
         "item_bias": None if readout.bias is None else readout.bias.detach().cpu().numpy()[readout.n_users :],
-        "filter_neighbours": 0 if term is None else term.term.k,
+        "filter_neighbours": 0 if term is None else term.k,
         "filter": FilterShape() if term is None else term.term.shape,
         "filter_weight": 0.0 if term is None else readout.filter_weight,
     }
@@ -193,7 +193,7 @@ def scorer_of(model: ServingModel) -> Scorer:
     learned = model.learned
     users, items = torch.from_numpy(model.embeddings.users), torch.from_numpy(model.embeddings.items)
     bias = None if learned.item_bias is None else torch.from_numpy(learned.item_bias)
-    term = None if model.filter is None else GraphFilter(model.interactions, model.filter)
+    term = None if model.filter is None else GraphFilter(learned.filter_neighbours, model.interactions, model.filter)
     return Scorer(users, items, bias, term, learned.filter_weight)
 
 

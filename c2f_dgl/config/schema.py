@@ -73,6 +73,9 @@ class CoarseConfig(_Options):
     search_seconds: float | None = Field(
         None, gt=0, description="seconds after which a spectral start tries nothing more; null: no limit"
     )
+    search_work: float | None = Field(
+        None, ge=0, description="2^35 multiplications that further solves of a spectral start may take; null: no limit"
+    )
     update: Literal["pinv", "pursuit"] = Field(
         "pinv", description="how S^c is updated: pinv (Eq. 11) or matching pursuit with re-fit"
     )
@@ -167,6 +170,12 @@ class ModelConfig(_Options):
         le=1,
         description="weight of the filter against the embeddings; null: chosen on validation, with its exponents",
     )
+    filter_ridge: float | None = Field(
+        0.0,
+        ge=0,
+        description="ridge of a regression of each item on all others that weighs its neighbours; 0: none; "
+        "null: chosen on validation where all pairs of items fit",
+    )
     engine: Literal["auto", "collapsed", "message_passing"] = Field("auto", description="how H is computed")
     kernel: Literal["auto", "dgl", "csr"] = Field("auto", description="kernel of the sparse products")
     memory_budget: float | None = Field(
@@ -179,8 +188,8 @@ class ModelConfig(_Options):
     def chosen_scalars(self) -> int:
         """How many scalars a spectral start chooses: they count as learned."""
         given = (self.user_exponent, self.item_exponent, self.item_scale)
-        filter_exponents = 4 if self.filter_neighbours else 0
-        chosen = sum(value is None for value in given) + (1 + filter_exponents) * (self.filter_weight is None)
+        of_filter = 5 + (self.filter_ridge is None) if self.filter_neighbours and self.filter_weight is None else 0
+        chosen = sum(value is None for value in given) + of_filter
         return chosen + (self.layers + 1) * (self.layer_weights == "lowpass")
 
     @model_validator(mode="after")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -259,6 +259,24 @@ def evaluate(
     users, metrics = evaluate_per_user(scorer, seen, relevant, cutoffs)
     _check_any(users)
     return {name: float(values.mean()) for name, values in metrics.items()}
+
+
+def evaluate_parts(
+    scorer: Ranker, seen: sp.csr_matrix, parts: Mapping[str, sp.csr_matrix], cutoffs: Sequence[int] = CUTOFFS
+) -> dict[str, dict[str, float]]:
+    """`evaluate` for several relevant parts by name, from one ranking; nothing of a part that is empty."""
+    held_out = {name: _HeldOut(part) for name, part in parts.items()}
+    users = np.unique(np.concatenate([part.users for part in held_out.values()]))
+    _check_any(users)
+    items, scores = top_items(scorer, users, max(cutoffs), seen)
+    found = {}
+    for name, part in held_out.items():
+        rows = np.searchsorted(users, part.users)
+        metrics = ranking_metrics(
+            part.hits(part.users, items[rows], scores[rows]), part.n_relevant[part.users], cutoffs
+        )
+        found[name] = {metric: float(values.mean()) for metric, values in metrics.items()} if len(rows) else {}
+    return found
 
 
 def compare(

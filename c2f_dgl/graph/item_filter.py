@@ -12,7 +12,7 @@ from c2f_dgl.dgl_import import dgl
 from c2f_dgl.graph.derived import Derived
 from c2f_dgl.roles import DEFAULT_ROLES, EdgeType
 from c2f_dgl.serving.csr import Csr
-from c2f_dgl.serving.item_filter import PLAIN, FilterShape, ItemFilter, item_filter
+from c2f_dgl.serving.item_filter import PLAIN, FilterShape, ItemFilter, Walks, item_walks
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,10 +21,13 @@ class GraphFilter:
 
     Parameters
     ----------
+    k : int
+        Neighbours an item has, where the shape has no ridge.
     histories : Csr, n_users x n_items
     term : ItemFilter
     """
 
+    k: int
     histories: Csr
     term: ItemFilter
 
@@ -34,13 +37,13 @@ class GraphFilter:
 
     @cached_property
     def neighbours(self) -> sp.csr_matrix:
-        """G for SciPy, whose product takes a fraction of the numpy one's time on many users."""
+        """W for SciPy, whose product takes a fraction of the numpy one's time on many users."""
         places = (self.term.values, self.term.neighbours.columns, self.term.neighbours.pointers)
         return sp.csr_matrix(places, (self.histories.n_columns, self.histories.n_columns))
 
     @cached_property
     def _factor(self) -> sp.csr_matrix | np.ndarray:
-        """G, dense where that is quicker: a sparse product takes some twenty times as long for each entry."""
+        """W, dense where that is quicker: a sparse product takes some twenty times as long for each entry."""
         n_items = self.histories.n_columns
         return self.neighbours.toarray() if self.neighbours.nnz > n_items**2 / 20 else self.neighbours
 
@@ -51,34 +54,45 @@ class GraphFilter:
         shape = (self.histories.n_rows, self.histories.n_columns)
         return sp.csr_matrix((self.term.own[columns].astype(np.float32), columns, self.histories.pointers), shape)
 
-    def reshaped(self, shape: FilterShape) -> GraphFilter:
-        """The same neighbours weighted by other exponents (see `ItemFilter.reshaped`)."""
-        return GraphFilter(self.histories, self.term.reshaped(shape))
+
+@dataclass(frozen=True, eq=False)
+class _GraphWalks:
+    """Walks on a graph, and the weights that were last made of them, by the numbers that make them."""
+
+    histories: Csr
+    walks: Walks
+    weights: dict[tuple[float, float, float], np.ndarray]
 
 
-# A run's models share one graph: its filter is formed once, however many models are restored on it.
+# A run's models share one graph: its walks are formed once, however many models are restored on it or shapes tried.
 _DERIVED = Derived()
 
 
 def graph_filter(
     graph: dgl.DGLGraph, k: int, shape: FilterShape = PLAIN, target: EdgeType = DEFAULT_ROLES.target
 ) -> GraphFilter:
-    """The filter of an interaction graph; kept as long as the graph's interactions are.
+    """The filter of an interaction graph; what does not depend on the shape is kept as long as the interactions are.
 
     Parameters
     ----------
     graph : DGLGraph
         Every interaction counts 1, whatever its weight; relations other than `target` are not looked at.
     k : int
-        Entries kept of each row of G, >= 1.
+        Neighbours kept of each item, >= 1; all items are where the shape has a ridge.
     shape : FilterShape
     target : (source, name, destination)
         The relation that holds the interactions.
     """
+    kept = graph.num_nodes(target[2]) if shape.ridge else k
 
-    def make() -> GraphFilter:
+    def make() -> _GraphWalks:
         users, items = (side.cpu().numpy() for side in graph.edges(etype=target))
         histories = Csr.from_pairs(users, items, (graph.num_nodes(target[0]), graph.num_nodes(target[2])))
-        return GraphFilter(histories, item_filter(histories, k, shape))
+        return _GraphWalks(histories, item_walks(histories, kept, shape.user), {})
 
-    return _DERIVED.get(graph, target, (target, k, shape), make)  # type: ignore[no-any-return]
+    found = _DERIVED.get(graph, target, (target, kept, shape.user), make)
+    numbers = shape.item, shape.power, shape.ridge
+    if numbers not in found.weights:
+        found.weights.clear()
+        found.weights[numbers] = found.walks.weights(*numbers)
+    return GraphFilter(k, found.histories, ItemFilter.of_walks(found.walks, shape, found.weights[numbers]))

@@ -1,10 +1,17 @@
-"""An item-to-item graph filter on a user's history: what low-rank embeddings leave out, with five numbers chosen.
+"""An item-to-item graph filter on a user's history: what low-rank embeddings leave out, with a few numbers chosen.
 
-    s_u = r_u D_i^(-e) G D_i^f,    G_ij = ((R^T D_u^(-2a) R)_ij / (d_i d_j)^c)^q
+    s_u = r_u D_i^(-e) W D_i^f,    G_ij = ((R^T D_u^(-2a) R)_ij / (d_i d_j)^c)^q
 
-G is kept at the k items j of each item i with the largest (R^T D_u^(-2a) R)_ij / (d_i d_j)^(1/2): the others are
-mostly noise. a = c = e = 1/2, q = 1 and f = 0 is the linear filter of GF-CF (Shen et al. 2021); q > 1 sharpens it. The
-diagonal is left out, as what a user has seen is never recommended.
+W is G, or the ridge regression of each item on all others with G as their Gram matrix:
+
+    W_ij = -P_ij / P_jj,    P = (G + Lambda)^(-1),    Lambda_ii = lambda g (G_ii / g)^(1/2),    g the mean of G_ii
+
+a = c = e = 1/2, q = 1, f = 0 and W = G is the linear filter of GF-CF (Shen et al. 2021), a = c = e = f = 0 and q = 1
+with the ridge and a constant Lambda is EASE (Steck 2019). q = 2 with the ridge is a kernel regression: (x . y)^2 is
+the inner product of all pairs of users. The diagonal is left out, as what a user has seen is never recommended.
+
+Without the ridge, G is kept at the k items j of each item i with the largest (R^T D_u^(-2a) R)_ij / (d_i d_j)^(1/2):
+the others are mostly noise.
 
 The graph alone makes G, so it is formed wherever the model is, in training as in serving, and never stored.
 """
@@ -24,7 +31,7 @@ _PATH_BLOCK = 2**20
 
 @dataclass(frozen=True)
 class FilterShape:
-    """The exponents of a filter.
+    """The exponents of a filter, and its ridge.
 
     Parameters
     ----------
@@ -34,6 +41,8 @@ class FilterShape:
         c, of the degrees of both items.
     power : float
         q > 0, elementwise.
+    ridge : float
+        lambda >= 0; 0 leaves W = G.
     history : float
         e, of the degrees of the items a user had.
     target : float
@@ -43,6 +52,7 @@ class FilterShape:
     user: float = 0.5
     item: float = 0.5
     power: float = 1.0
+    ridge: float = 0.0
     history: float = 0.5
     target: float = 0.0
 
@@ -52,30 +62,69 @@ PLAIN = FilterShape()
 
 
 @dataclass(frozen=True, eq=False)
-class ItemFilter:
-    """r D_i^(-e) G D_i^f of any histories r.
+class Walks:
+    """Two-step walks between items: (R^T D_u^(-2a) R)_ij where they are kept.
 
     Attributes
     ----------
-    k : int
-        Entries that are kept of each row of G.
+    user : float
+        a.
+    degrees : float64 array, shape (n_items,)
+        Interactions of each item, at least 1.
+    neighbours : Csr, n_items x n_items
+        The pairs that are kept; none of an item with itself.
+    values : float32 array, shape (n_entries,)
+    loops : float64 array, shape (n_items,)
+        Those from an item to itself.
+    """
+
+    user: float
+    degrees: np.ndarray
+    neighbours: Csr
+    values: np.ndarray
+    loops: np.ndarray
+
+    def weights(self, item: float, power: float, ridge: float) -> np.ndarray:
+        """W of the pairs that are kept (n_entries,), float64; with a ridge, all pairs should be."""
+        rows, columns = self.neighbours.rows, self.neighbours.columns
+        gram = (self.values * (self.degrees[rows] * self.degrees[columns]) ** -item) ** power
+        if not ridge:
+            return gram  # type: ignore[no-any-return]
+        own = (self.loops * self.degrees ** (-2 * item)) ** power
+        own = np.maximum(own, own[own > 0].min(initial=1.0))
+        dense = np.diag(own + ridge * np.sqrt(own * own.mean()))
+        dense[rows, columns] = gram
+        inverse = np.linalg.inv(dense)
+        return -inverse[rows, columns] / inverse.diagonal()[columns]
+
+
+@dataclass(frozen=True, eq=False)
+class ItemFilter:
+    """r D_i^(-e) W D_i^f of any histories r.
+
+    Attributes
+    ----------
     shape : FilterShape
-    degrees : int array, shape (n_items,)
-        Interactions of each item.
     own : float64 array, shape (n_items,)
         D_i^(-e).
     neighbours : Csr, n_items x n_items
-        Where G has entries.
+        Where W has entries.
     values : float32 array, shape (n_entries,)
-        G D_i^f.
+        W D_i^f.
     """
 
-    k: int
     shape: FilterShape
-    degrees: np.ndarray
     own: np.ndarray
     neighbours: Csr
     values: np.ndarray
+
+    @classmethod
+    def of_walks(cls, walks: Walks, shape: FilterShape, weights: np.ndarray | None = None) -> ItemFilter:
+        """The filter of walks with the shape's exponent of users; `weights` of the shape, where they are known."""
+        if weights is None:
+            weights = walks.weights(shape.item, shape.power, shape.ridge)
+        values = weights * walks.degrees[walks.neighbours.columns] ** shape.target
+        return cls(shape, walks.degrees**-shape.history, walks.neighbours, values.astype(np.float32))
 
     def scores(self, histories: Csr) -> np.ndarray:
         """Scores (n x n_items, float32) of all items for some histories (n x n_items)."""
@@ -99,24 +148,12 @@ class ItemFilter:
             found[some][rows.rows[there]] = self.values[self.neighbours.places(history[some])[there]]
         return self.own[history] * found
 
-    def reshaped(self, shape: FilterShape) -> ItemFilter:
-        """The same neighbours weighted by other exponents, that of the users aside."""
-        before, degree = self.shape, np.maximum(self.degrees, 1).astype(np.float64)
-        source, target = degree[self.neighbours.rows], degree[self.neighbours.columns]
-        walks = (self.values / target**before.target) ** (1 / before.power) * (source * target) ** before.item
-        values = (walks * (source * target) ** -shape.item) ** shape.power * target**shape.target
-        return replace(self, shape=shape, own=degree**-shape.history, values=values.astype(np.float32))
-
     def grown(self, n_new: int) -> ItemFilter:
         """With items added that have no neighbours."""
         before = self.neighbours
         pointers = np.append(before.pointers, np.full(n_new, before.pointers[-1]))
-        return replace(
-            self,
-            degrees=np.append(self.degrees, np.zeros(n_new, dtype=self.degrees.dtype)),
-            own=np.append(self.own, np.zeros(n_new)),
-            neighbours=Csr(pointers, before.columns, before.n_columns + n_new),
-        )
+        neighbours = Csr(pointers, before.columns, before.n_columns + n_new)
+        return replace(self, own=np.append(self.own, np.zeros(n_new)), neighbours=neighbours)
 
 
 def item_filter(
@@ -125,21 +162,28 @@ def item_filter(
     shape: FilterShape = PLAIN,
     progress: Callable[[int, int], None] | None = None,
 ) -> ItemFilter:
-    """The filter of interactions (n_users x n_items).
+    """The filter of interactions (parameters as in `item_walks`); with a ridge all pairs are kept, whatever k is."""
+    kept = interactions.n_columns if shape.ridge else k
+    return ItemFilter.of_walks(item_walks(interactions, kept, shape.user, progress), shape)
+
+
+def item_walks(interactions: Csr, k: int, user: float, progress: Callable[[int, int], None] | None = None) -> Walks:
+    """Walks between the items of interactions (n_users x n_items).
 
     Parameters
     ----------
     interactions : Csr
         Every one counts 1.
     k : int
-        Entries kept of each row of G, >= 1; of equal ones those of the lower items.
-    shape : FilterShape
+        Pairs kept of each item, >= 1; of equal ones those of the lower items.
+    user : float
+        a, the exponent of the users' degrees.
     progress : callable, optional
         Called with the number of items done and of all.
     """
     n_items, by_item = interactions.n_columns, interactions.transposed
     root = np.maximum(by_item.counts, 1) ** -0.5
-    share = np.maximum(interactions.counts, 1) ** (-2.0 * shape.user)
+    share = np.maximum(interactions.counts, 1) ** (-2.0 * user)
     columns, values, counts = [], [], []
     for items in _blocks(_row_sums(by_item, interactions.counts)):
         some = by_item.take(np.arange(items.start, items.stop))
@@ -153,18 +197,17 @@ def item_filter(
         rows, others = np.divmod(ends[first], n_items)
         kept = others != rows + items.start
         rows, others = rows[kept], others[kept]
-        found = (root[rows + items.start] * root[others] * sums[kept]).astype(np.float32)
-        largest = _largest(rows, found, k)
+        cosines = (root[rows + items.start] * root[others] * sums[kept]).astype(np.float32)
+        largest = _largest(rows, cosines, k)
         columns.append(others[largest].astype(np.int32))
-        values.append(found[largest])
+        values.append(sums[kept][largest].astype(np.float32))
         counts.append(np.bincount(rows[largest], minlength=items.stop - items.start))
         if progress is not None:
             progress(items.stop, n_items)
     pointers = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(np.concatenate(counts))])
     neighbours = Csr(pointers, np.concatenate(columns), n_items)
-    cosine = FilterShape(shape.user, 0.5, 1.0, 0.5, 0.0)
-    found_filter = ItemFilter(k, cosine, by_item.counts, root, neighbours, np.concatenate(values))
-    return found_filter if shape == cosine else found_filter.reshaped(shape)
+    loops = np.bincount(interactions.columns, share[interactions.rows], minlength=n_items)
+    return Walks(user, np.maximum(by_item.counts, 1).astype(np.float64), neighbours, np.concatenate(values), loops)
 
 
 def _largest(rows: np.ndarray, values: np.ndarray, k: int) -> np.ndarray:

@@ -282,6 +282,10 @@ def _chosen_scalars(model: Recommender) -> dict[str, Any]:
     }
 
 
+def _tested(model: Recommender, split: Split) -> dict[str, float]:
+    return evaluate(model.scorer(), split.train, split.test) if split.test.nnz else {}
+
+
 def _summarise(
     config: RunConfig,
     split: Split,
@@ -301,7 +305,7 @@ def _summarise(
             model, meta = _restore(folder.checkpoint(stage), config, split, graph, device)
             stages[stage] = {
                 "valid": meta["record"]["valid"],
-                "test": evaluate(model.scorer(), split.train, split.test) if split.test.nnz else {},
+                "test": meta["record"].get("test") or _tested(model, split),
                 "parameters": meta["parameters"],
                 "scalars": _chosen_scalars(model),
                 "epoch": meta["record"]["epoch"],

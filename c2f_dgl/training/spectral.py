@@ -35,7 +35,7 @@ from c2f_dgl.graph.item_filter import graph_filter
 from c2f_dgl.graph.propagate import Features, Kernel, propagate
 from c2f_dgl.model import item_factors
 from c2f_dgl.progress import Reporter
-from c2f_dgl.serving.item_filter import PLAIN, FilterShape
+from c2f_dgl.serving.item_filter import FilterShape
 from c2f_dgl.tiers.assignment import Assignment
 from c2f_dgl.tiers.codebook import lower_triangular
 from c2f_dgl.tiers.spectral import graph_codebook, least_cutoff, lowpass_weights, nth_singular_value, ritz_codebook
@@ -44,8 +44,8 @@ from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
 log = logging.getLogger("c2f_dgl")
 
 # Users that choices are compared on: at least this many, where there are, and as many as take this many scores. N@20 of
-# two near choices differs by about 0.03 a user (standard deviation), so of 2,000 the means by 0.0007.
-# What costs no further solution is chosen once more on more of them.
+# two near choices differs by about 0.03 a user (standard deviation), so of 2,000 the means by 0.0007. The weight of a
+# filter is chosen once more on more of them.
 _USERS, _SCORES, _CONFIRMING = 2_000, 2**27, 10_000
 
 # A choice is better by at least this much: less is the sample's.
@@ -58,9 +58,17 @@ _CUTOFF, _CUTOFF_STEP = 0.9, 1.2
 _IMPORTANCE, _IMPORTANCE_STEP = 0.1, math.sqrt(10)
 _POWER, _POWER_STEP = 1.0, 0.5
 _ITEM_SCALE, _ITEM_SCALE_STEP = 0.2, 0.1
-_FILTER = FilterShape(item=0.5, power=1.0, history=0.2, target=0.2)
-_FILTER_STEPS = dict(power=0.5, target=0.1, item=0.1, history=0.2)
-_FILTER_WEIGHTS = tuple(weight / 10 for weight in range(1, 10))
+_FILTERS = (
+    FilterShape(item=0.4, power=1.5, history=0.5, target=0.5),
+    FilterShape(item=0.5, power=1.5, history=0.0, target=0.0),
+    FilterShape(item=0.25, power=2.0, history=0.0, target=0.0),
+)
+_FILTER_STEPS = dict(target=0.2, history=0.2, power=0.5, item=0.1)
+_FILTER_WEIGHTS = (0.1, 0.2, 0.3, 0.5, 0.7)
+_RIDGES, _RIDGE_STEP = (0.25, 2.0), 2.0
+
+# Pairs of items that a ridge regression may take: 1 GiB in float64 with what it needs beside.
+_PAIRS = 2**25
 
 # Users whose scores set the scale of the codebook.
 _SCALE_USERS = 256
@@ -208,16 +216,16 @@ def solve(
     apply = partial(_two_layers, weighted, layout.types, schema.roles.ranked, model.kernel)
     n_items, m = weighted.num_nodes(schema.roles.ranked), tier.size
     largest, nth = nth_singular_value(apply, n_items, m, tier.codebook.device)
-    share = min(1.0, max(cutoff * nth / largest, least_cutoff(model.layers)))
-    betas = lowpass_weights(share, model.layers, largest)
+    passed = min(1.0, max(cutoff * nth / largest, least_cutoff(model.layers)))
+    betas = lowpass_weights(passed, model.layers, largest)
     propagation = Propagation(model.layers, betas, kernel=model.kernel)
     linked = in_float64(embedding.link(weighted))
     atoms = torch.eye(m, dtype=torch.float64, device=tier.codebook.device)
     basis = propagated_basis(linked, embedding, propagation, 0, atoms)[: layout.total]
     d = tier.codebook.shape[1]
     if schema.extra:
-        passed = partial(_passed, linked, embedding, model.kernel)
-        whitening, codebook, values = graph_codebook(basis, passed, d)
+        pass_on = partial(_passed, linked, embedding, model.kernel)
+        whitening, codebook, values = graph_codebook(basis, pass_on, d)
     else:
         users, items = (basis[layout.rows(name)] for name in (schema.roles.query, schema.roles.ranked))
         whitening, codebook, values = ritz_codebook(users, items, d)
@@ -268,6 +276,10 @@ class _Search:
         self._relevant = sampled_rows(split.valid, max(_USERS, _SCORES // split.n_items), config.seed)
         seconds = math.inf if coarse.search_seconds is None else coarse.search_seconds
         self._deadline = time.monotonic() + seconds
+        # Multiplications of a solve: propagation of the atoms, and their Gram matrices.
+        m, entities = n_atoms(config), split.n_users + split.n_items
+        work = m * (split.train.nnz * (config.model.layers + 1) + entities * m)
+        self._solves_left = math.inf if coarse.search_work is None else coarse.search_work * 2**35 // work
         self.figures: dict[Choice, float] = {}
         model = config.model
         given = (model.user_exponent, model.item_exponent)
@@ -283,22 +295,21 @@ class _Search:
             scale,
         )
         if model.filter_weight:
-            self.best = replace(self.best, filter=FilterShape(target=scale), filter_weight=model.filter_weight)
+            shape = replace(_FILTERS[0], user=exponents[0], ridge=model.filter_ridge or 0.0)  # type: ignore[arg-type]
+            self.best = replace(self.best, filter=shape, filter_weight=model.filter_weight)
         self.best = replace(self.best, rank=self.solution(self.best).codebook.shape[1])
 
     def run(self) -> None:
-        """Choose, until there is no better step or no more time."""
+        """Choose, until there is no better step or no more time: first what needs no further solution."""
         self.figures.update(zip([self.best], self._compare([self.best]), strict=True))
         try:
             self._choose_rank()
             self._choose_ranking()
+            self._choose_filter()
             self._choose_weights()
             self._choose_rank()
             self._choose_ranking()
-            if self.config.model.filter_neighbours and self.config.model.filter_weight is None:
-                self._choose_filter()
-            if self._relevant is not self.split.valid:
-                self._confirm()
+            self._confirm()
         except _OutOfTime:
             log.warning("the search ended after %g s, with the best so far", self.coarse.search_seconds)
 
@@ -349,30 +360,45 @@ class _Search:
                 self.best = absent
 
     def _choose_filter(self) -> None:
-        """The filter's exponents and weight, then once more what it stands beside."""
-        shape = replace(_FILTER, user=self.best.exponents[0])
-        self._take([replace(self.best, filter=shape, filter_weight=weight) for weight in _FILTER_WEIGHTS])
-        if self.best.filter is None:
+        """The filter's numbers and weight, then once more what it stands beside."""
+        model = self.config.model
+        if not model.filter_neighbours or model.filter_weight is not None:
             return
+        ridges = [model.filter_ridge or 0.0]
+        if model.filter_ridge is None and self.split.n_items**2 <= _PAIRS:
+            ridges += _RIDGES
+        plain = self.best
+        for ridge in ridges:
+            shapes = [replace(shape, user=plain.exponents[0], ridge=ridge) for shape in _FILTERS]
+            for shape in shapes:
+                self._take([replace(plain, filter=shape, filter_weight=weight) for weight in _FILTER_WEIGHTS])
         before = None
-        while before != self.best:
+        while self.best.filter is not None and before != self.best:
             before = self.best
             for name, step in _FILTER_STEPS.items():
                 for way in (-1, 1):
                     self._climb(partial(_filter_moved, name=name, step=way * step))
-        if self.config.model.item_scale is None:
-            self._climb(lambda c: [_scaled(c, move) for move in (-1, -0.5, 0.5, 1)])
+            if model.filter_ridge is None and self.best.filter.ridge:
+                for factor in (1 / _RIDGE_STEP, _RIDGE_STEP):
+                    self._climb(partial(_ridged, factor=factor))
+            if model.item_scale is None:
+                self._climb(lambda c: [_scaled(c, move) for move in (-1, -0.5, 0.5, 1)])
+            if self.coarse.power is None:
+                self._climb(lambda c: [_powered(c, move) for move in (-1, 1)])
 
     def _confirm(self) -> None:
-        """What costs no solution once more, one step to each side, on more users."""
+        """The filter's weight on more users."""
+        if (
+            self.best.filter is None
+            or self._relevant is self.split.valid
+            or self.config.model.filter_weight is not None
+        ):
+            return
         self._relevant = sampled_rows(self.split.valid, _CONFIRMING, self.config.seed)
-        self.figures = dict(zip([self.best], self._compare([self.best]), strict=True))
-        if self.config.model.item_scale is None:
-            self._take([_scaled(self.best, move) for move in (-1, -0.5, 0.5, 1)])
-        if self.coarse.power is None:
-            self._take([_powered(self.best, move) for move in (-1, 1)])
-        if self.best.filter is not None and self.config.model.filter_weight is None:
-            self._take(_filter_moved(self.best, "target", 0.0))
+        without = replace(self.best, filter=None, filter_weight=0.0)
+        choices = sorted([without, *_weighted(self.best)], key=_by_work)
+        self.figures = dict(zip(choices, self._compare(choices), strict=True))
+        self.best = max(choices, key=lambda choice: self.figures[choice])
 
     def _climb(self, neighbours: Callable[[Choice], list[Choice]]) -> None:
         """Go to the best neighbour of the best for as long as that is better."""
@@ -388,9 +414,16 @@ class _Search:
         return True
 
     def _judge(self, choices: Sequence[Choice]) -> float:
-        """Compare choices of one solution that were not tried yet; the largest figure of all of them."""
+        """Compare choices of one solution that were not tried yet; the largest figure of all of them.
+
+        No choice is any good (minus infinity) where it takes a further solve and there is none left.
+        """
         new = sorted({choice for choice in choices if choice not in self.figures}, key=_by_work)
         if new:
+            if _solved_by(new[0]) not in self._solutions:
+                if self._solves_left < 1:
+                    return -math.inf
+                self._solves_left -= 1
             if time.monotonic() > self._deadline:
                 raise _OutOfTime
             self.reporter.note(f"{len(self.figures)} tried, best {self.figures[self.best]:.4f}; trying {new[0]}")
@@ -399,9 +432,9 @@ class _Search:
 
     def solution(self, choice: Choice) -> Solution:
         """The solution a choice ranks with; two are kept."""
-        key = choice.exponents, choice.importances, choice.cutoff
+        key = _solved_by(choice)
         if key not in self._solutions:
-            kept = self.best.exponents, self.best.importances, self.best.cutoff
+            kept = _solved_by(self.best)
             self._solutions = {k: solution for k, solution in self._solutions.items() if k == kept}
             self._solutions[key] = self._solve(choice.exponents, dict(choice.importances), choice.cutoff)
         return self._solutions[key]
@@ -433,10 +466,8 @@ class _Search:
                 if shape is None:
                     yield scores
                     continue
-                # One filter is kept with the graph, for all shapes.
-                plain = replace(PLAIN, user=shape.user)
                 neighbours, target = self.config.model.filter_neighbours, self.config.graph.roles.target
-                term = graph_filter(solution.graph, neighbours, plain, target).reshaped(shape)
+                term = graph_filter(solution.graph, neighbours, shape, target)
                 filtered = standardised(torch.as_tensor(term.scores(users.cpu().numpy())).to(scores))
                 standardised(scores)
                 for choice in same:
@@ -453,6 +484,11 @@ def sampled_rows(matrix: sp.csr_matrix, n: int, seed: int) -> sp.csr_matrix:
     sample = sp.csr_matrix(sp.diags(drawn) @ matrix)
     sample.eliminate_zeros()
     return sample
+
+
+def _solved_by(choice: Choice) -> tuple:
+    """What a choice's solution depends on."""
+    return choice.exponents, choice.importances, choice.cutoff
 
 
 def _by_work(choice: Choice) -> tuple:
@@ -502,6 +538,15 @@ def _filter_moved(choice: Choice, name: str, step: float) -> list[Choice]:
     value = round(getattr(choice.filter, name) + step, 4)
     if name == "power" and value <= 0:
         return []
-    shape = replace(choice.filter, **{name: value})
+    return _weighted(replace(choice, filter=replace(choice.filter, **{name: value})))
+
+
+def _ridged(choice: Choice, factor: float) -> list[Choice]:
+    assert choice.filter is not None
+    return _weighted(replace(choice, filter=replace(choice.filter, ridge=choice.filter.ridge * factor)))
+
+
+def _weighted(choice: Choice) -> list[Choice]:
+    """The weights of the filter around the present one."""
     weights = [round(choice.filter_weight + change, 4) for change in (-0.1, 0.0, 0.1)]
-    return [replace(choice, filter=shape, filter_weight=weight) for weight in weights if 0 < weight < 1]
+    return [replace(choice, filter_weight=weight) for weight in weights if 0 < weight < 1]

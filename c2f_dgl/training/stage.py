@@ -18,7 +18,7 @@ from packaging.version import Version
 from c2f_dgl.config.schema import CoarseConfig, FineConfig, TrainingConfig
 from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
-from c2f_dgl.evaluation.ranking import Ranker, evaluate
+from c2f_dgl.evaluation.ranking import Ranker, evaluate_parts
 from c2f_dgl.model import Recommender
 from c2f_dgl.tiers.assignment import Assignment, bridge, in_block, pinv, pursuit, stack
 from c2f_dgl.tiers.tiered import TieredEmbedding
@@ -203,7 +203,10 @@ def train_stage(
         if phase == "start":
             spent = 0.0 if began is None else round(time.perf_counter() - began, 3)
             record = {"stage": name, "phase": phase, "epoch": 0, "seconds": spent, **_sparsity(model)}
-            _validate(model, split, record, progress, stage.select, observer)
+            final = not any(limits.values())  # nothing is trained or chosen after it
+            _validate(
+                model, split, record, progress, stage.select, observer, ("valid", "test") if final else ("valid",)
+            )
             progress.next_phase()
             observer.end_epoch(record, optimizer, progress)
             continue
@@ -240,10 +243,11 @@ def _validate(
     progress: StageProgress,
     select: str,
     observer: StageObserver,
+    parts: Sequence[str] = ("valid",),
 ) -> None:
-    """Add validation figures and their seconds to the record; tell the observer if they are the stage's best."""
+    """Add figures of some parts and their seconds to the record; tell the observer if they are the stage's best."""
     started = time.perf_counter()
-    record["valid"] = evaluate(model.scorer(), split.train, split.valid)
+    record.update(evaluate_parts(model.scorer(), split.train, {part: getattr(split, part) for part in parts}))
     record["valid_seconds"] = round(time.perf_counter() - started, 3)
     record["parameters"] = model.count_values()["total"]
     if progress.judge(record["valid"][select]):

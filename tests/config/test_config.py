@@ -134,8 +134,8 @@ def test_there_are_no_more_atoms_than_nodes_that_share_them() -> None:
 
 def test_a_preset_can_change_another(tmp_path) -> None:
     best, fast = load_config("best"), load_config("fast")
-    assert best.model.filter_neighbours > 0 and best.model.filter_weight is None
-    assert best.model_copy(update={"model": fast.model}) == fast
+    assert best.model.filter_neighbours > fast.model.filter_neighbours and best.model.filter_weight is None
+    assert best.model_copy(update={"model": fast.model, "coarse": fast.coarse}) == fast
     mine = tmp_path / "mine.yaml"
     mine.write_text("preset: best\ncoarse: {training: {lr: 0.5}}\n")
     config = load_config(str(mine))
@@ -163,8 +163,8 @@ def test_a_preset_without_tiers_keeps_those_of_the_schema(tmp_path) -> None:
     ("options", "said"),
     [
         (["coarse.training.updating_epochs=1"], "W holds for one"),
-        (["model.filter_neighbours=5"], "both filter_neighbours and filter_weight"),
-        (["model.filter_weight=0.5"], "both filter_neighbours and filter_weight"),
+        (["model.filter_neighbours=0"], "both filter_neighbours and filter_weight"),
+        (["model.filter_weight=0.0"], "both filter_neighbours and filter_weight"),
         (["coarse.start=xavier"], "need coarse.start spectral"),
         (["coarse.m=3", "coarse.t_user=5"], "t_user = 5 is larger than m = 3"),
         (["model.user_exponent=3"], "less than or equal to 2"),
