@@ -1,0 +1,80 @@
+"""A few neighbours of each item, which say more about it than its code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from c2f_dgl.serving.csr import Csr
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """Sum over a history's items j of v_j G_ji, with G kept at a few j of each i and rounded to a byte.
+
+    Attributes
+    ----------
+    sources : uint16 or uint32 array, shape (n_items, k)
+        The j of each i; n_items where there is none.
+    levels : uint8 array, shape (n_items, k)
+        Of G_ji in `values`.
+    values : float32 array, shape (at most 256,)
+        G by level, the weight against the codes in it.
+    history_weight : float32 array, shape (at most 256,)
+        v by popularity level.
+    """
+
+    sources: np.ndarray
+    levels: np.ndarray
+    values: np.ndarray
+    history_weight: np.ndarray
+
+    @classmethod
+    def stored(cls, weights: Csr, values: np.ndarray, history_weight: np.ndarray) -> Neighbours:
+        """Round weights of neighbours to a byte each.
+
+        Parameters
+        ----------
+        weights : Csr, n_items x n_items
+            Row i holds the j.
+        values : float array, shape (n_entries,)
+            G_ji of each entry, >= 0.
+        history_weight : float array
+            v by popularity level.
+        """
+        n_items, k = weights.n_rows, int(weights.counts.max(initial=0))
+        sources = np.full((n_items, k), n_items, dtype=np.uint16 if n_items < 2**16 else np.uint32)
+        levels = np.zeros((n_items, k), dtype=np.uint8)
+        place = np.arange(len(weights.columns)) - weights.pointers[weights.rows]
+        steps = np.linspace(0, float(values.max(initial=0.0)), 256)
+        sources[weights.rows, place] = weights.columns
+        levels[weights.rows, place] = np.rint(values / max(steps[1], np.finfo(np.float64).tiny))
+        return cls(sources, levels, steps.astype(np.float32), history_weight.astype(np.float32))
+
+    @cached_property
+    def _by_source(self) -> tuple[Csr, np.ndarray]:
+        """The i that each j is a source of, and the level of each entry."""
+        n_items, k = self.sources.shape
+        order = np.argsort(self.sources.ravel(), kind="stable")
+        counts = np.bincount(self.sources.ravel(), minlength=n_items + 1)[:n_items]
+        order = order[: counts.sum()]  # after it those without a source
+        targets = (order // max(k, 1)).astype(self.sources.dtype)
+        return Csr.from_counts(counts, targets, n_items), self.levels.ravel()[order]
+
+    def scores(self, histories: Csr, degree_level: np.ndarray) -> np.ndarray:
+        """What histories (n x n_items) say about all items: float64 (n, n_items); `degree_level` (n_items,)."""
+        by_source, levels = self._by_source
+        n_items, places = by_source.n_columns, by_source.places(histories.columns)
+        counts = by_source.counts[histories.columns]
+        cells = by_source.columns[places] + np.repeat(histories.rows * n_items, counts)
+        weights = np.repeat(self.history_weight[degree_level[histories.columns]].astype(np.float64), counts)
+        weights *= self.values[levels[places]]
+        return np.bincount(cells, weights, minlength=histories.n_rows * n_items).reshape(-1, n_items)
+
+    def contributions(self, history: np.ndarray, item: int, degree_level: np.ndarray) -> np.ndarray:
+        """What each item of a history (int, (n,)) adds to the score of `item`: float64 (n,)."""
+        same = history[:, None] == self.sources[item]
+        said = np.where(same, self.values[self.levels[item]].astype(np.float64), 0.0).sum(axis=1)
+        return self.history_weight[degree_level[history]] * said
