@@ -48,9 +48,11 @@ class Neighbours:
         sources = np.full((n_items, k), n_items, dtype=np.uint16 if n_items < 2**16 else np.uint32)
         levels = np.zeros((n_items, k), dtype=np.uint8)
         place = np.arange(len(weights.columns)) - weights.pointers[weights.rows]
-        steps = np.linspace(0, float(values.max(initial=0.0)), 256)
+        largest = max(float(values.max(initial=0.0)), np.finfo(np.float32).tiny)
         sources[weights.rows, place] = weights.columns
-        levels[weights.rows, place] = np.rint(values / max(steps[1], np.finfo(np.float64).tiny))
+        # Squares: most weights are far below the largest.
+        levels[weights.rows, place] = np.rint(255 * np.sqrt(values / largest))
+        steps = largest * np.linspace(0, 1, 256) ** 2
         return cls(sources, levels, steps.astype(np.float32), history_weight.astype(np.float32))
 
     @cached_property

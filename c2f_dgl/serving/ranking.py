@@ -1,26 +1,8 @@
-"""Scores on one scale, and the k best columns of them, the same ones every time."""
+"""The k best columns of scores, the same ones every time."""
 
 from __future__ import annotations
 
 import numpy as np
-
-
-def moments(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each row of `scores` (n, m): float64 arrays (n,)."""
-    # Sums in float64 are exact for a row of equal values, whose deviation is then exactly 0.
-    mean = scores.mean(axis=1, dtype=np.float64)
-    return mean, np.sqrt(np.square(scores - mean[:, None].astype(scores.dtype)).mean(axis=1, dtype=np.float64))
-
-
-def reciprocal(deviation: np.ndarray) -> np.ndarray:
-    """1 / deviation, 0 where it is 0."""
-    return np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0)
-
-
-def standardised(scores: np.ndarray) -> np.ndarray:
-    """Rows of `scores` (n, m) with mean 0 and variance 1; constant ones become 0."""
-    mean, deviation = (x[:, None] for x in moments(scores))
-    return (scores - mean.astype(scores.dtype)) * reciprocal(deviation).astype(scores.dtype)
 
 
 def top_columns(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from c2f_dgl.serving import Csr, ItemCodes, Level, Neighbours, Rows
+from c2f_dgl.serving import Csr, ItemCodes, Level, Neighbours, Rows, ServingModel
 from c2f_dgl.serving.codes import degree_levels, level_means
-from c2f_dgl.serving.device import ServingModel
 
 STRUCTURES = ("residual", "product", "mixed", "table", "float16 table", "int8 table")
 

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from c2f_dgl.serving import Csr, ItemCodes, Neighbours, UserHistories
+from c2f_dgl.serving import Csr, ItemCodes, Neighbours, ServingModel, UserHistories
 from c2f_dgl.serving.codes import Rows, degree_levels, level_means
-from c2f_dgl.serving.device import ServingModel
 from tests.serving.coded import STRUCTURES, coded, dense_scores
 
 

@@ -6,19 +6,19 @@ G is kept at the k items j of each item i with the largest (R^T D_u^(-2a) R)_ij 
 mostly noise. a = c = e = 1/2, q = 1 and f = 0 is the linear filter of GF-CF (Shen et al. 2021); q > 1 sharpens it. The
 diagonal is left out, as what a user has seen is never recommended.
 
-The graph alone makes G, so it is formed wherever the model is, in training as in serving, and never stored.
+The graph alone makes G, so it is formed wherever the model is, and never stored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from c2f_dgl.serving.csr import Csr
 
-# Two-step paths, and entries of G that a score sums, held at once. A row is never cut, so one may be longer.
+# Two-step paths, and entries of G that are looked through, held at once. A row is never cut, so one may be longer.
 _PATH_BLOCK = 2**20
 
 
@@ -77,19 +77,6 @@ class ItemFilter:
     neighbours: Csr
     values: np.ndarray
 
-    def scores(self, histories: Csr) -> np.ndarray:
-        """Scores (n x n_items, float32) of all items for some histories (n x n_items)."""
-        n_items = self.neighbours.n_columns
-        out = np.empty((histories.n_rows, n_items), dtype=np.float32)
-        paths = _row_sums(histories, self.neighbours.counts)
-        for rows in _blocks(paths):
-            some = histories.take(np.arange(rows.start, rows.stop))
-            places, counts = self.neighbours.places(some.columns), self.neighbours.counts[some.columns]
-            cells = self.neighbours.columns[places] + np.repeat(some.rows * n_items, counts)
-            weights = self.values[places] * np.repeat(self.own[some.columns], counts)
-            out[rows] = np.bincount(cells, weights, minlength=some.n_rows * n_items).reshape(-1, n_items)
-        return out
-
     def contributions(self, history: np.ndarray, items: np.ndarray) -> np.ndarray:
         """What items of histories add to scores of `items`, one of each (n,): float64 (n,)."""
         found = np.zeros(len(history))
@@ -107,23 +94,11 @@ class ItemFilter:
         values = (walks * (source * target) ** -shape.item) ** shape.power * target**shape.target
         return replace(self, shape=shape, own=degree**-shape.history, values=values.astype(np.float32))
 
-    def grown(self, n_new: int) -> ItemFilter:
-        """With items added that have no neighbours."""
-        before = self.neighbours
-        pointers = np.append(before.pointers, np.full(n_new, before.pointers[-1]))
-        return replace(
-            self,
-            degrees=np.append(self.degrees, np.zeros(n_new, dtype=self.degrees.dtype)),
-            own=np.append(self.own, np.zeros(n_new)),
-            neighbours=Csr(pointers, before.columns, before.n_columns + n_new),
-        )
-
 
 def item_filter(
     interactions: Csr,
     k: int,
     shape: FilterShape = PLAIN,
-    progress: Callable[[int, int], None] | None = None,
 ) -> ItemFilter:
     """The filter of interactions (n_users x n_items).
 
@@ -134,8 +109,6 @@ def item_filter(
     k : int
         Entries kept of each row of G, >= 1; of equal ones those of the lower items.
     shape : FilterShape
-    progress : callable, optional
-        Called with the number of items done and of all.
     """
     n_items, by_item = interactions.n_columns, interactions.transposed
     root = np.maximum(by_item.counts, 1) ** -0.5
@@ -154,12 +127,10 @@ def item_filter(
         kept = others != rows + items.start
         rows, others = rows[kept], others[kept]
         found = (root[rows + items.start] * root[others] * sums[kept]).astype(np.float32)
-        largest = _largest(rows, found, k)
+        largest = largest_of_rows(rows, found, k)
         columns.append(others[largest].astype(np.int32))
         values.append(found[largest])
         counts.append(np.bincount(rows[largest], minlength=items.stop - items.start))
-        if progress is not None:
-            progress(items.stop, n_items)
     pointers = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(np.concatenate(counts))])
     neighbours = Csr(pointers, np.concatenate(columns), n_items)
     cosine = FilterShape(shape.user, 0.5, 1.0, 0.5, 0.0)
@@ -167,7 +138,7 @@ def item_filter(
     return found_filter if shape == cosine else found_filter.reshaped(shape)
 
 
-def _largest(rows: np.ndarray, values: np.ndarray, k: int) -> np.ndarray:
+def largest_of_rows(rows: np.ndarray, values: np.ndarray, k: int) -> np.ndarray:
     """Ascending places of the k largest positive `values` of each of the ascending `rows`; of equal ones the first."""
     # Positive floats sort like their bits: one key a value, the larger first within a row.
     key = (rows.astype(np.uint64) << np.uint64(32)) | (np.uint64(2**32 - 1) - values.view(np.uint32))
