@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from c2f_dgl.serving.csr import Csr
 
-# Numbers of a table that are held in float64 at once.
-_BLOCK = 2**21
+# Numbers of a table that are held in float64 at once, and scores that stay in the processor's cache.
+_BLOCK, _CACHED = 2**21, 2**19
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +49,10 @@ class Rows:
         taken = self.values[rows].astype(np.float64)
         return taken if self.scale is None else taken * self.scale[rows, None]
 
-    def products(self, vectors: np.ndarray, rows: slice) -> np.ndarray:
-        """Dot products (n, rows) of `vectors` (n, width), float64, with some rows."""
-        found = vectors @ self.values[rows].astype(np.float64).T
-        return found if self.scale is None else found * self.scale[rows]
+    def products(self, vectors: np.ndarray, rows: np.ndarray | slice) -> np.ndarray:
+        """Dot products (rows, n) of some rows with `vectors` (n, width), float64."""
+        found = self.values[rows].astype(np.float64) @ vectors.T
+        return found if self.scale is None else found * self.scale[rows, None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,20 +82,20 @@ class Level:
         """Its part (n, width) of the vectors of some items (int, (n,)), float64."""
         return self.codebook.take(items if self.codes is None else self.codes[items])
 
-    def products(self, vectors: np.ndarray, items: np.ndarray | None = None) -> Iterator[tuple[slice, np.ndarray]]:
-        """Dot products of `vectors` (n, width) with all or some items, in slices of these."""
+    def sums(self, histories: Csr, weights: np.ndarray) -> np.ndarray:
+        """Its part (n_rows, width) of weighted sums over histories (see `ItemCodes.sums`)."""
         if self.codes is not None:
-            tables = self.codebook.products(vectors, slice(None))
-            codes = self.codes if items is None else self.codes[items]
-            yield slice(None), np.take(tables, codes, axis=1)
-            return
-        step = max(1, _BLOCK // self.codebook.width)
-        for start in range(0, len(self.codebook) if items is None else len(items), step):
-            some = slice(start, start + step)
-            if items is None:
-                yield some, self.codebook.products(vectors, some)
-            else:
-                yield some, vectors @ self.codebook.take(items[some]).T
+            n, size = histories.n_rows, len(self.codebook)
+            cells = histories.rows * size + self.codes[histories.columns]
+            said = np.bincount(cells, weights, minlength=n * size).reshape(n, size)
+            if self.codebook.scale is not None:
+                said = said * self.codebook.scale
+            return said @ self.codebook.values.astype(np.float64)
+        out = np.zeros((histories.n_rows, self.codebook.width))
+        if len(reached := np.flatnonzero(histories.counts)):
+            sent = self.codebook.take(histories.columns) * weights[:, None]
+            out[reached] = np.add.reduceat(sent, histories.pointers[reached], axis=0)
+        return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,21 +136,30 @@ class ItemCodes:
     def sums(self, histories: Csr, weights: np.ndarray) -> np.ndarray:
         """Sum of weight x z over each history: (n_rows, d), float64; `weights` (n_entries,) in the entries' order."""
         out = np.zeros((histories.n_rows, self.d))
-        reached = np.flatnonzero(histories.counts)
-        if len(reached):
-            starts = histories.pointers[reached]
-            for level in self.levels:
-                sent = level.take(histories.columns) * weights[:, None]
-                out[reached, level.columns] += np.add.reduceat(sent, starts, axis=0)
+        for level in self.levels:
+            out[:, level.columns] += level.sums(histories, weights)
         return out
 
     def products(self, vectors: np.ndarray, items: np.ndarray | None = None) -> np.ndarray:
         """Dot products of `vectors` (n, d), float64, with all items, or some (int, (m,)): float64 (n, m)."""
-        out = np.zeros((len(vectors), self.n_items if items is None else len(items)))
-        for level in self.levels:
-            for some, found in level.products(vectors[:, level.columns], items):
-                out[:, some] += found
-        return out
+        n, m = len(vectors), self.n_items if items is None else len(items)
+        slices = [vectors[:, level.columns] for level in self.levels]
+        # Of codebooks a product each, to look up by code; the columns of `out` lie in rows, as they are looked up.
+        tables = [
+            None if level.codes is None else level.codebook.products(part, slice(None))
+            for level, part in zip(self.levels, slices, strict=True)
+        ]
+        out = np.zeros((m, n))
+        step = max(1, min(_CACHED // max(n, 1), _BLOCK // self.d))
+        for start in range(0, m, step):
+            some = slice(start, start + step)
+            at = some if items is None else items[some]
+            for level, part, table in zip(self.levels, slices, tables, strict=True):
+                if level.codes is None or table is None:
+                    out[some] += level.codebook.products(part, at)
+                else:
+                    out[some] += np.take(table, level.codes[at], axis=0)
+        return out.T
 
 
 def degree_levels(degrees: np.ndarray) -> np.ndarray:

@@ -254,9 +254,12 @@ class ServingModel:
         """Scores (n, m), float64, of all items, or of some rows (int, (m,)), for histories (n x n_items)."""
         taken = slice(None) if items is None else items
         scores = self.codes.products(self.vectors(histories), items)
-        scores *= self.item_weight[self.degree_level[taken]]
+        scores *= self.item_weight.astype(np.float64)[self.degree_level[taken]]
         if self.neighbours is not None:
-            scores += self.neighbours.scores(histories, self.degree_level)[:, taken]
+            said = scores if items is None else np.zeros((histories.n_rows, self.n_items))
+            self.neighbours.add_scores(histories, self.degree_level, said)
+            if items is not None:
+                scores += said[:, items]
         return scores
 
     def vectors(self, histories: Csr) -> np.ndarray:

@@ -65,15 +65,13 @@ class Neighbours:
         targets = (order // max(k, 1)).astype(self.sources.dtype)
         return Csr.from_counts(counts, targets, n_items), self.levels.ravel()[order]
 
-    def scores(self, histories: Csr, degree_level: np.ndarray) -> np.ndarray:
-        """What histories (n x n_items) say about all items: float64 (n, n_items); `degree_level` (n_items,)."""
+    def add_scores(self, histories: Csr, degree_level: np.ndarray, out: np.ndarray) -> None:
+        """Add what histories (n x n_items) say about all items to `out` (n, n_items); `degree_level` is (n_items,)."""
         by_source, levels = self._by_source
-        n_items, places = by_source.n_columns, by_source.places(histories.columns)
-        counts = by_source.counts[histories.columns]
-        cells = by_source.columns[places] + np.repeat(histories.rows * n_items, counts)
+        places, counts = by_source.places(histories.columns), by_source.counts[histories.columns]
         weights = np.repeat(self.history_weight[degree_level[histories.columns]].astype(np.float64), counts)
         weights *= self.values[levels[places]]
-        return np.bincount(cells, weights, minlength=histories.n_rows * n_items).reshape(-1, n_items)
+        np.add.at(out, (np.repeat(histories.rows, counts), by_source.columns[places]), weights)
 
     def contributions(self, history: np.ndarray, item: int, degree_level: np.ndarray) -> np.ndarray:
         """What each item of a history (int, (n,)) adds to the score of `item`: float64 (n,)."""

@@ -128,9 +128,7 @@ def test_a_run_whose_data_was_moved_is_told_where_they_are(tmp_path: Path) -> No
     assert other.returncode == 2 and "was trained on other data" in other.stderr
 
 
-def test_a_model_file_goes_through_every_command(
-    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_model_file_goes_through_every_command(run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     model, users = tmp_path / "model.c2f", tmp_path / "users.c2f"
     done = c2f("export", run, "--out", model, "--users", users, "--bytes", "30kB")
     assert done.returncode == 0, done.stderr

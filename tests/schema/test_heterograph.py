@@ -173,7 +173,7 @@ def test_every_command_takes_a_schema(tmp_path: Path) -> None:
     found = json.loads(call("evaluate", run, "--json"))
     assert found["ndcg@20"] == pytest.approx(chosen["stages"][chosen["chosen"]]["test"]["ndcg@20"])
     assert len(json.loads(call("recommend", run, "--user", 7, "-k", 3, "--json"))["7"]) == 3
-    call("export", run, "--out", tmp_path / "artifact")
+    call("export", run, "--out", tmp_path / "model.c2f")
     call("report", run, "--out", tmp_path / "page.html")
     assert "<svg" in (tmp_path / "page.html").read_text()
     drawn = call("info", run, "--schema")

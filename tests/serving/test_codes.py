@@ -108,5 +108,6 @@ def test_popularity_is_told_by_levels() -> None:
 def test_neighbours_are_rounded_to_256_levels() -> None:
     weights = Csr.from_pairs(np.array([0, 0, 2]), np.array([1, 2, 0]), (3, 3))
     near = Neighbours.stored(weights, np.array([1.0, 0.5, 0.25]), np.ones(1))
-    said = near.scores(Csr.from_pairs(np.array([0, 0]), np.array([1, 2]), (1, 3)), np.zeros(3, dtype=np.uint8))
+    said = np.zeros((1, 3))
+    near.add_scores(Csr.from_pairs(np.array([0, 0]), np.array([1, 2]), (1, 3)), np.zeros(3, dtype=np.uint8), said)
     np.testing.assert_allclose(said, [[1.5, 0, 0]], atol=0.01)
