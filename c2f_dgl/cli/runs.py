@@ -147,7 +147,9 @@ def evaluate(
 
 def recommend(
     run: ServedArgument,
-    more: Annotated[list[str] | None, typer.Argument(metavar="", hidden=True)] = None,
+    more: Annotated[
+        list[str] | None, typer.Argument(metavar="ITEM", help="More items of --history.", show_default=False)
+    ] = None,
     history: Annotated[
         list[str] | None,
         typer.Option(metavar="ITEM...", help="Of a model file: items that someone has had.", show_default=False),
@@ -168,6 +170,8 @@ def recommend(
     """Recommend items: to users of a run, or by a model file for a history."""
     from c2f_dgl.checks import check_run
 
+    if more and history is None:
+        raise InputError(f"unexpected {more[0]!r}", where=run, expected="--history before items")
     of_file = run.is_file()
     if of_file:
         if (user is None) == (history is None) or (user is not None and users is None):

@@ -84,16 +84,17 @@ class Level:
 
     def sums(self, histories: Csr, weights: np.ndarray) -> np.ndarray:
         """Its part (n_rows, width) of weighted sums over histories (see `ItemCodes.sums`)."""
-        if self.codes is not None:
-            n, size = histories.n_rows, len(self.codebook)
+        n, size = histories.n_rows, len(self.codebook)
+        # Counting codes first, where that holds fewer numbers than the vectors of all entries.
+        if self.codes is not None and n * size <= len(weights) * self.codebook.width:
             cells = histories.rows * size + self.codes[histories.columns]
             said = np.bincount(cells, weights, minlength=n * size).reshape(n, size)
             if self.codebook.scale is not None:
                 said = said * self.codebook.scale
             return said @ self.codebook.values.astype(np.float64)
-        out = np.zeros((histories.n_rows, self.codebook.width))
+        out = np.zeros((n, self.codebook.width))
         if len(reached := np.flatnonzero(histories.counts)):
-            sent = self.codebook.take(histories.columns) * weights[:, None]
+            sent = self.take(histories.columns) * weights[:, None]
             out[reached] = np.add.reduceat(sent, histories.pointers[reached], axis=0)
         return out
 

@@ -352,8 +352,9 @@ def _read_codes(file: Checked, n: int) -> ItemCodes:
         codes = file.tensor(f"code_{number}", "U8 U16", (n,))
         levels.append(Level(codebook, file.below(codes, f"code_{number}", len(codebook)), start))
     found = ItemCodes(tuple(levels))
-    if found.d != d:
-        raise file.refused(f"levels reach to column {found.d}", f"d = {d}")
+    columns = sum(level.codebook.width for level in levels)
+    if found.d != d or columns < d:
+        raise file.refused(f"levels of {columns} columns reach to column {found.d}", f"all of d = {d}")
     return found
 
 

@@ -57,6 +57,7 @@ SLIPS = [
     ("export RUN --out NEW --bytes 1XB", "--bytes: '1XB' is no number of bytes (expected e.g. 1MB"),
     ("export RUN --out NEW --format pt", "--format: no format 'pt'"),
     ("serve NEW", "cannot read: No such file or directory"),
+    ("recommend RUN 3", "unexpected '3' (expected --history before items)"),
     ("recommend RUN --history 3", "--user ID (--history is of a model file)"),
     ("report RUN NEW --out NEW.html", "no run here"),
     ("report RUN --out RUN", "is a folder"),

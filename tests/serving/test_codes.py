@@ -87,6 +87,16 @@ def test_histories_may_be_empty_unknown_or_doubled(caplog: pytest.LogCaptureFixt
         model.recommend_many(["ab"])
 
 
+@pytest.mark.parametrize("n", [1, 3, 60])
+def test_long_histories_are_counted_by_code_and_short_ones_are_not(n: int) -> None:
+    model = coded(n_items=400, d=200, structure="residual")
+    history = model.histories([model.items.ids[:n].tolist()] * 2)
+    weights = np.arange(2.0 * n)
+    for level in model.codes.levels:
+        wanted = np.add.reduceat(level.take(history.columns) * weights[:, None], [0, n], axis=0)
+        np.testing.assert_allclose(level.sums(history, weights), wanted, rtol=1e-12)
+
+
 def test_items_are_rounded_to_a_byte_of_their_row() -> None:
     matrix = np.random.default_rng(0).normal(size=(50, 8)) * 10.0 ** np.arange(-25, 25)[:, None]
     matrix[7] = 0

@@ -59,7 +59,11 @@ CHANGES = {
     "more items": (say("items", 21), "[21]"),
     "no items": (say("items", 0), "a whole number from 1"),
     "items in words": (say("items", "20"), "items of the manifest is '20'"),
-    "larger d": (say("d", 7), "levels reach to column 6"),
+    "larger d": (say("d", 7), "levels of 15 columns reach to column 6 (expected all of d = 7)"),
+    "columns that no level has": (
+        lambda tensors, manifest: manifest.update(starts=[0, 0, 2, 900], d=903),
+        "reach to column 903",
+    ),
     "smaller d": (say("d", 4), "begins at 0"),
     "no starts": (say("starts", []), "starts of the manifest"),
     "more starts": (say("starts", [0, 0, 2, 1, 0]), "'codebook_4' is missing"),
