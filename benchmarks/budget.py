@@ -3,8 +3,8 @@
     python -m benchmarks.budget DATASET [--values 50000 100000 ...] [--systems coarse svd legcf gfcf] [--seeds 2024 ...]
 
 A record goes to benchmarks/results/budget/<data>-<system>-<seed>-<values>.json, with the bytes that store what is
-learned; of `coarse`, the preset `fast` without its fine tier and without epochs after the start, in each precision,
-read again and evaluated. What is there already is left out. LEGCF stops after --minutes. GF-CF has no budget.
+learned in float32. `coarse` is the preset `fast` without a fine tier and without epochs after its start. What is there
+already is left out. LEGCF stops after --minutes. GF-CF has no budget.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 
-from benchmarks.bytes import by_precision
 from c2f_dgl import api
 from c2f_dgl.baselines.registry import find_system
 from c2f_dgl.baselines.system import Context
@@ -86,7 +85,7 @@ def coarse(split: Split, values: int, seed: int) -> dict[str, Any]:
         "values": stage["parameters"]["total"],
         "valid": stage["valid"],
         "test": stage["test"],
-        "precisions": by_precision(model, split),
+        "bytes": model.count_bytes(),
     }
 
 

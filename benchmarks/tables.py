@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks import relation_tables, serving_tables, speed
+from benchmarks import relation_tables, speed
 from benchmarks.studies import figures, report
 from benchmarks.studies.catalogue import STUDIES
 from benchmarks.studies.report import spread
@@ -107,36 +107,23 @@ def cost(preset: str, data: str) -> str:
     return f"{data}: {span} seconds a run on two CPU cores, reading and evaluation included, at most {peak:.1f} GiB."
 
 
-def weights() -> str:
-    """Bytes of the learned part of each run in each precision, and the test figures of what was read again."""
+def loads() -> str:
+    """The service under load, and the model in it alone."""
     lines = [
-        "| run | learned values | precision | bytes, with indices | test N@20 | test R@20 |",
-        "|---|---|---|---|---|---|",
+        "| model | items | bytes | load, ms | one history, ms | asked for, requests/s | answered | p50, ms | p99, ms | "
+        "processor, ms a request | peak memory, MiB | start, s |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for path in sorted((RESULTS / "bytes").glob("*.json")):
-        record = json.loads(path.read_text())
-        name = f"{record['data']}, seed {record['seed']}"
-        for precision, found in {"in torch": record["run"], **record["precisions"]}.items():
-            size = f"{found['learned_bytes']:,}" if "learned_bytes" in found else ""
-            figures = f"{found['ndcg@20']:.4f} | {found['recall@20']:.4f}"
-            lines.append(f"| {name} | {record['learned_values']:,} | {precision} | {size} | {figures} |")
-    return "\n".join(lines)
-
-
-def serving() -> str:
-    """What serving needs of the chosen model of each preset."""
-    lines = [
-        "| preset | learned part, fp16 | learned part, int8 | interactions | ids | or embeddings, fp32 |",
-        "|---|---|---|---|---|---|",
-    ]
-    for path in sorted((RESULTS / "bytes").glob("gowalla-*.json")):
-        record = json.loads(path.read_text())
-        small, smallest = (record["precisions"][precision] for precision in ("fp16", "int8"))
-        cells = [small["learned_bytes"], *(smallest[f"{part}_bytes"] for part in ("learned", "graph", "ids"))]
-        filtered = record.get("filter_weight", 0) > 0
-        embeddings = "not enough" if filtered else f"{smallest['embeddings_bytes']:,}"
-        name = f"`{'best' if filtered else 'fast'}`, Gowalla, seed {record['seed']}"
-        lines.append(f"| {name} | {' | '.join(f'{cell:,}' for cell in cells)} | {embeddings} |")
+    found = [json.loads(path.read_text()) for path in (RESULTS / "service").glob("*.json")]
+    for record in sorted(found, key=lambda record: (record["data"], record["requests a second asked for"])):
+        of, alone = record["milliseconds"], record["alone"]
+        lines.append(
+            f"| {record['data']} | {record['items']:,} | {record['bytes']:,} | {alone['load']:.1f} | "
+            f"{alone['recommend']:.1f} | {record['requests a second asked for']:,} | "
+            f"{record['requests a second answered']:,.0f} | {of['p50']:.1f} | {of['p99']:.1f} | "
+            f"{record['processor milliseconds of the service a request']:.2f} | "
+            f"{record['peak bytes of the service'] / 2**20:,.0f} | {record['seconds to start']:.1f} |"
+        )
     return "\n".join(lines)
 
 
@@ -203,20 +190,13 @@ def budget(data: str) -> str:
     """Accuracy and bytes at one budget of learned values after another."""
     found = [json.loads(path.read_text()) for path in (RESULTS / "budget").glob(f"{data}-*.json")]
     found.sort(key=lambda record: (record["system"], record["seed"], record["budget"]))
-    lines = [
-        "| system | learned values | test N@20 | test R@20 | fp32, bytes | int8, bytes | N@20 in int8 | R@20 in int8 |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    lines = ["| system | learned values | test N@20 | test R@20 | bytes, fp32 |", "|---|---|---|---|---|"]
     names = {"coarse": "coarse tier of `fast`", "svd": "truncated SVD", "legcf": "LEGCF", "gfcf": "GF-CF"}
     for record in found:
         test = f"{record['test']['ndcg@20']:.4f} | {record['test']['recall@20']:.4f}"
-        if "precisions" in record:
-            whole, small = (record["precisions"][precision] for precision in ("fp32", "int8"))
-            size = f"{whole['learned_bytes']:,} | {small['learned_bytes']:,}"
-            size += f" | {small['ndcg@20']:.4f} | {small['recall@20']:.4f}"
-        else:
-            size = f"{record['bytes']:,} | | | "
-        lines.append(f"| {names[record['system']]} | {record['values']:,} | {test} | {size} |")
+        # Records of before 0.6.0 have the bytes of what was exported.
+        size = record["bytes"] if "bytes" in record else record["precisions"]["fp32"]["learned_bytes"]
+        lines.append(f"| {names[record['system']]} | {record['values']:,} | {test} | {size:,} |")
     return "\n".join(lines)
 
 
@@ -232,11 +212,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "fast lastfm": lambda: stages("fast", "lastfm"),
     "best lastfm": lambda: stages("best", "lastfm"),
     "best gowalla": lambda: stages("best", "gowalla"),
-    "bytes": weights,
-    "serving": serving,
-    "latencies": serving_tables.latencies,
-    "loads": serving_tables.loads,
-    "fold-in": serving_tables.folded,
+    "loads": loads,
     "fast cost gowalla": lambda: cost("fast", "gowalla"),
     "fast cost lastfm": lambda: cost("fast", "lastfm"),
     "relations lastfm": lambda: relation_tables.effect("lastfm"),

@@ -15,7 +15,9 @@ from c2f_dgl.errors import InputError
 from c2f_dgl.files import check_new_folder
 from c2f_dgl.training.folder import RunFolder
 
-FORMATS = ("artifact", "embeddings", "onnx", "faiss")
+FORMATS = ("model", "onnx", "faiss")
+
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 
 
 def check_device(name: str) -> None:
@@ -98,17 +100,32 @@ def unknown_setting(option: str, known: set[str]) -> InputError:
     return InputError(f"no system has {option!r}", where="--set", expected=f"NAME=VALUE, NAME one of {names}")
 
 
-def check_export(form: str, precision: str) -> None:
-    """See that a model can be exported in a form and a precision.
+def check_export(form: str, files: Sequence[Path | None]) -> None:
+    """See that a model can be exported in a form to new files.
 
     Raises
     ------
     InputError
-        There is no such form or precision.
+        There is no such form, or something is there.
     """
     if form not in FORMATS:
         raise InputError(f"no format {form!r}", where="--format", expected=f"one of {', '.join(FORMATS)}")
-    from c2f_dgl.serving.precision import PRECISIONS
+    for path in files:
+        if path is not None:
+            if path.exists():
+                raise InputError("is there already", where=path, expected="a new file")
+            check_new_folder(path)
 
-    if precision not in PRECISIONS:
-        raise InputError(f"no precision {precision!r}", where="--precision", expected=f"one of {', '.join(PRECISIONS)}")
+
+def read_bytes(text: str) -> int:
+    """A number of bytes, as ``1MB``, ``500 kB`` or ``64000``.
+
+    Raises
+    ------
+    InputError
+        It is none.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kKmMgG]?[bB]?)", text.strip())
+    if found is None or found[2].lower() not in _UNITS:
+        raise InputError(f"{text!r} is no number of bytes", where="--bytes", expected="e.g. 1MB, 500kB or 64000")
+    return round(float(found[1]) * _UNITS[found[2].lower()])

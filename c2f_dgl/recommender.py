@@ -22,10 +22,12 @@ from c2f_dgl.data.interactions import Interactions, binary_csr
 from c2f_dgl.data.splits import Split, random_split
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import CUTOFFS, evaluate
-from c2f_dgl.exports import artifact_of, scorer_of, serving_model
+from c2f_dgl.evaluation.served import Served
+from c2f_dgl.exports import coded_model, details_of, serving_model, user_histories
 from c2f_dgl.progress import Reporter
-from c2f_dgl.serving import Explanation, ServingModel
-from c2f_dgl.serving.model import read_pairs
+from c2f_dgl.serving import Explanation, ServingModel, UserHistories
+from c2f_dgl.serving.pairs import read_pairs
+from c2f_dgl.teacher import teacher_of
 from c2f_dgl.training.folder import RunFolder
 from c2f_dgl.training.run import load_model
 
@@ -45,9 +47,9 @@ class C2FRecommender(BaseEstimator):
         Options over the preset's, e.g. ``{"coarse.m": 100}`` (``c2f-dgl options`` lists them).
     validation : float
         Share of each user's interactions that `fit` holds out to choose between checkpoints, and the few scalars
-        that a preset chooses from data; of all interactions, where each user's share comes to none. Once trained, the
-        model is propagated over them too, and they count as seen. Without effect where `fit` gets a `Split`: that
-        model serves from its training part.
+        that a preset chooses from data; of all interactions, where each user's share comes to none. Once trained, they
+        are part of the users' histories. Without effect where `fit` gets a `Split`: its users are served by its
+        training part.
     seed : int
         Of the validation part, the start and the training.
     device : {"auto", "cpu", "cuda"}
@@ -62,7 +64,9 @@ class C2FRecommender(BaseEstimator):
     Attributes
     ----------
     serving_ : ServingModel
-        What answers after `fit`.
+        What answers after `fit`: a device model without codes, which knows items alone.
+    users_ : UserHistories
+        The users, each of whom is a history.
     summary_ : dict
         Per stage the best validation and the test figures (see `c2f_dgl.train`).
 
@@ -122,50 +126,98 @@ class C2FRecommender(BaseEstimator):
             out = Path(folder) / "run" if self.run is None else Path(self.run)
             self.summary_ = api.train(split, out, config, device=self.device, reporter=reporter)
             model = load_model(RunFolder(out), split, None, api.choose_device(self.device))
-        artifact = artifact_of(model, split, metrics=self.summary_)
-        self.serving_ = serving_model(artifact, split, held_out=not given)
+        self._split, self._teacher = split, teacher_of(model, split)
+        self.serving_ = serving_model(self._teacher, split.item_ids, details=details_of(config, split))
+        self.users_ = user_histories(self.serving_, split, held_out=not given)
         return self
 
     def recommend(
         self, users: Any, k: int = 10, *, exclude_seen: bool = True, candidates: Any = None, frame: bool = False
     ) -> tuple[np.ndarray, np.ndarray] | pd.DataFrame:
-        """The k best items of each user: two arrays, or a DataFrame (see `ServingModel.recommend`)."""
-        served = self._served()
-        call = served.recommend_frame if frame else served.recommend
-        return call(users, k, exclude_seen=exclude_seen, candidates=candidates)
+        """The k best items of each user.
+
+        Parameters
+        ----------
+        users : id, or array-like of ids
+        k, exclude_seen, candidates
+            See `ServingModel.recommend_many`.
+        frame : bool
+            A DataFrame (user, item, rank from 1, score), without missing ranks.
+
+        Returns
+        -------
+        items, scores : arrays, shape (n, k); for a single id, (k,)
+        """
+        served, histories = self._served(), self.users_.of(users)
+        items, scores = served.recommend_rows(histories, k, exclude_seen=exclude_seen, candidates=candidates)
+        if not frame:
+            return (items, scores) if np.ndim(users) else (items[0], scores[0])
+        there = scores > -np.inf
+        ids = self.users_.ids.ids[self.users_.ids.rows(users).reshape(-1)]
+        ranks = np.broadcast_to(np.arange(1, items.shape[1] + 1), items.shape)
+        columns = {"user": np.repeat(ids, there.sum(axis=1)), "item": items[there], "rank": ranks[there]}
+        return pd.DataFrame({**columns, "score": scores[there]})
 
     def similar_items(self, items: Any, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
         """The k items nearest to each item (see `ServingModel.similar_items`)."""
         return self._served().similar_items(items, k)
 
-    def similar_users(self, users: Any, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
-        """The k users nearest to each user (see `ServingModel.similar_users`)."""
-        return self._served().similar_users(users, k)
-
     def score(self, users: Any, items: Any) -> np.ndarray:
-        """Scores of (user, item) pairs (see `ServingModel.score`); not scikit-learn's `score`."""
-        return self._served().score(users, items)
+        """Scores of (user, item) pairs, ids or arrays of ids that broadcast; not scikit-learn's `score`."""
+        served = self._served()
+        u, i = np.broadcast_arrays(self.users_.ids.rows(users), served.items.rows(items))
+        rows, place = np.unique(u.reshape(-1), return_inverse=True)
+        columns, at = np.unique(i.reshape(-1), return_inverse=True)
+        scores = np.empty(u.size)
+        for block in served.blocks(len(rows)):
+            some = (place >= block.start) & (place < block.stop)
+            found = served.scores(self.users_.histories.take(rows[block]), columns)
+            scores[some] = found[place[some] - block.start, at[some]]
+        return scores.reshape(u.shape)
 
     def explain(self, user: Any, item: Any) -> Explanation:
-        """Contributions that add up to a score (see `ServingModel.explain`)."""
-        return self._served().explain(user, item)
+        """What each item of a user's history adds to a score (see `ServingModel.explain`)."""
+        served = self._served()
+        return served.explain_rows(self.users_.of([user]).columns, int(served.items.rows(item)))
 
     def fold_in(self, new_user_items: Any) -> C2FRecommender:
-        """Add users from their items, without training (see `ServingModel.fold_in`)."""
-        self.serving_ = self._served().fold_in(new_user_items)
+        """Add users that are not known, from items that are: their histories are kept, and nothing is trained.
+
+        Parameters
+        ----------
+        new_user_items : mapping of user id to item ids, or (user, item) pairs
+            Pairs: a DataFrame with columns user and item, two arrays, or an (n, 2) array.
+
+        Raises
+        ------
+        InputError
+            A user is known already or has no items, or an item is not known.
+        """
+        self._served()
+        users, _ = read_pairs(new_user_items)
+        known = self.users_.ids.find(users) >= 0
+        if known.any():
+            first = np.asarray(users)[known][:1].tolist()[0]
+            raise InputError(f"user {first!r} is known", expected="new users, or partial_fit for known ones")
+        self.users_ = self.users_.added(new_user_items)
         return self
 
     def partial_fit(self, interactions: Any, y: Any = None) -> C2FRecommender:
-        """Add interactions of known and new users and items, without a gradient step.
+        """Add interactions of known and new users with known items to the histories; a new item takes a new `fit`.
 
         Parameters
         ----------
         interactions : DataFrame, pair of arrays, array (n, 2) or mapping of user to items
-            See `ServingModel.partial_fit`.
         y : None
             Ignored.
+
+        Raises
+        ------
+        InputError
+            An item is not known.
         """
-        self.serving_ = self._served().partial_fit(*read_pairs(interactions))
+        self._served()
+        self.users_ = self.users_.added(interactions)
         return self
 
     def evaluate(self, test: Any, cutoffs: Sequence[int] = CUTOFFS) -> dict[str, float]:
@@ -185,27 +237,65 @@ class C2FRecommender(BaseEstimator):
         dict
             ``ndcg@k`` and ``recall@k``, means over users.
         """
-        served = self._served()
+        served, had = self._served(), self.users_.histories
         users, items = read_pairs(test)
-        rows, columns = served.users.find(users), served.items.find(items)
+        rows, columns = self.users_.ids.find(users), served.items.find(items)
         known = (rows >= 0) & (columns >= 0)
-        shape = (served.n_users, served.n_items)
-        seen = binary_csr(served.interactions.rows, served.interactions.columns, shape)
+        shape = (len(self.users_), served.n_items)
+        seen = binary_csr(had.rows, had.columns, shape)
         keys = np.unique(rows[known] * shape[1] + columns[known])
         wanted = binary_csr(*np.divmod(keys, shape[1]), shape)
         wanted = wanted - wanted.multiply(seen)
-        return evaluate(scorer_of(served), seen, wanted.tocsr(), cutoffs)
+        return evaluate(Served(served, seen, served.items.ids), seen, wanted.tocsr(), cutoffs)
 
-    def save(self, path: str | Path, **options: Any) -> dict[str, int]:
-        """Write an artifact, with embeddings (see `ServingModel.save`)."""
-        return self._served().save(path, **{"embeddings": True, **options})
+    def save(self, path: str | Path, *, bytes: int | None = None, users: str | Path | None = None) -> dict[str, int]:
+        """Write a model file (see `ServingModel.save`).
+
+        Parameters
+        ----------
+        path : str or Path
+        bytes : int, optional
+            Make codes of the items that take this many, ids apart (see `c2f_dgl.exports.coded_model`); by default the
+            items are written as they are.
+        users : str or Path, optional
+            Write the users' histories to this file.
+
+        Returns
+        -------
+        dict
+            Bytes of each part of the model file.
+        """
+        model = self._served()
+        if bytes is not None:
+            if not hasattr(self, "_teacher"):
+                raise InputError("codes are made from what was trained", where="bytes", expected="fit, then save")
+            reporter = Reporter(quiet=not self.verbose)
+            model = coded_model(
+                self._teacher, self._split, bytes, seed=self.seed, reporter=reporter, details=model.details
+            )
+        sizes = model.save(path)
+        if users is not None:
+            self.users_.save(users)
+        return sizes
 
     @classmethod
-    def load(cls, path: str | Path, **parameters: Any) -> C2FRecommender:
-        """A fitted recommender from an artifact; `parameters` are those of the constructor, for a next `fit`."""
+    def load(cls, path: str | Path, *, users: str | Path | None = None, **parameters: Any) -> C2FRecommender:
+        """A fitted recommender from a model file.
+
+        Parameters
+        ----------
+        path : str or Path
+        users : str or Path, optional
+            File of the users' histories; by default nobody is known, and `fold_in` adds users.
+        parameters
+            Those of the constructor, for a next `fit`.
+        """
         recommender = cls(**parameters)
-        recommender.serving_ = ServingModel.load(path)
-        recommender.summary_ = recommender.serving_.details.get("metrics", {})
+        recommender.serving_ = model = ServingModel.load(path)
+        recommender.users_ = (
+            UserHistories.none(model.items) if users is None else UserHistories.load(users, model.items)
+        )
+        recommender.summary_ = {}
         return recommender
 
     def _served(self) -> ServingModel:

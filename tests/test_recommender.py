@@ -52,11 +52,13 @@ def test_ids_go_in_and_come_out(fitted: C2FRecommender, frame: pd.DataFrame) -> 
         assert seen and not seen & set(found), "also what was held out to validate counts as seen"
     listed = fitted.recommend(["user-3", "user-7"], k=5, frame=True)
     np.testing.assert_array_equal(listed.item.to_numpy().reshape(2, 5), items)
-    np.testing.assert_allclose(fitted.score("user-3", items[0]), scores[0], rtol=1e-5)
+    np.testing.assert_allclose(fitted.score("user-3", items[0]), scores[0])
+    pairs = fitted.score([["user-7"], ["user-3"]], items[0])
+    np.testing.assert_allclose(pairs[1], scores[0])
+    assert pairs.shape == (2, 5)
     explained = fitted.explain("user-3", items[0, 0])
     assert explained.score == pytest.approx(float(scores[0, 0]), rel=1e-5)
     assert fitted.similar_items(items[0, 0], 3)[0].shape == (3,)
-    assert fitted.similar_users("user-3", 3)[0].dtype == object
     assert [stage["test"] for stage in fitted.summary_["stages"].values()] == [{}], "nothing was held out to test"
 
 
@@ -65,21 +67,18 @@ def test_it_learns(split: Split) -> None:
     model = C2FRecommender(options=SMALL).fit(split)
     test = split.test.tocoo()
     found = model.evaluate((split.user_ids[test.row], split.item_ids[test.col]))["ndcg@20"]
-    assert found == pytest.approx(model.summary_["stages"]["coarse"]["test"]["ndcg@20"], abs=1e-4)
+    assert found == pytest.approx(model.summary_["stages"]["coarse"]["test"]["ndcg@20"], abs=2e-3)
     assert found > 0.2
 
 
-def test_more_interactions_do_not_harm_a_model_that_is_solved_for(split: Split) -> None:
-    """What is served knows the held-out interactions too, and is propagated anew after folding in."""
+def test_what_was_held_out_is_part_of_the_histories(split: Split) -> None:
     everything, test = (split.train + split.valid).tocoo(), split.test.tocoo()
     held_out = split.user_ids[test.row], split.item_ids[test.col]
     options = {**SMALL, "coarse.m": 40}
     from_train = C2FRecommender(options=options).fit(split).evaluate(held_out)["ndcg@20"]
     model = C2FRecommender(options=options).fit((split.user_ids[everything.row], split.item_ids[everything.col]))
+    assert model.users_.histories.pointers[-1] == everything.nnz
     assert model.evaluate(held_out)["ndcg@20"] > 0.97 * from_train
-    served = model.serving_.partial_fit([0, 5000], [0, 0]).refreshed()
-    before, after = (some.score(np.arange(100)[:, None], np.arange(100)) for some in (model.serving_, served))
-    assert np.corrcoef(before.ravel(), after.ravel())[0, 1] > 0.99
 
 
 def test_every_form_of_interactions_is_held_out_the_same(split: Split) -> None:
@@ -103,7 +102,7 @@ def test_ten_pairs_are_enough(caplog: pytest.LogCaptureFixture) -> None:
     pairs = [f"user-{n}" for n in range(10)], [f"item-{n}" for n in range(10)]
     model = C2FRecommender().fit(pairs)
     assert "valid, 1, drawn from all interactions, as each user's share came to none" in caplog.text
-    assert model.serving_.interactions.pointers[-1] == 10, "what was held out is served, too"
+    assert model.users_.histories.pointers[-1] == 10, "what was held out is served, too"
     items, _ = model.recommend(pairs[0], k=9)
     assert not any(own in found for own, found in zip(pairs[1], items, strict=True))
 
@@ -126,23 +125,41 @@ def test_where_no_user_can_spare_an_interaction_some_users_are_held_out(
 
 
 def test_folding_in(fitted: C2FRecommender, frame: pd.DataFrame) -> None:
+    """A user is a history: folding one in stores it, and scores are those of the history."""
     model = pickle.loads(pickle.dumps(fitted))
-    items = frame.item[:4].to_numpy()
+    items = frame.item.unique()[:4]
     assert model.fold_in({"new": items}) is model
-    assert not set(items) & set(model.recommend("new", 5)[0])
-    assert model.partial_fit(pd.DataFrame({"user": ["new", "newer"], "item": [items[0], 10**6]})) is model
-    assert model.serving_.n_users == fitted.serving_.n_users + 2
-    assert model.serving_.n_items == fitted.serving_.n_items + 1
+    np.testing.assert_array_equal(model.recommend("new", 5)[0], model.serving_.recommend(items, 5)[0])
+    assert model.partial_fit(pd.DataFrame({"user": ["new", "newer"], "item": frame.item.unique()[4:6]})) is model
+    assert len(model.users_) == len(fitted.users_) + 2
+    assert len(model.users_.of(["new"]).columns) == 5
+    with pytest.raises(InputError, match="user 'new' is known"):
+        model.fold_in({"new": items})
+    with pytest.raises(InputError, match="user 'none' has no items"):
+        model.fold_in({"none": []})
+    for change in (model.fold_in, model.partial_fit):
+        with pytest.raises(InputError, match="no item 1000000"):
+            change({"newest": [10**6]})
+    assert "newest" not in model.users_.ids.ids
 
 
-def test_save_and_load(fitted: C2FRecommender, tmp_path: Path) -> None:
-    sizes = fitted.save(tmp_path / "a")
-    assert sizes["learned.safetensors"] > 0
-    again = C2FRecommender.load(tmp_path / "a", seed=7)
+def test_save_and_load(fitted: C2FRecommender, frame: pd.DataFrame, tmp_path: Path) -> None:
+    sizes = fitted.save(tmp_path / "model.c2f", users=tmp_path / "users.c2f")
+    assert sum(sizes.values()) == (tmp_path / "model.c2f").stat().st_size
+    again = C2FRecommender.load(tmp_path / "model.c2f", users=tmp_path / "users.c2f", seed=7)
     for found, wanted in zip(again.recommend(["user-3"], 5), fitted.recommend(["user-3"], 5), strict=True):
         np.testing.assert_array_equal(found, wanted)
     assert again.get_params()["seed"] == 7
-    assert again.summary_ == fitted.summary_
+    alone = C2FRecommender.load(tmp_path / "model.c2f")
+    history = frame.item[frame.user == "user-3"]
+    np.testing.assert_array_equal(
+        alone.fold_in({1: history}).recommend(1, 5)[0], fitted.serving_.recommend(history, 5)[0]
+    )
+    with pytest.raises(InputError, match="codes are made from what was trained"):
+        again.save(tmp_path / "coded.c2f", bytes=30_000)
+    sizes = fitted.save(tmp_path / "coded.c2f", bytes=30_000)
+    assert sum(sizes.values()) - sizes["ids"] <= 30_000
+    assert C2FRecommender.load(tmp_path / "coded.c2f").fold_in({1: history}).recommend(1, 5)[0].shape == (5,)
 
 
 def test_it_is_an_estimator(fitted: C2FRecommender) -> None:
@@ -208,4 +225,5 @@ def test_the_guide_runs_as_it_stands(frame: pd.DataFrame, tmp_path: Path, monkey
     names: dict[str, Any] = {"frame": shop, "shelf": [f"item-{n}" for n in shop.item.str[5:].astype(int).unique()[:50]]}
     exec(code[1], names)
     assert names["items"].shape == (2, 10)
-    assert "cara" in names["model"].serving_.users.ids
+    assert "cara" in names["model"].users_.ids.ids
+    assert (tmp_path / "model.c2f").stat().st_size < 10**6

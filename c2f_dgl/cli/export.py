@@ -9,99 +9,80 @@ from typing import Annotated
 import typer
 
 from c2f_dgl.cli.runs import DataOption, DeviceOption, JsonOption, RunArgument, StageOption
-from c2f_dgl.files import check_new_folder
 from c2f_dgl.progress import Reporter, plain_console
 
 _SHOWN = {"ndcg@20": "N@20", "recall@20": "R@20"}
 
-# What the files of an artifact are called in the table.
-_PARTS = {
-    "learned.safetensors": "learned part",
-    "graph.safetensors": "graph",
-    "ids.safetensors": "ids",
-    "ids.json": "ids",
-    "embeddings.safetensors": "embeddings",
-    "manifest.json": "manifest",
-}
-
 
 def export(
     run: RunArgument,
-    out: Annotated[Path, typer.Option(help="New folder.", show_default=False)],
-    format_: Annotated[str, typer.Option("--format", help="artifact, embeddings, onnx or faiss.")] = "artifact",
-    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8, of what is learned and of embeddings.")] = "fp32",
-    embeddings: Annotated[
-        bool, typer.Option("--embeddings", help="Of an artifact: with propagated embeddings, to load at once.")
-    ] = False,
-    without_filter: Annotated[
-        bool, typer.Option("--without-filter", help="Leave out the filter term, which only an artifact can hold.")
-    ] = False,
-    all_interactions: Annotated[
-        bool,
+    out: Annotated[Path, typer.Option(help="New file, e.g. model.c2f.", show_default=False)],
+    bytes_: Annotated[
+        str | None,
         typer.Option(
-            "--all-interactions", help="Of an artifact: held-out interactions too are seen, and propagated over."
+            "--bytes",
+            metavar="SIZE",
+            help="What it may take, ids apart, e.g. 1MB; by default the least that loses at most 2 % on validation.",
         ),
-    ] = False,
+    ] = None,
+    users: Annotated[
+        Path | None, typer.Option(help="Write the users' histories, all that the data holds, to this new file.")
+    ] = None,
+    format_: Annotated[str, typer.Option("--format", help="model, onnx or faiss.")] = "model",
     stage: StageOption = None,
     data_: DataOption = None,
     device: DeviceOption = "auto",
     json_: JsonOption = False,
 ) -> None:
-    """Write a run's model to serve from, and compare it with the run on the test part, else the validation part."""
-    from c2f_dgl.checks import check_export, check_run
+    """Write a run's model as codes of its items, and compare what is written with the run."""
+    from c2f_dgl.checks import check_export, check_run, read_bytes
 
+    n_bytes = None if bytes_ is None else read_bytes(bytes_)
     check_run(run, stage=stage, source=data_, device=device)
-    check_new_folder(out)
-    check_export(format_, precision)
+    check_export(format_, [out, users])
     reporter = Reporter(quiet=json_)
     with reporter.busy("loading the run"):
         from rich.table import Table
 
         from c2f_dgl import api, exports
         from c2f_dgl.evaluation.ranking import evaluate
-        from c2f_dgl.training.checkpoint import model_tensors
+        from c2f_dgl.evaluation.served import Served
+        from c2f_dgl.teacher import teacher_of
+        from c2f_dgl.training.folder import RunFolder
 
         model, split = api.load_run(run, stage=stage, device=device, source=data_)
+        config = RunFolder(run).config()
+    parts = {name: part for name, part in (("valid", split.valid), ("test", split.test)) if part.nnz}
     with reporter.busy("ranking"):
         scorer = model.scorer()
-        held_out, relevant = ("test", split.test) if split.test.nnz else ("valid", split.valid)
-        before = evaluate(scorer, split.train, relevant)
-    with reporter.busy(f"writing {out}"):
-        written = exports.export(
-            format_,
-            model,
-            split,
-            out,
-            precision=precision,
-            embeddings=embeddings,
-            without_filter=without_filter,
-            all_interactions=all_interactions,
-            metrics={held_out: before},
-        )
-    with reporter.busy("ranking with what was written"):
-        after = evaluate(written, split.train, relevant)
-    files = {path.name: path.stat().st_size for path in sorted(out.iterdir())}
-    in_run = {
-        "learned part": sum(tensor.nbytes for tensor in model_tensors(model).values()),
-        "embeddings": scorer.users.nbytes + scorer.items.nbytes,
-    }
+        before = {name: evaluate(scorer, split.train, part) for name, part in parts.items()}
+    with reporter.busy("making codes of the items"):
+        teacher = teacher_of(model, split)
+        details = exports.details_of(config, split)
+        served = exports.coded_model(teacher, split, n_bytes, seed=config.seed, reporter=reporter, details=details)
+    with reporter.busy("ranking with the codes"):
+        ranker = Served(served, split.train, split.item_ids)
+        after = {name: evaluate(ranker, split.train, part) for name, part in parts.items()}
+    served.details.update({name: {metric: after[name][metric] for metric in _SHOWN} for name in parts})
+    write = {"onnx": exports.write_onnx, "faiss": exports.write_faiss}
+    written = served.save(out) if format_ == "model" else {"file": write[format_](served, out)}
+    if users is not None:
+        written["users"] = exports.user_histories(served, split).save(users)
     if json_:
-        result = {"format": format_, "precision": precision, "files": files, "before": before, "after": after}
+        result = {"format": format_, "bytes": written, "exact": teacher.exact, "before": before, "after": after}
         print(json.dumps(result))
         return
-    table = Table("", title=f"{split.name}, {format_}, {precision}", title_justify="left")
+    if not teacher.exact:
+        reporter.console.print(
+            "users of this model are more than their items: the nearest model of items is written", soft_wrap=True
+        )
+    table = Table("", title=f"{split.name}, {format_}", title_justify="left")
     table.add_column("run", justify="right")
-    table.add_column("exported", justify="right")
-    for name, size in files.items():
-        part = _PARTS.get(name, name)
-        table.add_row(part, _bytes(in_run[part]) if part in in_run else "", _bytes(size))
-    table.add_row("total", "", _bytes(sum(files.values())), end_section=True)
-    for metric, title in _SHOWN.items():
-        table.add_row(f"{held_out} {title}", f"{before[metric]:.4f}", f"{after[metric]:.4f}")
-    lost = 1 - after["ndcg@20"] / before["ndcg@20"] if before["ndcg@20"] else 0.0
-    table.add_row("N@20 lost", "", f"{100 * lost:.2f} %")
+    table.add_column("file", justify="right")
+    for name, size in written.items():
+        table.add_row(name, "", f"{size:,} B")
+    table.add_section()
+    for name in parts:
+        for metric, title in _SHOWN.items():
+            table.add_row(f"{name} {title}", f"{before[name][metric]:.4f}", f"{after[name][metric]:.4f}")
     plain_console().print(table)
-
-
-def _bytes(size: int) -> str:
-    return f"{size:,} B" if size < 10_000 else f"{size / 1e6:,.3f} MB"

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
+from c2f_dgl.cli.serve import UsersOption
 from c2f_dgl.errors import InputError
 from c2f_dgl.progress import Reporter, plain_console
 
 RunArgument = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
+ServedArgument = Annotated[
+    Path, typer.Argument(metavar="RUN|MODEL", help="Folder of a run, or a model file of `export`.", show_default=False)
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 StageOption = Annotated[
@@ -67,17 +72,26 @@ def train(
 
 
 def evaluate(
-    run: RunArgument,
+    run: ServedArgument,
     split: Annotated[str, typer.Option(help="valid or test.")] = "test",
     mask: Annotated[
         str, typer.Option(help="What a user has had and is not ranked: train (as the paper), or train+valid.")
     ] = "train",
     stage: StageOption = None,
-    data_: DataOption = None,
+    data_: Annotated[
+        str | None,
+        typer.Option(
+            "--data", metavar="DATASET", help="Of a model file: what to evaluate on; of a run: where it is now."
+        ),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Of a model file: seed and data.* as of `train`."),
+    ] = None,
     device: DeviceOption = "auto",
     json_: JsonOption = False,
 ) -> None:
-    """Rank all items for all users with a run's model: NDCG and recall at 5, 10, 20, 50."""
+    """Rank all items for all users, with a run's model or by a model file: NDCG and recall at 5, 10, 20, 50."""
     from c2f_dgl.checks import check_run
 
     if split not in ("valid", "test"):
@@ -86,21 +100,40 @@ def evaluate(
         raise InputError(f"no mask {mask!r}", where="--mask", expected="train or train+valid")
     if mask == "train+valid" and split == "valid":
         raise InputError("would hide what is to be found", where="--mask train+valid", expected="--split test")
-    check_run(run, stage=stage, source=data_, device=device)
+    of_file = run.is_file()
+    if not of_file:
+        if set_:
+            raise InputError("a run has its own options", where="--set", expected="a model file")
+        check_run(run, stage=stage, source=data_, device=device)
+    elif data_ is None:
+        raise InputError("a model file holds no data", where=run, expected="--data DATASET to evaluate on")
     reporter = Reporter(quiet=json_)
-    with reporter.busy("loading the run"):
+    with reporter.busy("loading"):
         from rich.table import Table
 
         from c2f_dgl import api
+        from c2f_dgl.config.load import load_config
         from c2f_dgl.evaluation import ranking
 
-        model, data = api.load_run(run, stage=stage, device=device, source=data_)
+        scorer: ranking.Ranker
+        if of_file:
+            from c2f_dgl.evaluation.served import Served
+            from c2f_dgl.serving import ServingModel
+
+            served = ServingModel.load(run)
+            config = load_config("fast", set_ or [])
+            data = api.read_data(data_source(str(data_)), config.data, config.seed)
+            scorer = Served(served, data.train, data.item_ids)
+            counts = {"bytes": run.stat().st_size - served.id_bytes}
+        else:
+            model, data = api.load_run(run, stage=stage, device=device, source=data_)
+            scorer, counts = model.scorer(), model.count_values()
     with reporter.busy("ranking"):
         seen = data.train if mask == "train" else data.train + data.valid
-        metrics = ranking.evaluate(model.scorer(), seen, data.valid if split == "valid" else data.test)
-    counts = model.count_values()
+        metrics = ranking.evaluate(scorer, seen, data.valid if split == "valid" else data.test)
+    total = counts.pop("bytes" if of_file else "total")
     if json_:
-        print(json.dumps({**metrics, "parameters": {"total": counts.pop("total"), **counts}}))
+        print(json.dumps({**metrics, **({"bytes": total} if of_file else {"parameters": {"total": total, **counts}})}))
         return
     table = Table(title=f"{data.name}, {split}", title_justify="left")
     for name in ("", *(f"@{k}" for k in ranking.CUTOFFS)):
@@ -108,59 +141,108 @@ def evaluate(
     for metric in ("ndcg", "recall"):
         table.add_row(metric, *(f"{metrics[f'{metric}@{k}']:.4f}" for k in ranking.CUTOFFS))
     plain_console().print(table)
-    plain_console().print(f"learned values: {counts.pop('total'):,} ({_parts(counts)})", soft_wrap=True)
+    said = f"{total:,} bytes, ids apart" if of_file else f"learned values: {total:,} ({_parts(counts)})"
+    plain_console().print(said, soft_wrap=True)
 
 
 def recommend(
-    run: RunArgument,
-    user: Annotated[list[str], typer.Option(help="A user's id, as in the data; may be repeated.", show_default=False)],
+    run: ServedArgument,
+    more: Annotated[
+        list[str] | None, typer.Argument(metavar="ITEM", help="More items of --history.", show_default=False)
+    ] = None,
+    history: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ITEM...", help="Of a model file: items that someone has had.", show_default=False),
+    ] = None,
+    user: Annotated[
+        list[str] | None, typer.Option(help="A user's id, as in the data; may be repeated.", show_default=False)
+    ] = None,
+    users: UsersOption = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Items for each user.")] = 10,
     include_seen: Annotated[
-        bool, typer.Option("--include-seen", help="Also items the user has had, held-out ones too.")
+        bool, typer.Option("--include-seen", help="Also items the user has had, of a run held-out ones too.")
     ] = False,
     stage: StageOption = None,
     data_: DataOption = None,
     device: DeviceOption = "auto",
     json_: JsonOption = False,
 ) -> None:
-    """Recommend items to users."""
+    """Recommend items: to users of a run, or by a model file for a history."""
     from c2f_dgl.checks import check_run
 
-    check_run(run, stage=stage, source=data_, device=device)
-    reporter = Reporter(quiet=json_)
-    with reporter.busy("loading the run"):
-        import numpy as np
-        from rich.table import Table
+    if more and history is None:
+        raise InputError(f"unexpected {more[0]!r}", where=run, expected="--history before items")
+    of_file = run.is_file()
+    if of_file:
+        if (user is None) == (history is None) or (user is not None and users is None):
+            raise InputError("for whom?", where=run, expected="--history ITEM..., or --users FILE --user ID")
+        found = _from_file(run, history and [*history, *(more or [])], user, users, k, include_seen)
+    else:
+        check_run(run, stage=stage, source=data_, device=device)
+        if user is None or history is not None:
+            raise InputError("for whom?", where=run, expected="--user ID (--history is of a model file)")
+        found = _from_run(run, user, k, include_seen, stage, data_, device, Reporter(quiet=json_))
+    if json_:
+        print(json.dumps(found))
+        return
+    from rich.table import Table
 
+    for name, ranked in found.items():
+        table = Table("rank", title=f"user {name}" if user else name, title_justify="left")
+        table.add_column("item", overflow="fold")  # never cut: an id must be told from another
+        table.add_column("score", no_wrap=True)
+        for rank, entry in enumerate(ranked, 1):
+            table.add_row(str(rank), str(entry["item"]), f"{entry['score']:.4f}")
+        plain_console().print(table)
+
+
+def _from_file(
+    path: Path, history: list[str] | None, user: list[str] | None, users: Path | None, k: int, include_seen: bool
+) -> dict[str, list[dict[str, Any]]]:
+    from c2f_dgl.serving import ServingModel, UserHistories
+
+    model = ServingModel.load(path)
+    if history is not None:
+        names, histories = ["history"], model.histories([history])
+    else:
+        assert user is not None and users is not None
+        names, histories = user, UserHistories.load(users, model.items).of(user)
+    items, scores = model.recommend_rows(histories, k, exclude_seen=not include_seen)
+    return {name: _entries(*ranked) for name, *ranked in zip(names, items, scores, strict=True)}
+
+
+def _from_run(
+    run: Path,
+    user: list[str],
+    k: int,
+    include_seen: bool,
+    stage: str | None,
+    source: str | None,
+    device: str,
+    reporter: Reporter,
+) -> dict[str, list[dict[str, Any]]]:
+    with reporter.busy("loading the run"):
         from c2f_dgl import api
         from c2f_dgl.evaluation import ranking
         from c2f_dgl.ids import IdMap
 
-        model, data = api.load_run(run, stage=stage, device=device, source=data_)
+        model, data = api.load_run(run, stage=stage, device=device, source=source)
         rows = IdMap(data.user_ids, "user").rows(user, where="--user")
         had = None if include_seen else data.train + data.valid + data.test
         items, scores = ranking.top_items(model.scorer(), rows, k, had)
     if cold := [name for name, row in zip(user, rows, strict=True) if not data.train[row].nnz]:
         names = ", ".join(cold)
         reporter.console.print(f"nothing to go by in the training part: {names}: all items are alike", soft_wrap=True)
-    found = {
-        name: [
-            {"item": _plain(data.item_ids[item]), "score": round(float(score), 6)}
-            for item, score in zip(items[i], scores[i], strict=True)
-            if np.isfinite(score)
-        ]
-        for i, name in enumerate(user)
-    }
-    if json_:
-        print(json.dumps(found))
-        return
-    for name, ranked in found.items():
-        table = Table("rank", title=f"user {name}", title_justify="left")
-        table.add_column("item", overflow="fold")  # never cut: an id must be told from another
-        table.add_column("score", no_wrap=True)
-        for rank, entry in enumerate(ranked, 1):
-            table.add_row(str(rank), str(entry["item"]), f"{entry['score']:.4f}")
-        plain_console().print(table)
+    return {name: _entries(data.item_ids[items[n]], scores[n]) for n, name in enumerate(user)}
+
+
+def _entries(items: Any, scores: Any) -> list[dict[str, Any]]:
+    """Ranked ids with their scores, without missing ranks."""
+    there = int((scores > -math.inf).sum())
+    return [
+        {"item": _plain(item), "score": round(float(score), 6)}
+        for item, score in zip(items[:there], scores[:there], strict=True)
+    ]
 
 
 def info(

@@ -252,7 +252,7 @@ class RunConfig(_Options):
         if self.coarse is None and self.finer:
             raise ValueError("finer tiers need a first one: coarse is null")
         for name, tier in self.finer.items():
-            # Artifacts call what is recommended to and what is recommended user and item, whatever their types' names.
+            # Users and items have these names wherever their types' names are not known.
             taken = {*self.graph.roles.entities, "coarse", "table", "user", "item"}
             if name in taken or not name.isidentifier():
                 raise ValueError(f"{name!r} cannot name a tier: expected a new identifier such as 'fine'")

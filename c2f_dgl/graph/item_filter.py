@@ -1,4 +1,4 @@
-"""The item filter (`c2f_dgl.serving.item_filter`) of an interaction graph, with the histories of its users."""
+"""The item filter (`c2f_dgl.graph.neighbourhood`) of an interaction graph, with the histories of its users."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import scipy.sparse as sp
 
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.graph.derived import Derived
+from c2f_dgl.graph.neighbourhood import PLAIN, FilterShape, ItemFilter, Walks, item_walks
 from c2f_dgl.roles import DEFAULT_ROLES, EdgeType
 from c2f_dgl.serving.csr import Csr
-from c2f_dgl.serving.item_filter import PLAIN, FilterShape, ItemFilter, Walks, item_walks
 
 
 @dataclass(frozen=True, eq=False)

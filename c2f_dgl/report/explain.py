@@ -1,4 +1,13 @@
-"""Why items are recommended to some users of a run: `c2f_dgl.serving.explain` on the torch model's embeddings."""
+"""Why items are recommended to some users of a run: what the items of their histories add to the scores.
+
+H is a sum over layers (Eq. 6, 21) and every layer of a user's embedding a sum over neighbours (Eq. 5, 20), so the
+score of item i for user u contains, for each item j of the history, exactly
+
+    d_u^(-1/2) A_uj d_j^(-1/2)  G_j . h_i,      G_j = sum over l >= 1 of  beta_l h_j^(l-1).
+
+With a filter term both scores are standardised: each part is divided by its score's deviation and weighted as that is,
+and j adds its entry r_uj d_j^(-1/2) G_ji of the filter.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +19,13 @@ import torch
 from torch import Tensor
 
 from c2f_dgl.evaluation.ranking import Scorer
+from c2f_dgl.graph.neighbourhood import ItemFilter
 from c2f_dgl.graph.propagate import node_norm
 from c2f_dgl.model import Recommender
 from c2f_dgl.serving.csr import Csr
-from c2f_dgl.serving.explain import Mixture, said_by_history, sent_by_history
+
+# Numbers held at once: pairs of user and history item x d.
+_BLOCK = 2**23
 
 
 @dataclass(frozen=True)
@@ -56,13 +68,56 @@ def explanations(
     """
     histories, weights = _history(model, train, users)
     messages, targets = (x.float().cpu().numpy() for x in (_sent_by_items(model), scorer.items))
-    contributions = sent_by_history(histories, weights, messages, targets, items)
+    contributions = _sent_by_history(histories, weights, messages, targets, items)
     if scorer.filter is not None and scorer.filter_weight:
-        plain = replace(scorer, filter=None).scores(torch.as_tensor(users, device=scorer.users.device))
-        mixture = Mixture.of(plain.cpu().numpy(), scorer.filter.scores(users), scorer.filter_weight)
-        contributions *= mixture.own[histories.rows, None]
-        contributions += mixture.term[histories.rows, None] * said_by_history(scorer.filter.term, histories, items)
+        plain = replace(scorer, filter=None).scores(torch.as_tensor(users, device=scorer.users.device)).cpu().numpy()
+        said = _said_by_history(scorer.filter.term, histories, items)
+        contributions *= ((1 - scorer.filter_weight) * _precision(plain))[histories.rows, None]
+        contributions += (scorer.filter_weight * _precision(scorer.filter.scores(users)))[histories.rows, None] * said
     return _largest(contributions, histories.rows, histories.columns, len(users), n)
+
+
+def _sent_by_history(
+    histories: Csr, weights: np.ndarray, messages: np.ndarray, targets: np.ndarray, items: np.ndarray
+) -> np.ndarray:
+    """What history items add to scores through propagation.
+
+    Parameters
+    ----------
+    histories : Csr, n x n_items
+    weights : array, shape (n_entries,)
+        d_u^(-1/2) A_uj d_j^(-1/2) of each entry.
+    messages, targets : arrays, shape (n_items, d)
+        G and the scaled h of the items.
+    items : int array, shape (n, k)
+        Scored for each user.
+
+    Returns
+    -------
+    float64 array, shape (n_entries, k)
+    """
+    out = np.empty((len(weights), items.shape[1]))
+    step = max(1, _BLOCK // messages.shape[1])
+    for start in range(0, len(weights), step):
+        some = slice(start, start + step)
+        sent = weights[some, None] * messages[histories.columns[some]]
+        # One scored item at a time: k x fewer numbers at once than all of them.
+        for column in range(items.shape[1]):
+            wanted = targets[items[histories.rows[some], column]]
+            out[some, column] = np.einsum("nd,nd->n", sent, wanted, dtype=np.float64)
+    return out
+
+
+def _said_by_history(term: ItemFilter, histories: Csr, items: np.ndarray) -> np.ndarray:
+    """What history items add to filter scores of `items` (n, k): float64 (n_entries, k)."""
+    columns = [term.contributions(histories.columns, scored[histories.rows]) for scored in items.T]
+    return np.stack(columns, axis=1) if columns else np.zeros((len(histories.columns), 0))
+
+
+def _precision(scores: np.ndarray) -> np.ndarray:
+    """1 / standard deviation of each row of `scores` (n, m), 0 where it is 0: float64 (n,)."""
+    deviation = scores.std(axis=1, dtype=np.float64)
+    return np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0)
 
 
 def _sent_by_items(model: Recommender) -> Tensor:

@@ -1,272 +1,242 @@
-"""The web application: routes from HTTP to a `ServingModel`."""
+"""The web application: routes from HTTP to a `ServingModel`.
 
-# Annotations are evaluated where they stand, for they hold the limits: no `from __future__ import annotations` here.
+Limits of connections, of bodies and of slow clients, encryption and counting are a reverse proxy's.
+"""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse, JSONResponse
-from fastapi.staticfiles import StaticFiles
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StringConstraints
+from fastapi.responses import JSONResponse
+from fastapi_offline import FastAPIOffline
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
 
 from c2f_dgl.errors import InputError
-from c2f_dgl.service import queries
-from c2f_dgl.service.batching import Batcher, Gate, OverloadedError
-from c2f_dgl.service.limits import BodyLimit, Limits
-from c2f_dgl.service.lookup import LookUp
-from c2f_dgl.service.metrics import Measured, Metrics
-from c2f_dgl.service.queries import FoldIn, Neighbours, Precomputed, Ranked, Ranking, UnknownError, known_rows
-from c2f_dgl.service.replies import (
-    ExplanationReply,
-    Health,
-    NodePart,
-    Part,
-    Problem,
-    Recommendation,
-    Recommendations,
-    SimilarItems,
-    SimilarUsers,
-    UserRecommendation,
-)
-from c2f_dgl.serving import Explanation, ServingModel
+from c2f_dgl.service.batching import Batcher, OverloadedError
+from c2f_dgl.serving import Csr, Explanation, ServingModel, UserHistories
 
-_MOST_BATCHED = 64
-_DESCRIPTION = "Recommendations, neighbours and explanations. Ids are those of the training data."
+MOST_K, MOST_ITEMS = 1000, 10_000
+
+Text = Annotated[str, Field(min_length=1, max_length=256)]
+Id = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)] | Text
+Items = Annotated[list[Id], Field(max_length=MOST_ITEMS)]
+K = Annotated[int, Query(ge=1, le=MOST_K)]
 
 
-def create_app(model: ServingModel, limits: Limits | None = None, *, precomputed: Precomputed | None = None) -> FastAPI:
+class History(BaseModel):
+    """Someone known only by these items; nothing is kept."""
+
+    model_config = ConfigDict(extra="forbid")
+    history: Items
+    k: Annotated[StrictInt, Field(ge=1, le=MOST_K)] = 10
+    exclude_seen: StrictBool = True
+    candidates: Annotated[list[Id], Field(min_length=1, max_length=MOST_ITEMS)] | None = None
+
+
+class Explained(BaseModel):
+    """Which item's score is to be explained by which history."""
+
+    model_config = ConfigDict(extra="forbid")
+    history: Items
+    item: Id
+    k: Annotated[StrictInt, Field(ge=1, le=MOST_K)] = 10
+
+
+class Ranked(BaseModel):
+    """Best first, fewer than k where no more are left; items of the history that are unknown."""
+
+    items: list[int | str]
+    scores: list[float]
+    unknown: list[int | str] = []
+
+
+class Similar(BaseModel):
+    """Nearest first, by cosine."""
+
+    items: list[int | str]
+    similarities: list[float]
+
+
+class Part(BaseModel):
+    """What an item of the history adds, and what of it through each meta-embedding, the coarse first."""
+
+    item: int | str
+    contribution: float
+    levels: list[float]
+    neighbour: float
+
+
+class Explaining(BaseModel):
+    """The k largest terms of the score; with `rest` they add up to it."""
+
+    item: int | str
+    score: float
+    parts: list[Part]
+    rest: float
+
+
+class Health(BaseModel):
+    """What is served."""
+
+    status: str
+    data: str
+    items: int
+    users: int
+
+
+class Problem(BaseModel):
+    """One line: what is wrong, and what was expected."""
+
+    detail: str
+
+
+class UnknownError(LookupError):
+    """An id that is not known."""
+
+
+@dataclass(frozen=True)
+class _Query:
+    """The k best items for a history of rows."""
+
+    history: np.ndarray
+    k: int
+    exclude_seen: bool
+    candidates: tuple[int | str, ...] | None = None
+
+
+def create_app(model: ServingModel, users: UserHistories | None = None) -> FastAPI:
     """A web application that serves a model.
 
     Parameters
     ----------
     model : ServingModel
-    limits : Limits, optional
-    precomputed : Precomputed, optional
-        Lists to look up: what they answer is not computed.
-
-    Returns
-    -------
-    FastAPI
-        While ``app.state.stopping`` is true it answers as ever, but asks clients to close their connections, and
-        ``/health`` is 503.
+    users : UserHistories, optional
+        Users that may be asked for by id.
     """
-    limits = limits or Limits()
-    metrics = Metrics(model)
-    # One thread computes: two would read the items twice, and BLAS has threads of its own.
-    executor = ThreadPoolExecutor(1, thread_name_prefix="ranking")
+    problems: dict[int | str, dict[str, Any]] = {status: {"model": Problem} for status in (404, 422, 503)}
+    description = "Recommendations from histories, and why. Ids are those of the data."
+    app = FastAPIOffline(title="c2f_dgl", description=description, responses=problems, redoc_url=None)
+    ranking: Batcher[_Query, dict[str, Any]] = Batcher(partial(_ranked, model))
+    for kind, answer in _PROBLEMS.items():
+        app.add_exception_handler(kind, answer)
 
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        executor.shutdown()
+    @app.get("/recommend", response_model=Ranked)
+    async def recommend_user(user: Text, k: K = 10, exclude_seen: bool = True) -> JSONResponse:
+        """The k best items of a user whose history the service holds."""
+        return JSONResponse(await ranking.ask(_Query(_history_of(users, user), k, exclude_seen)))
 
-    problems: dict[int | str, dict[str, Any]] = {status: {"model": Problem} for status in (404, 408, 413, 422, 503)}
-    app = FastAPI(
-        title="c2f_dgl", description=_DESCRIPTION, lifespan=lifespan, responses=problems, docs_url=None, redoc_url=None
-    )
-    app.state.stopping = False
-    app.add_middleware(BodyLimit, most=limits.body, seconds=limits.read_timeout)
-    app.add_exception_handler(RequestValidationError, _unusable)
-    app.add_exception_handler(UnknownError, _unknown)
-    app.add_exception_handler(OverloadedError, _overloaded)
-    app.add_exception_handler(InputError, _impossible)
-    _add_ranking(app, model, limits, executor, metrics, precomputed)
-    _add_state(app, model, metrics, precomputed)
-    _add_documentation(app)
-    if precomputed is not None:
-        route = next(one for one in app.routes if getattr(one, "name", None) == "recommend")
-        app.add_middleware(LookUp, model=model, precomputed=precomputed, limits=limits, route=route)
-    app.add_middleware(Measured, metrics=metrics)
+    @app.post("/recommend", response_model=Ranked)
+    async def recommend(body: History) -> JSONResponse:
+        """The k best items for a history, of all items or of candidates."""
+        known, unknown = _known(model, body.history)
+        candidates = None if body.candidates is None else tuple(body.candidates)
+        found = await ranking.ask(_Query(known, body.k, body.exclude_seen, candidates))
+        return JSONResponse({**found, "unknown": unknown})
+
+    @app.get("/similar", response_model=Similar)
+    def similar(item: Text, k: K = 10) -> JSONResponse:
+        """The k items nearest to an item."""
+        items, similarities = model.similar_items(model.items.ids[_row(model, item)], k)
+        return JSONResponse({"items": items.tolist(), "similarities": similarities.tolist()})
+
+    @app.get("/explain", response_model=Explaining)
+    def explain_user(user: Text, item: Text, k: K = 10) -> JSONResponse:
+        """Through which items of a user's history the score of an item comes."""
+        return JSONResponse(_explained(model.explain_rows(_history_of(users, user), _row(model, item)), k))
+
+    @app.post("/explain", response_model=Explaining)
+    def explain(body: Explained) -> JSONResponse:
+        """Through which items of a history the score of an item comes."""
+        known, _ = _known(model, body.history)
+        return JSONResponse(_explained(model.explain_rows(known, _row(model, body.item)), body.k))
+
+    @app.get("/health", response_model=Health)
+    async def health() -> JSONResponse:
+        """Whether the service takes requests, and what is served."""
+        about = {"items": model.n_items, "users": 0 if users is None else len(users)}
+        return JSONResponse({"status": "ok", "data": str(model.details.get("data", "")), **about})
+
     return app
 
 
-def _add_ranking(
-    app: FastAPI,
-    model: ServingModel,
-    limits: Limits,
-    executor: ThreadPoolExecutor,
-    metrics: Metrics,
-    precomputed: Precomputed | None,
-) -> None:
-    K = Annotated[int, Query(ge=1, le=limits.k, description="How many.")]
-    # An artifact's ids are stored with NUL between them, so no id holds one.
-    text = StringConstraints(min_length=1, max_length=limits.id_length, pattern=r"^[^\x00]*$")
-    QueryId = Annotated[str, text]
-    BodyId = StrictInt | Annotated[str, text]
-
-    class Body(BaseModel):
-        model_config = ConfigDict(extra="forbid")
-        k: Annotated[StrictInt, Field(ge=1, le=limits.k)] = 10
-        exclude_seen: StrictBool = True
-
-    class RecommendBody(Body):
-        users: Annotated[list[BodyId], Field(min_length=1, max_length=limits.users)]
-        candidates: Annotated[list[BodyId] | None, Field(min_length=1, max_length=limits.candidates)] = None
-
-    class FoldInBody(Body):
-        items: Annotated[list[BodyId], Field(min_length=1, max_length=limits.history)]
-
-    gate = Gate(limits.waiting, limits.timeout)
-
-    def batched(answer: Callable[..., list[Ranked]]) -> Batcher[Any, Ranked]:
-        return Batcher(executor, partial(answer, model), _MOST_BATCHED, metrics.batch.observe)
-
-    recommending, folding = batched(queries.recommend), batched(queries.fold_in)
-    near_items, near_users = batched(queries.similar_items), batched(queries.similar_users)
-
-    async def computed(call: Callable[..., Any], *given: Any) -> Any:
-        return await gate(lambda: asyncio.get_running_loop().run_in_executor(executor, call, *given))
-
-    @app.get("/recommend")
-    async def recommend(user: QueryId, k: K = 10, exclude_seen: bool = True) -> UserRecommendation:
-        """The k best items of a user."""
-        query = Ranking(int(known_rows(model.users, [user])[0]), k, exclude_seen)
-        found = None if precomputed is None else precomputed.look_up(model, query)
-        if found is None:
-            found = await gate(lambda: recommending.ask(query))
-        return UserRecommendation(user=_id(model.users.ids, query.row), items=found.ids, scores=found.scores)
-
-    @app.post("/recommend")
-    async def recommend_many(body: RecommendBody) -> Recommendations:
-        """The k best items of several users, of all items or of candidates."""
-        ask = partial(queries.recommend_many, model, body.users, body.k, body.exclude_seen, body.candidates)
-        users, found = await computed(ask)
-        return Recommendations(
-            recommendations=[
-                UserRecommendation(user=user, items=one.ids, scores=one.scores)
-                for user, one in zip(users, found, strict=True)
-            ]
-        )
-
-    @app.post("/fold-in")
-    async def fold_in(body: FoldInBody) -> Recommendation:
-        """The k best items for someone known only by these items; nothing is kept."""
-        query = FoldIn(known_rows(model.items, body.items), body.k, body.exclude_seen)
-        found = await gate(lambda: folding.ask(query))
-        return Recommendation(items=found.ids, scores=found.scores)
-
-    @app.get("/similar/items")
-    async def similar_items(item: QueryId, k: K = 10) -> SimilarItems:
-        """The k items nearest to an item."""
-        query = Neighbours(int(known_rows(model.items, [item])[0]), k)
-        found = await gate(lambda: near_items.ask(query))
-        return SimilarItems(item=_id(model.items.ids, query.row), items=found.ids, similarities=found.scores)
-
-    @app.get("/similar/users")
-    async def similar_users(user: QueryId, k: K = 10) -> SimilarUsers:
-        """The k users nearest to a user."""
-        query = Neighbours(int(known_rows(model.users, [user])[0]), k)
-        found = await gate(lambda: near_users.ask(query))
-        return SimilarUsers(user=_id(model.users.ids, query.row), users=found.ids, similarities=found.scores)
-
-    @app.get("/explain")
-    async def explain(user: QueryId, item: QueryId, k: K = 10) -> ExplanationReply:
-        """Through which items and meta-embeddings a user's score of an item comes."""
-        u, i = int(known_rows(model.users, [user])[0]), int(known_rows(model.items, [item])[0])
-        found = await computed(model.explain, model.users.ids[u], model.items.ids[i])
-        return _explained(found, k)
+def _ranked(model: ServingModel, queries: Sequence[_Query]) -> list[dict[str, Any]]:
+    """Answers of queries: those that ask for the same kind of items are ranked together."""
+    answers: list[dict[str, Any]] = [{}] * len(queries)
+    groups: dict[tuple[bool, tuple[int | str, ...] | None], list[int]] = {}
+    for place, query in enumerate(queries):
+        groups.setdefault((query.exclude_seen, query.candidates), []).append(place)
+    for (exclude_seen, candidates), places in groups.items():
+        some = [queries[place] for place in places]
+        columns = np.concatenate([query.history for query in some])
+        histories = Csr.from_counts(np.array([len(query.history) for query in some]), columns, model.n_items)
+        k = max(query.k for query in some)
+        items, scores = model.recommend_rows(histories, k, exclude_seen=exclude_seen, candidates=candidates)
+        # A longer list begins with the shorter one.
+        for n, (place, query) in enumerate(zip(places, some, strict=True)):
+            there = int((scores[n, : query.k] > -np.inf).sum())
+            answers[place] = {"items": items[n, :there].tolist(), "scores": scores[n, :there].tolist()}
+    return answers
 
 
-def _add_state(app: FastAPI, model: ServingModel, metrics: Metrics, precomputed: Precomputed | None) -> None:
-    @app.get("/health")
-    async def health(response: Response) -> Health:
-        """Whether the service takes requests: 503 once it stops."""
-        stopping = app.state.stopping
-        response.status_code = 503 if stopping else 200
-        return Health(
-            status="stopping" if stopping else "ok",
-            data=str(model.details.get("data", "")),
-            users=model.n_users,
-            items=model.n_items,
-            precomputed=0 if precomputed is None else precomputed.rows.shape[1],
-        )
-
-    @app.get("/metrics", response_class=Response)
-    async def figures() -> Response:
-        """Counts and times in Prometheus form."""
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+def _known(model: ServingModel, history: list[Any]) -> tuple[np.ndarray, list[Any]]:
+    """Rows of the items of a history, each once, and those that are unknown."""
+    rows = model.items.find(history)
+    first = np.sort(np.unique(rows, return_index=True)[1])
+    unknown = [item for item, row in zip(history, rows.tolist(), strict=True) if row < 0]
+    return rows[first][rows[first] >= 0], unknown
 
 
-def _add_documentation(app: FastAPI) -> None:
-    """The page at ``/docs``, with Swagger UI from here and not, as FastAPI's own, from a public host."""
-    app.mount("/docs/files", StaticFiles(packages=[("fastapi_offline", "static")]))
-
-    @app.get("/docs", include_in_schema=False)
-    async def documentation() -> HTMLResponse:
-        return get_swagger_ui_html(
-            openapi_url="openapi.json",
-            title=app.title,
-            swagger_js_url="docs/files/swagger-ui-bundle.js",
-            swagger_css_url="docs/files/swagger-ui.css",
-            swagger_favicon_url="data:,",
-        )
+def _row(model: ServingModel, item: int | str) -> int:
+    row = int(model.items.find([item])[0])
+    if row < 0:
+        raise UnknownError(f"no item {item!r}")
+    return row
 
 
-def _explained(found: Explanation, k: int) -> ExplanationReply:
+def _history_of(users: UserHistories | None, user: str) -> np.ndarray:
+    if users is None:
+        raise UnknownError("no users are served (expected c2f-dgl serve MODEL --users FILE, or POST with a history)")
+    row = int(users.ids.find([user])[0])
+    if row < 0:
+        raise UnknownError(f"no user {user!r}")
+    return users.histories.take(np.array([row])).columns
+
+
+def _explained(found: Explanation, k: int) -> dict[str, Any]:
+    columns = (found.ids, found.contributions, found.levels, found.neighbours)
     parts = [
-        Part(
-            kind=found.kinds[n],
-            id=_plain(found.ids[n]),
-            contribution=float(found.contributions[n]),
-            nodes={tier: [node for node in nodes[n].tolist() if node >= 0] for tier, nodes in found.nodes.items()},
-        )
-        for n in range(min(k, len(found.contributions)))
+        dict(zip(("item", "contribution", "levels", "neighbour"), values, strict=True))
+        for values in zip(*(column[:k].tolist() for column in columns), strict=True)
     ]
-    tiers = {}
-    for tier, group in found.groups.items():
-        largest = np.argsort(-np.abs(group), kind="stable")[:k]
-        tiers[tier] = [NodePart(node=int(node), contribution=float(group[node])) for node in largest if group[node]]
-    return ExplanationReply(
-        user=_plain(found.user),
-        item=_plain(found.item),
-        score=found.score,
-        parts=parts,
-        rest=float(found.contributions[len(parts) :].sum()),
-        tiers=tiers,
-    )
-
-
-def _id(ids: np.ndarray, row: int) -> Any:
-    return _plain(ids[row])
-
-
-def _plain(value: Any) -> Any:
-    """A Python int for one of numpy's."""
-    return int(value) if isinstance(value, np.integer) else value
+    item = found.item if isinstance(found.item, str) else int(found.item)
+    return {"item": item, "score": found.score, "parts": parts, "rest": float(found.contributions[k:].sum())}
 
 
 # One line each, and nothing of the input that may not be text; the first problem says enough.
+
+
+def _problem(status: int, text: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"detail": text.encode("utf-8", "backslashreplace").decode()[:200]}, status, headers)
 
 
 def _unusable(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     if first["type"] == "json_invalid":
-        return JSONResponse({"detail": "the body is not valid JSON"}, 422)
+        return _problem(422, "the body is not valid JSON")
     place = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
-    return JSONResponse({"detail": f"{_printable(place)}: {first['msg'][0].lower()}{first['msg'][1:]}"}, 422)
+    return _problem(422, f"{place}: {first['msg'][0].lower()}{first['msg'][1:]}")
 
 
-def _impossible(_: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"detail": _printable(str(error))}, 422)
-
-
-def _unknown(_: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"detail": _printable(str(error))}, 404)
-
-
-def _overloaded(_: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"detail": str(error)}, 503, {"Retry-After": "1"})
-
-
-def _printable(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()[:200]
+_PROBLEMS: dict[type[Exception], Any] = {
+    RequestValidationError: _unusable,
+    UnknownError: lambda _, error: _problem(404, str(error)),
+    InputError: lambda _, error: _problem(422, str(error)),
+    OverloadedError: lambda _, error: _problem(503, str(error), {"Retry-After": "1"}),
+}

@@ -1,11 +1,11 @@
-"""Requests that arrive while others are computed are computed together: one matrix product reads the items once."""
+"""Requests that arrive while others are computed are computed together."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 Query = TypeVar("Query")
@@ -13,7 +13,7 @@ Answer = TypeVar("Answer")
 
 
 class OverloadedError(Exception):
-    """More requests wait than may, or one waited too long."""
+    """More queries wait than may."""
 
 
 class Batcher(Generic[Query, Answer]):
@@ -21,29 +21,30 @@ class Batcher(Generic[Query, Answer]):
 
     Parameters
     ----------
-    executor : Executor
-        Where batches are computed, off the event loop.
     answer : callable
-        Queries to as many answers.
+        Queries to as many answers; called in one thread beside the event loop.
     most : int
         Queries in a batch.
-    observe : callable
-        Called with the size of every batch.
+    waiting : int
+        Queries that may wait.
     """
 
-    def __init__(
-        self,
-        executor: Executor,
-        answer: Callable[[Sequence[Query]], Sequence[Answer]],
-        most: int,
-        observe: Callable[[int], None],
-    ) -> None:
-        self._executor, self._answer, self._most, self._observe = executor, answer, most, observe
+    def __init__(self, answer: Callable[[Sequence[Query]], Sequence[Answer]], most: int = 32, waiting: int = 1024):
+        self._answer, self._most, self._most_waiting = answer, most, waiting
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="ranking")
         self._waiting: deque[tuple[Query, asyncio.Future[Answer]]] = deque()
         self._draining: asyncio.Task[None] | None = None
 
     async def ask(self, query: Query) -> Answer:
-        """Answer of one query; what a batch raises is raised for all of its queries."""
+        """Answer of one query; what a batch raises is raised for all of its queries.
+
+        Raises
+        ------
+        OverloadedError
+            Too many wait.
+        """
+        if len(self._waiting) >= self._most_waiting:
+            raise OverloadedError("too many requests wait, try again")
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((query, future))
         if self._draining is None:
@@ -55,11 +56,8 @@ class Batcher(Generic[Query, Answer]):
         try:
             while self._waiting:
                 taken = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
-                # Done already: cancelled, because whoever asked has gone or waited too long.
+                # Done already: cancelled, because whoever asked has gone.
                 batch = [(query, future) for query, future in taken if not future.done()]
-                if not batch:
-                    continue
-                self._observe(len(batch))
                 try:
                     answers = await loop.run_in_executor(self._executor, self._answer, [query for query, _ in batch])
                 except Exception as error:
@@ -72,28 +70,3 @@ class Batcher(Generic[Query, Answer]):
                         future.set_result(answer)
         finally:
             self._draining = None
-
-
-class Gate:
-    """Lets at most `most` calls in at a time, each for at most `timeout` seconds."""
-
-    def __init__(self, most: int, timeout: float) -> None:
-        self.most, self.timeout, self.inside = most, timeout, 0
-
-    async def __call__(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
-        """What `call` gives.
-
-        Raises
-        ------
-        OverloadedError
-            Too many are inside, or `call` took too long.
-        """
-        if self.inside >= self.most:
-            raise OverloadedError("too many requests wait, try again")
-        self.inside += 1
-        try:
-            return await asyncio.wait_for(call(), self.timeout)
-        except asyncio.TimeoutError as error:
-            raise OverloadedError(f"not computed within {self.timeout:g} s, try again") from error
-        finally:
-            self.inside -= 1

@@ -1,22 +1,10 @@
-"""Serving with numpy alone: load an artifact, recommend, compare, explain, fold in. Neither torch nor DGL is needed."""
+"""Serving with numpy alone: load a model file, recommend, compare, explain. Neither torch nor DGL is needed."""
 
 from c2f_dgl.ids import IdMap
-from c2f_dgl.serving.artifact import Artifact, read_artifact, write_artifact
+from c2f_dgl.serving.codes import ItemCodes, Level, Rows
 from c2f_dgl.serving.csr import Csr
-from c2f_dgl.serving.embeddings import Embeddings
-from c2f_dgl.serving.explain import Explanation
-from c2f_dgl.serving.learned import Learned, LearnedTier
-from c2f_dgl.serving.model import ServingModel
+from c2f_dgl.serving.model import Explanation, ServingModel
+from c2f_dgl.serving.neighbours import Neighbours
+from c2f_dgl.serving.users import UserHistories
 
-__all__ = [
-    "Artifact",
-    "Csr",
-    "Embeddings",
-    "Explanation",
-    "IdMap",
-    "Learned",
-    "LearnedTier",
-    "ServingModel",
-    "read_artifact",
-    "write_artifact",
-]
+__all__ = ["Csr", "Explanation", "IdMap", "ItemCodes", "Level", "Neighbours", "Rows", "ServingModel", "UserHistories"]

@@ -17,7 +17,7 @@ class Csr:
     pointers : int64 array, shape (n_rows + 1,)
         Where each row's entries begin.
     columns : int array, shape (n_entries,)
-        Distinct and ascending within a row.
+        Distinct within a row.
     n_columns : int
     """
 
@@ -27,15 +27,17 @@ class Csr:
 
     @classmethod
     def from_pairs(cls, rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> Csr:
-        """Sort pairs (int arrays of one length) and merge repeated ones."""
-        keys = np.unique(rows.astype(np.int64) * shape[1] + columns)
-        rows, columns = np.divmod(keys, max(shape[1], 1))
-        return cls(_pointers(np.bincount(rows, minlength=shape[0])), columns, shape[1])
+        """Pairs (int arrays of one length), sorted by row; of repeated ones the first."""
+        first = np.unique(rows.astype(np.int64) * shape[1] + columns, return_index=True)[1]
+        first.sort()
+        rows, columns = rows[first], columns[first]
+        order = np.argsort(rows, kind="stable")
+        return cls.from_counts(np.bincount(rows, minlength=shape[0]), columns[order], shape[1])
 
     @classmethod
     def from_counts(cls, counts: np.ndarray, columns: np.ndarray, n_columns: int) -> Csr:
         """Take the number of entries of each row, and their columns row after row."""
-        return cls(_pointers(counts), columns.astype(np.int64), n_columns)
+        return cls(np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts, dtype=np.int64)]), columns, n_columns)
 
     @property
     def n_rows(self) -> int:
@@ -56,19 +58,14 @@ class Csr:
     def transposed(self) -> Csr:
         """The transpose."""
         order = np.argsort(self.columns, kind="stable")
-        counts = np.bincount(self.columns, minlength=self.n_columns)
-        return Csr(_pointers(counts), self.rows[order], self.n_rows)
+        return Csr.from_counts(np.bincount(self.columns, minlength=self.n_columns), self.rows[order], self.n_rows)
 
     def take(self, rows: np.ndarray) -> Csr:
         """Some rows (int array), in that order."""
-        return Csr(_pointers(self.counts[rows]), self.columns[self.places(rows)], self.n_columns)
+        return Csr.from_counts(self.counts[rows], self.columns[self.places(rows)], self.n_columns)
 
     def places(self, rows: np.ndarray) -> np.ndarray:
         """Where the entries of some rows (int array) stand, row after row."""
         counts = self.counts[rows]
         ends = np.cumsum(counts)
         return np.arange(counts.sum()) + np.repeat(self.pointers[:-1][rows] - (ends - counts), counts)
-
-
-def _pointers(counts: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts, dtype=np.int64)])

@@ -1,26 +1,12 @@
-"""Scores on one scale, and the k best columns of them, the same ones every time."""
+"""The k best columns of scores, the same ones every time."""
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
-
-def moments(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each row of `scores` (n, m): float64 arrays (n,)."""
-    # Sums in float64 are exact for a row of equal values, whose deviation is then exactly 0.
-    mean = scores.mean(axis=1, dtype=np.float64)
-    return mean, np.sqrt(np.square(scores - mean[:, None].astype(scores.dtype)).mean(axis=1, dtype=np.float64))
-
-
-def reciprocal(deviation: np.ndarray) -> np.ndarray:
-    """1 / deviation, 0 where it is 0."""
-    return np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0)
-
-
-def standardised(scores: np.ndarray) -> np.ndarray:
-    """Rows of `scores` (n, m) with mean 0 and variance 1; constant ones become 0."""
-    mean, deviation = (x[:, None] for x in moments(scores))
-    return (scores - mean.astype(scores.dtype)) * reciprocal(deviation).astype(scores.dtype)
+# Columns of a group in the search for the largest.
+_GROUP = 32
 
 
 def top_columns(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -38,19 +24,16 @@ def top_columns(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     columns : int64 array, shape (n, k)
     values : array, shape (n, k)
     """
-    m = scores.shape[1]
-    if k == 0:
-        return np.empty((len(scores), 0), dtype=np.int64), scores[:, :0]
-    if k < m:
-        columns = np.argpartition(scores, m - k, axis=1)[:, m - k :]
-        values = np.take_along_axis(scores, columns, axis=1)
-        # Where more entries equal the k-th than were taken, which of them were taken is arbitrary: sort those rows.
-        least = values.min(axis=1, keepdims=True)
-        tied = np.flatnonzero((scores == least).sum(axis=1) > (values == least).sum(axis=1))
-        columns[tied] = np.argsort(-scores[tied], axis=1, kind="stable")[:, :k]
-        columns.sort(axis=1)
-    else:
-        columns = np.broadcast_to(np.arange(m), scores.shape)
-    values = np.take_along_axis(scores, columns, axis=1)
-    order = np.argsort(-values, axis=1, kind="stable")
-    return np.take_along_axis(columns, order, axis=1), np.take_along_axis(values, order, axis=1)
+    n, m = scores.shape
+    size = min(_GROUP, m // max(k, 1))
+    least = np.full((n, 1), -np.inf)
+    if size > 1 and k:
+        # k groups have an entry that is no less than the k-th of the groups' largest, and so have the k largest.
+        width, (row, column) = m // size, scores.strides
+        grouped = as_strided(scores, (n, size, width), (row, width * column, column), writeable=False)
+        least = np.partition(grouped.max(axis=1), width - k, axis=1)[:, width - k, None]
+    rows, columns = np.nonzero(scores >= least)
+    order = np.lexsort((-scores[rows, columns], rows))  # stable: of equal ones the lower column stays first
+    starts = np.searchsorted(rows, np.arange(n))
+    best = columns[order[starts[:, None] + np.arange(k)]]
+    return best, np.take_along_axis(scores, best, axis=1)

@@ -21,10 +21,10 @@ from c2f_dgl.errors import InputError
 from c2f_dgl.graph.entities import entity_graph, etypes_of, importance_factors
 from c2f_dgl.graph.hetero import entity_layout, exponent_of, reweighted, with_exponents
 from c2f_dgl.graph.item_filter import graph_filter
+from c2f_dgl.graph.neighbourhood import FilterShape
 from c2f_dgl.graph.partition import entity_groups, metis_parts
 from c2f_dgl.model import Readout, Recommender, item_degrees
 from c2f_dgl.progress import Reporter
-from c2f_dgl.serving.item_filter import FilterShape
 from c2f_dgl.tiers.assignment import Assignment, anchored, bridge_from_partition, in_block, pinv, stack, through
 from c2f_dgl.tiers.codebook import random_codebook, soft_threshold, sparse_pca_codebook
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding

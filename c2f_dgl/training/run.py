@@ -21,9 +21,9 @@ from c2f_dgl.data.splits import Split
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import evaluate, most_popular
+from c2f_dgl.graph.neighbourhood import FilterShape
 from c2f_dgl.model import Recommender
 from c2f_dgl.progress import Reporter
-from c2f_dgl.serving.item_filter import FilterShape
 from c2f_dgl.training.build import (
     COARSE,
     TABLE,

@@ -32,10 +32,10 @@ from c2f_dgl.evaluation.ranking import compare, mixed, standardised
 from c2f_dgl.graph.entities import importance_factors
 from c2f_dgl.graph.hetero import entity_layout, in_float64, reweighted, with_exponents
 from c2f_dgl.graph.item_filter import graph_filter
+from c2f_dgl.graph.neighbourhood import FilterShape
 from c2f_dgl.graph.propagate import Features, Kernel, propagate
 from c2f_dgl.model import item_factors
 from c2f_dgl.progress import Reporter
-from c2f_dgl.serving.item_filter import FilterShape
 from c2f_dgl.tiers.assignment import Assignment
 from c2f_dgl.tiers.codebook import lower_triangular
 from c2f_dgl.tiers.spectral import graph_codebook, least_cutoff, lowpass_weights, nth_singular_value, ritz_codebook

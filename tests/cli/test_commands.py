@@ -11,12 +11,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
 from c2f_dgl.data.catalogue import load_dataset
-from c2f_dgl.serving import ServingModel
+from c2f_dgl.serving import ServingModel, UserHistories
 from tests.command import c2f
 
 SMALL = {
@@ -127,15 +128,58 @@ def test_a_run_whose_data_was_moved_is_told_where_they_are(tmp_path: Path) -> No
     assert other.returncode == 2 and "was trained on other data" in other.stderr
 
 
-def test_everything_that_is_known_can_be_served(run: Path, tmp_path: Path) -> None:
+def test_a_model_file_goes_through_every_command(run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model, users = tmp_path / "model.c2f", tmp_path / "users.c2f"
+    done = c2f("export", run, "--out", model, "--users", users, "--bytes", "30kB")
+    assert done.returncode == 0, done.stderr
+    for words in ("codebooks", "users", "valid N@20", "test R@20"):
+        assert words in done.stdout
+    figures = json.loads(c2f("evaluate", model, "--data", "planted", "--json").stdout)
+    assert set(figures) == {f"{m}@{k}" for m in ("ndcg", "recall") for k in (5, 10, 20, 50)} | {"bytes"}
+    assert figures["bytes"] <= 30_000
+    details = ServingModel.load(model).details
+    assert details["test"]["ndcg@20"] == pytest.approx(figures["ndcg@20"])
+    assert set(details) == {"data", "config", "created_with", "valid", "test"}
+    whole = json.loads(c2f("evaluate", run, "--json").stdout)["ndcg@20"]
+    assert figures["ndcg@20"] > 0.8 * whole
+    assert "bytes, ids apart" in c2f("evaluate", model, "--data", "planted").stdout
+
+    found = json.loads(c2f("recommend", model, "--history", "7", "8", "9", "-k", "5", "--json").stdout)
+    served = ServingModel.load(model)
+    assert [entry["item"] for entry in found["history"]] == served.recommend([7, 8, 9], 5)[0].tolist()
+    of_users = json.loads(
+        c2f("recommend", model, "--users", users, "--user", "3", "--user", "7", "-k", "5", "--json").stdout
+    )
+    had = UserHistories.load(users, served.items).of([3, 7])
+    np.testing.assert_array_equal(
+        [[entry["item"] for entry in of_users[user]] for user in ("3", "7")], served.recommend_rows(had, 5)[0]
+    )
     data = load_dataset("planted")
-    for name, extra in (("train", []), ("all", ["--all-interactions"])):
-        assert c2f("export", run, "--out", tmp_path / name, *extra).returncode == 0
-    known, served = (ServingModel.load(tmp_path / name).interactions for name in ("train", "all"))
-    assert known.pointers[-1] == data.train.nnz
-    assert served.pointers[-1] == data.train.nnz + data.valid.nnz + data.test.nnz
-    refused = c2f("export", run, "--out", tmp_path / "x", "--format", "embeddings", "--all-interactions")
-    assert refused.returncode == 2 and "--format embeddings: holds no interactions" in refused.stderr
+    assert set(had.take(np.array([0])).columns) == set(
+        served.items.find(data.item_ids[(data.train + data.valid + data.test)[3].indices])
+    )
+    assert "user 3" in c2f("recommend", model, "--users", users, "--user", "3").stdout
+    done = c2f("recommend", model, "--history", "7", "nobody")
+    assert done.returncode == 0 and "1 of 2 items of histories are unknown, and left out: 'nobody'" in caplog.text
+
+    least = json.loads(c2f("export", run, "--out", tmp_path / "least.c2f", "--json").stdout)
+    assert least["exact"] and least["after"]["valid"]["ndcg@20"] >= 0.98 * least["before"]["valid"]["ndcg@20"]
+    onnx = json.loads(c2f("export", run, "--out", tmp_path / "x.onnx", "--format", "onnx", "--json").stdout)
+    assert onnx["bytes"]["file"] == (tmp_path / "x.onnx").stat().st_size
+    for arguments, words in (
+        (("export", run, "--out", model), "is there already"),
+        (("export", run, "--out", tmp_path / "y", "--bytes", "9kB"), "bytes are left for codes of 800 items"),
+        (("evaluate", model), "--data DATASET to evaluate on"),
+        (("evaluate", run, "--set", "seed=1"), "--set: a run has its own options"),
+        (("recommend", model, "--user", "3"), "--history ITEM..., or --users FILE --user ID"),
+        (("recommend", model), "--history ITEM..."),
+        (("recommend", run), "--user ID"),
+        (("recommend", model, "--users", model, "--user", "3"), "is no c2f_dgl users file"),
+        (("recommend", model, "--users", users, "--user", "nobody"), "no user 'nobody'"),
+    ):
+        done = c2f(*arguments)
+        assert done.returncode == 2 and words in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert not (tmp_path / "y").exists()
 
 
 def test_ids_and_paths_are_printed_as_they_are(tmp_path: Path) -> None:

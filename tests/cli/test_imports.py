@@ -53,10 +53,12 @@ SLIPS = [
     ("recommend NEW --user 3", "no run here"),
     ("recommend RUN --user 3 --data gowala", "did you mean 'gowalla'?"),
     ("export NEW --out NEW", "no run here"),
-    ("export RUN --out RUN", "is not empty"),
+    ("export RUN --out RUN", "is there already"),
+    ("export RUN --out NEW --bytes 1XB", "--bytes: '1XB' is no number of bytes (expected e.g. 1MB"),
     ("export RUN --out NEW --format pt", "--format: no format 'pt'"),
-    ("export RUN --out NEW --precision fp8", "--precision: no precision 'fp8'"),
-    ("serve NEW", "manifest.json: cannot read: No such file or directory"),
+    ("serve NEW", "cannot read: No such file or directory"),
+    ("recommend RUN 3", "unexpected '3' (expected --history before items)"),
+    ("recommend RUN --history 3", "--user ID (--history is of a model file)"),
     ("report RUN NEW --out NEW.html", "no run here"),
     ("report RUN --out RUN", "is a folder"),
     ("info NEW", "no run here"),
@@ -107,7 +109,7 @@ def test_help_waits_for_no_library() -> None:
     cases = [
         (["--help"], ["train", "serve", "data", "bench"], (*HEAVY, "numpy", "pydantic")),
         # Typer itself imports pydantic for the options of a command.
-        (["serve", "--help"], ["--precompute"], (*HEAVY, "numpy")),
+        (["serve", "--help"], ["--users"], (*HEAVY, "numpy")),
         (["bench", "--help"], ["--systems"], (*HEAVY, "numpy")),
         (["train", "--help"], ["coarse.anchor_weight: "], (*HEAVY, "numpy")),
     ]

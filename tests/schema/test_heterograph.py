@@ -19,12 +19,11 @@ from c2f_dgl.dgl_import import dgl
 from c2f_dgl.engines import Collapsed, MessagePassing
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import evaluate
-from c2f_dgl.exports import export
+from c2f_dgl.evaluation.served import Served
+from c2f_dgl.exports import serving_model
 from c2f_dgl.graph.entities import entity_graph
 from c2f_dgl.heterograph import MASKS, to_heterograph
-from c2f_dgl.serving import ServingModel
-from c2f_dgl.serving.csr import Csr
-from c2f_dgl.serving.learned import Learned
+from c2f_dgl.teacher import teacher_of
 from tests.schema.library import library
 
 ROOT = Path(__file__).parents[2]
@@ -86,15 +85,16 @@ def test_a_graph_with_its_own_names_is_trained_ranked_and_read_again(tmp_path: P
     assert blocks["author"].start == blocks["book"].stop and blocks["author"].stop == tier.size - 3
     authors = tier.indices[model.embedding.layout.rows("author")]
     assert ((authors >= blocks["author"].start) & (authors < blocks["author"].stop))[:, 0].all()
-    # The same H from message passing with E itself, and the same scores from the artifact.
+    # The same H from message passing with E itself, and a model file that ranks nearly so.
     engine = MessagePassing(model.embedding, model.propagation)
     engine.rebuild(model.graph)
     collapsed, passed = model.engine.all_nodes(), engine.all_nodes()
     for node_type in ("reader", "book", "author"):
         assert torch.allclose(passed[node_type], collapsed[node_type], atol=float(0.05 * collapsed[node_type].std()))
-    served = export("artifact", model, split, tmp_path / "artifact")
-    users = torch.arange(split.n_users)
-    torch.testing.assert_close(served.scores(users), model.scorer().scores(users), rtol=1e-4, atol=1e-4)
+    teacher = teacher_of(model, split)
+    assert not teacher.exact, "authors speak to readers, too"
+    served = Served(serving_model(teacher, split.item_ids), split.train, split.item_ids)
+    assert evaluate(served, split.train, split.test)["recall@20"] > 1.1 * chance
 
 
 def test_a_relation_called_as_the_targets_reverse_keeps_its_own_edges() -> None:
@@ -121,17 +121,6 @@ def test_weights_that_the_schema_counts_on_must_be_there(tmp_path: Path) -> None
     with pytest.raises(InputError, match=r"relations\.borrowed: the interactions have no weights"):
         train(split, tmp_path / "run", load_config("fast", FAST, graph=parse_graph(tree, "tree")))
     assert not (tmp_path / "run").exists()
-
-
-def test_what_is_not_propagated_cannot_be_folded_into() -> None:
-    """A model with further relations is exported as its final embeddings."""
-    table = {role: np.ones((2, 3), dtype=np.float32) for role in ("user", "item")}
-    pairs = Csr.from_pairs(np.array([0, 1]), np.array([0, 1]), (2, 2))
-    served = ServingModel(Learned((), (1.0,), table), pairs, np.arange(2), np.arange(2))
-    assert served.recommend(0, 1)[0].tolist() == [1]
-    for folding in (lambda: served.fold_in({7: [0]}), lambda: served.recommend_history([[0]])):
-        with pytest.raises(InputError, match="nothing can be folded into embeddings that are not propagated"):
-            folding()
 
 
 def test_a_learned_importance_moves_and_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -184,7 +173,7 @@ def test_every_command_takes_a_schema(tmp_path: Path) -> None:
     found = json.loads(call("evaluate", run, "--json"))
     assert found["ndcg@20"] == pytest.approx(chosen["stages"][chosen["chosen"]]["test"]["ndcg@20"])
     assert len(json.loads(call("recommend", run, "--user", 7, "-k", 3, "--json"))["7"]) == 3
-    call("export", run, "--out", tmp_path / "artifact")
+    call("export", run, "--out", tmp_path / "model.c2f")
     call("report", run, "--out", tmp_path / "page.html")
     assert "<svg" in (tmp_path / "page.html").read_text()
     drawn = call("info", run, "--schema")

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import orthogonal_mp
 
-from c2f_dgl.serving.pursuit import pursuit as numpy_pursuit
 from c2f_dgl.tiers.assignment import (
     Assignment,
     anchored,
@@ -160,4 +159,3 @@ def test_blocks_give_the_same_as_one_piece(t: int, monkeypatch: pytest.MonkeyPat
 def test_atoms_of_nothing_get_no_weight(dtype: torch.dtype) -> None:
     rows, atoms = torch.ones(2, 3, dtype=dtype), torch.zeros(4, 3, dtype=dtype)
     assert (pursuit(rows, atoms, 2).weights == 0).all()
-    assert (numpy_pursuit(rows.numpy(), atoms.numpy(), 2)[1] == 0).all()

@@ -8,24 +8,25 @@ W is G, or the ridge regression of each item on all others with G as their Gram 
 
 a = c = e = 1/2, q = 1, f = 0 and W = G is the linear filter of GF-CF (Shen et al. 2021), a = c = e = f = 0 and q = 1
 with the ridge and a constant Lambda is EASE (Steck 2019). q = 2 with the ridge is a kernel regression: (x . y)^2 is
-the inner product of all pairs of users. The diagonal is left out, as what a user has seen is never recommended.
+the inner product of all pairs of users. W has entries where G has: the diagonal is left out, as what a user has seen is
+never recommended, and so are pairs of items without a user in common.
 
 Without the ridge, G is kept at the k items j of each item i with the largest (R^T D_u^(-2a) R)_ij / (d_i d_j)^(1/2):
 the others are mostly noise.
 
-The graph alone makes G, so it is formed wherever the model is, in training as in serving, and never stored.
+The graph alone makes G, so it is formed wherever the model is, and never stored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from c2f_dgl.serving.csr import Csr
 
-# Two-step paths, and entries of G that a score sums, held at once. A row is never cut, so one may be longer.
+# Two-step paths, and entries of G that are looked through, held at once. A row is never cut, so one may be longer.
 _PATH_BLOCK = 2**20
 
 
@@ -126,19 +127,6 @@ class ItemFilter:
         values = weights * walks.degrees[walks.neighbours.columns] ** shape.target
         return cls(shape, walks.degrees**-shape.history, walks.neighbours, values.astype(np.float32))
 
-    def scores(self, histories: Csr) -> np.ndarray:
-        """Scores (n x n_items, float32) of all items for some histories (n x n_items)."""
-        n_items = self.neighbours.n_columns
-        out = np.empty((histories.n_rows, n_items), dtype=np.float32)
-        paths = _row_sums(histories, self.neighbours.counts)
-        for rows in _blocks(paths):
-            some = histories.take(np.arange(rows.start, rows.stop))
-            places, counts = self.neighbours.places(some.columns), self.neighbours.counts[some.columns]
-            cells = self.neighbours.columns[places] + np.repeat(some.rows * n_items, counts)
-            weights = self.values[places] * np.repeat(self.own[some.columns], counts)
-            out[rows] = np.bincount(cells, weights, minlength=some.n_rows * n_items).reshape(-1, n_items)
-        return out
-
     def contributions(self, history: np.ndarray, items: np.ndarray) -> np.ndarray:
         """What items of histories add to scores of `items`, one of each (n,): float64 (n,)."""
         found = np.zeros(len(history))
@@ -148,26 +136,18 @@ class ItemFilter:
             found[some][rows.rows[there]] = self.values[self.neighbours.places(history[some])[there]]
         return self.own[history] * found
 
-    def grown(self, n_new: int) -> ItemFilter:
-        """With items added that have no neighbours."""
-        before = self.neighbours
-        pointers = np.append(before.pointers, np.full(n_new, before.pointers[-1]))
-        neighbours = Csr(pointers, before.columns, before.n_columns + n_new)
-        return replace(self, own=np.append(self.own, np.zeros(n_new)), neighbours=neighbours)
-
 
 def item_filter(
     interactions: Csr,
     k: int,
     shape: FilterShape = PLAIN,
-    progress: Callable[[int, int], None] | None = None,
 ) -> ItemFilter:
     """The filter of interactions (parameters as in `item_walks`); with a ridge all pairs are kept, whatever k is."""
     kept = interactions.n_columns if shape.ridge else k
-    return ItemFilter.of_walks(item_walks(interactions, kept, shape.user, progress), shape)
+    return ItemFilter.of_walks(item_walks(interactions, kept, shape.user), shape)
 
 
-def item_walks(interactions: Csr, k: int, user: float, progress: Callable[[int, int], None] | None = None) -> Walks:
+def item_walks(interactions: Csr, k: int, user: float) -> Walks:
     """Walks between the items of interactions (n_users x n_items).
 
     Parameters
@@ -178,8 +158,6 @@ def item_walks(interactions: Csr, k: int, user: float, progress: Callable[[int, 
         Pairs kept of each item, >= 1; of equal ones those of the lower items.
     user : float
         a, the exponent of the users' degrees.
-    progress : callable, optional
-        Called with the number of items done and of all.
     """
     n_items, by_item = interactions.n_columns, interactions.transposed
     root = np.maximum(by_item.counts, 1) ** -0.5
@@ -198,19 +176,17 @@ def item_walks(interactions: Csr, k: int, user: float, progress: Callable[[int, 
         kept = others != rows + items.start
         rows, others = rows[kept], others[kept]
         cosines = (root[rows + items.start] * root[others] * sums[kept]).astype(np.float32)
-        largest = _largest(rows, cosines, k)
+        largest = largest_of_rows(rows, cosines, k)
         columns.append(others[largest].astype(np.int32))
         values.append(sums[kept][largest].astype(np.float32))
         counts.append(np.bincount(rows[largest], minlength=items.stop - items.start))
-        if progress is not None:
-            progress(items.stop, n_items)
     pointers = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(np.concatenate(counts))])
     neighbours = Csr(pointers, np.concatenate(columns), n_items)
     loops = np.bincount(interactions.columns, share[interactions.rows], minlength=n_items)
     return Walks(user, np.maximum(by_item.counts, 1).astype(np.float64), neighbours, np.concatenate(values), loops)
 
 
-def _largest(rows: np.ndarray, values: np.ndarray, k: int) -> np.ndarray:
+def largest_of_rows(rows: np.ndarray, values: np.ndarray, k: int) -> np.ndarray:
     """Ascending places of the k largest positive `values` of each of the ascending `rows`; of equal ones the first."""
     # Positive floats sort like their bits: one key a value, the larger first within a row.
     key = (rows.astype(np.uint64) << np.uint64(32)) | (np.uint64(2**32 - 1) - values.view(np.uint32))

@@ -1,0 +1,199 @@
+"""The files of a device model: one of safetensors for the model, one for histories of users.
+
+The metadata of either hold a JSON manifest under ``c2f``. A reader trusts nothing: it derives from the manifest which
+tensors there must be, looks at their types and shapes before it reads any, and checks every value that is used as an
+index. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from c2f_dgl.errors import InputError
+from c2f_dgl.files import replacing
+
+Tensors = dict[str, np.ndarray]
+
+MODEL, USERS, VERSION = "c2f_dgl model", "c2f_dgl users", 1
+EXPORT = "c2f-dgl export RUN --out model.c2f"
+
+# Largest header, with the manifest in it, that is read at all.
+_HEADER_BYTES = 2**20
+
+_DTYPES = {
+    "U8": np.uint8,
+    "U16": np.uint16,
+    "U32": np.uint32,
+    "I8": np.int8,
+    "I64": np.int64,
+    "F16": np.float16,
+    "F32": np.float32,
+}
+
+
+class Checked:
+    """The tensors and the manifest of a file, each looked at before it is taken.
+
+    Attributes
+    ----------
+    path : Path
+    manifest : dict
+    """
+
+    def __init__(self, path: Path, manifest: dict[str, Any], file: Any) -> None:
+        self.path, self.manifest, self._file = path, manifest, file
+        self._left = set(file.keys())
+
+    def refused(self, problem: str, expected: str = "a file as it was written") -> InputError:
+        """The error to raise."""
+        return InputError(problem, where=self.path, expected=expected)
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a tensor."""
+        return name in self._left
+
+    def tensor(self, name: str, dtypes: str, shape: tuple[int | None, ...], most: int = 2**32) -> np.ndarray:
+        """Read a tensor of one of some types, and of a shape; where that is None, of 1 to `most`."""
+        if name not in self._left:
+            raise self.refused(f"tensor {name!r} is missing")
+        self._left.remove(name)
+        found = self._file.get_slice(name)
+        dtype, size = found.get_dtype(), tuple(found.get_shape())
+        fits = len(size) == len(shape) and all(
+            n == wanted if wanted is not None else 1 <= n <= most for n, wanted in zip(size, shape, strict=False)
+        )
+        if dtype not in dtypes.split() or not fits:
+            wanted = ", ".join(f"1 to {most}" if n is None else str(n) for n in shape)
+            raise self.refused(f"tensor {name!r} is {dtype} {list(size)}", f"{' or '.join(dtypes.split())} [{wanted}]")
+        values = self._file.get_tensor(name)
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise self.refused(f"tensor {name!r} holds values that are not finite")
+        return values
+
+    def below(self, values: np.ndarray, name: str, limit: int) -> np.ndarray:
+        """`values`, all of them below `limit`."""
+        if values.size and int(values.max()) >= limit:
+            raise self.refused(f"tensor {name!r} holds {int(values.max())}", f"numbers below {limit}")
+        return values
+
+    def ids(self, name: str, n: int, kind: str) -> np.ndarray:
+        """Ids of a kind, int64 or str in an object array."""
+        return self.tensor(name, "I64", (n,)) if kind == "integers" else self.texts(name, n)
+
+    def texts(self, name: str, n: int) -> np.ndarray:
+        """`n` str in an object array."""
+        ends = self.tensor(f"{name[:-1]}_ends", "U32", (n,)).astype(np.int64)
+        blob = self.tensor(name, "U8", (int(ends[-1]) if n else 0,)).tobytes()
+        starts = np.append(0, ends[:-1])[:n]
+        if (starts > ends).any():
+            raise self.refused(f"tensor '{name[:-1]}_ends' is not in ascending order")
+        out = np.empty(n, dtype=object)
+        try:
+            out[:] = [blob[start:end].decode() for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+        except UnicodeDecodeError as error:
+            raise self.refused(f"{name} are not UTF-8: {error.reason}") from error
+        return out
+
+    def whole(self, key: str, least: int, most: int) -> int:
+        """A whole number of the manifest."""
+        value = self.manifest.get(key)
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise self.refused(f"{key} of the manifest is {value!r:.60}", f"a whole number from {least} to {most}")
+        return value
+
+    def choice(self, key: str, choices: tuple[str, ...]) -> str:
+        """One of some words of the manifest."""
+        value = self.manifest.get(key)
+        if value not in choices:
+            raise self.refused(f"{key} of the manifest is {value!r:.60}", " or ".join(choices))
+        return value
+
+    def finish(self) -> None:
+        """See that nothing is left."""
+        if self._left:
+            raise self.refused(f"tensor {min(self._left)!r:.60} is unexpected")
+
+
+@contextmanager
+def reading(path: str | Path, kind: str) -> Iterator[Checked]:
+    """Open a file of some kind; inside, and when all is read, its contents are checked.
+
+    Raises
+    ------
+    InputError
+        It is not such a file, damaged, or of another version.
+    """
+    path = Path(path)
+    expected = f"what {EXPORT}{' --users users.c2f' * (kind == USERS)} writes"
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode) and (path / "manifest.json").is_file():
+            raise InputError("is an artifact of an older c2f_dgl", where=path, expected=f"a new export: {EXPORT}")
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError("is not a file", where=path, expected=expected)
+        with path.open("rb") as file:
+            head = file.read(8)
+    except OSError as error:
+        raise InputError(f"cannot read: {error.strerror}", where=path, expected=expected) from error
+    if len(head) < 8 or struct.unpack("<Q", head)[0] > _HEADER_BYTES:
+        raise InputError(f"is no {kind} file", where=path, expected=expected)
+    try:
+        with safe_open(path, "numpy") as file:
+            checked = Checked(path, _manifest(path, (file.metadata() or {}).get("c2f"), kind, expected), file)
+            yield checked
+            checked.finish()
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"is no {kind} file: {error!s:.100}", where=path, expected=expected) from error
+
+
+def _manifest(path: Path, text: str | None, kind: str, expected: str) -> dict[str, Any]:
+    try:
+        manifest = json.loads(text or "")
+    except (ValueError, RecursionError) as error:
+        raise InputError("holds no manifest", where=path, expected=expected) from error
+    if not isinstance(manifest, dict) or manifest.get("format") != kind:
+        raise InputError(f"is no {kind} file", where=path, expected=expected)
+    if (version := manifest.get("version")) != VERSION:
+        hint = "a newer c2f_dgl to read it" if isinstance(version, int) and version > VERSION else f"version {VERSION}"
+        raise InputError(f"is of version {version!r:.40}", where=path, expected=hint)
+    return manifest
+
+
+def write(path: str | Path, kind: str, manifest: Mapping[str, Any], tensors: Tensors) -> int:
+    """Write a file, whole or not at all, in the place of one that is there; its bytes come back."""
+    stored = {name: np.ascontiguousarray(values) for name, values in tensors.items()}
+    text = json.dumps({"format": kind, "version": VERSION, **manifest}, allow_nan=False)
+    blob = save(stored, {"c2f": text})
+    if len(blob) - sum(values.nbytes for values in stored.values()) > _HEADER_BYTES:
+        raise InputError("the details are too large for a manifest", where=path, expected="figures, not data")
+    with replacing(path) as aside:
+        aside.write_bytes(blob)
+    return len(blob)
+
+
+def text_tensors(name: str, values: np.ndarray) -> Tensors:
+    """Texts (n,) as the bytes of all, and where each ends."""
+    try:
+        encoded = [str(value).encode() for value in values.tolist()]
+    except UnicodeEncodeError as error:
+        raise InputError(f"not text: {error.reason}", where=name, expected="valid Unicode") from error
+    ends = np.cumsum(np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded)))
+    if len(ends) and ends[-1] >= 2**32:
+        raise InputError(f"{ends[-1]:,} bytes of text", where=name, expected="less than 4 GiB")
+    return {name: np.frombuffer(b"".join(encoded), dtype=np.uint8), f"{name[:-1]}_ends": ends.astype(np.uint32)}
+
+
+def id_tensors(ids: np.ndarray) -> tuple[str, Tensors]:
+    """Kind of some ids (int64, or object holding str), and their tensors."""
+    return ("text", text_tensors("ids", ids)) if ids.dtype == object else ("integers", {"ids": ids.astype(np.int64)})
