@@ -107,26 +107,6 @@ def cost(preset: str, data: str) -> str:
     return f"{data}: {span} seconds a run on two CPU cores, reading and evaluation included, at most {peak:.1f} GiB."
 
 
-def loads() -> str:
-    """The service under load, and the model in it alone."""
-    lines = [
-        "| model | items | bytes | load, ms | one history, ms | asked for, requests/s | answered | p50, ms | p99, ms | "
-        "processor, ms a request | peak memory, MiB | start, s |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    found = [json.loads(path.read_text()) for path in (RESULTS / "service").glob("*.json")]
-    for record in sorted(found, key=lambda record: (record["data"], record["requests a second asked for"])):
-        of, alone = record["milliseconds"], record["alone"]
-        lines.append(
-            f"| {record['data']} | {record['items']:,} | {record['bytes']:,} | {alone['load']:.1f} | "
-            f"{alone['recommend']:.1f} | {record['requests a second asked for']:,} | "
-            f"{record['requests a second answered']:,.0f} | {of['p50']:.1f} | {of['p99']:.1f} | "
-            f"{record['processor milliseconds of the service a request']:.2f} | "
-            f"{record['peak bytes of the service'] / 2**20:,.0f} | {record['seconds to start']:.1f} |"
-        )
-    return "\n".join(lines)
-
-
 def leads(folder: str) -> str:
     """Every lead's answer: a system of the bench against the control, paired over users; (n): on n seeds alone."""
     result = json.loads((RESULTS / "leads" / folder / "results.json").read_text())
@@ -212,7 +192,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "fast lastfm": lambda: stages("fast", "lastfm"),
     "best lastfm": lambda: stages("best", "lastfm"),
     "best gowalla": lambda: stages("best", "gowalla"),
-    "loads": loads,
     "fast cost gowalla": lambda: cost("fast", "gowalla"),
     "fast cost lastfm": lambda: cost("fast", "lastfm"),
     "relations lastfm": lambda: relation_tables.effect("lastfm"),

@@ -68,7 +68,7 @@ class Teacher:
 
     def nearest(self, k: int) -> Neighbours | None:
         """The k neighbours of each item that say most; None without any."""
-        if self.neighbours is None or self.neighbour_history_weight is None:
+        if self.neighbours is None or self.neighbour_history_weight is None or k < 1:
             return None
         g, v, n_items = self.neighbours, self.neighbour_history_weight, len(self.items)
         rows = np.repeat(np.arange(n_items), np.diff(g.indptr))

@@ -136,6 +136,7 @@ def create_app(model: ServingModel, users: UserHistories | None = None) -> FastA
         """The k best items for a history, of all items or of candidates."""
         known, unknown = _known(model, body.history)
         candidates = None if body.candidates is None else tuple(body.candidates)
+        model.items.rows(candidates or ())  # refused here, where it concerns nobody else of a batch
         found = await ranking.ask(_Query(known, body.k, body.exclude_seen, candidates))
         return JSONResponse({**found, "unknown": unknown})
 

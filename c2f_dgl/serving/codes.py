@@ -166,7 +166,7 @@ class ItemCodes:
 def degree_levels(degrees: np.ndarray) -> np.ndarray:
     """Log-spaced levels of items by their number of interactions (n,): uint8, of which every one up to the last occurs.
 
-    Degrees of at most some 40 are told apart, larger ones are not: an item's exact degree cannot be read from it.
+    Degrees up to some 40 have levels of their own; of larger ones several share a level.
     """
     logs = np.log1p(degrees)
     rounded = np.rint(255 * logs / max(float(logs.max(initial=0.0)), 1.0))

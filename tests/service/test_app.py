@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,13 @@ def test_similar_and_explain(served: tuple[ServingModel, UserHistories, TestClie
             assert [part["item"] for part in answer["parts"]] == wanted.ids[:k].tolist()
             part = answer["parts"][0]
             assert sum(part["levels"]) + part["neighbour"] == pytest.approx(part["contribution"])
+
+
+def test_nobody_else_hears_of_a_bad_request() -> None:
+    with TestClient(create_app(coded())) as client, ThreadPoolExecutor(8) as pool:
+        bodies = [{"history": [100, 101], **({"candidates": [1]} if n % 3 == 0 else {})} for n in range(60)]
+        statuses = list(pool.map(lambda body: client.post("/recommend", json=body).status_code, bodies))
+    assert statuses == [422 if n % 3 == 0 else 200 for n in range(60)]
 
 
 def test_without_users_only_histories_are_served() -> None:
