@@ -26,6 +26,7 @@ SMALL = {
     "fine.t": 2,
     "fine.components": 8,
     "model.d": 8,
+    "model.layers": 3,
     **{f"{stage}.training.fixed_epochs": 1 for stage in ("coarse", "fine")},
     "fine.training.updating_epochs": 1,
     **{f"{stage}.training.evaluate_every": 1 for stage in ("coarse", "fine")},

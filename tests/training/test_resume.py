@@ -15,7 +15,7 @@ import pytest
 
 SMALL = (
     *("coarse.m=16", "fine.m=6", "fine.t=2", "fine.components=8", "model.d=8"),
-    *("model.filter_neighbours=0", "model.filter_weight=0"),
+    "model.layers=3",
 )
 EPOCHS = (
     *(
