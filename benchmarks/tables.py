@@ -16,7 +16,6 @@ from pathlib import Path
 from benchmarks import relation_tables, speed
 from benchmarks.studies import figures, report
 from benchmarks.studies.catalogue import STUDIES
-from benchmarks.studies.report import spread
 from benchmarks.studies.significance import MARGIN
 from c2f_dgl.bench.table import read_results
 from c2f_dgl.bench.table import table as bench_table
@@ -28,83 +27,59 @@ FIGURES = ROOT / "docs" / "figures"
 EXAMPLES = ROOT / "c2f_dgl" / "examples"
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(EXAMPLES.glob("*/README.md"))]
 
-METRICS = ("ndcg@20", "recall@20")
-
-# Not ours: printed beside our figures (paper, Table 3; its code's own logs).
-PUBLISHED = {
-    "gowalla": [
-        ("paper, uncompressed LightGCN, d = 128", "0.1059", "0.1576", "9.07 M"),
-        ("paper, coarse to fine", "0.1009", "0.1430", "0.19 M"),
-    ],
-    "lastfm": [],
-}
-
-
-def runs(preset: str, data: str) -> list[dict]:
-    """Summaries of the committed runs of a preset, by seed."""
-    return [json.loads(path.read_text()) for path in sorted((RESULTS / preset).glob(f"{data}-*/summary.json"))]
-
-
-def stages(preset: str, data: str) -> str:
-    """Validation and test figures of each stage, mean over seeds, beside the published ones."""
-    found = runs(preset, data)
-    names = list(found[0]["stages"])
-    seeds = "1 seed" if len(found) == 1 else f"{len(found)} seeds"
-    lines = [
-        f"| {data}, {seeds} | valid N@20 | valid R@20 | test N@20 | test R@20 | learned values |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name in names:
-        cells = [
-            spread([run["stages"][name][split][metric] for run in found])
-            for split in ("valid", "test")
-            for metric in METRICS
-        ]
-        most = max(run["stages"][name]["parameters"]["total"] for run in found)
-        lines.append(f"| {name} | {' | '.join(cells)} | {most:,} |")
-    chosen = [run["stages"][run["chosen"]] for run in found]
-    cells = [spread([stage[split][metric] for stage in chosen]) for split in ("valid", "test") for metric in METRICS]
-    most = max(stage["parameters"]["total"] for stage in chosen)
-    lines.append(f"| **chosen on validation** | {' | '.join(f'**{cell}**' for cell in cells)} | {most:,} |")
-    for label, ndcg, recall, values in PUBLISHED[data]:
-        lines.append(f"| {label} | | | {ndcg} | {recall} | {values} |")
-    return "\n".join(lines)
-
 
 def everywhere() -> str:
-    """Test figures, sizes and cost of `fast` and `best` on every data set they were run on, nothing else changed."""
-    lines = [
-        "| data | preset | seeds | test N@20 | test R@20 | learned values | an entity | seconds | GiB |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    folders = (path.parent.name.rpartition("-")[0] for path in (RESULTS / "fast").glob("*/summary.json"))
-    for data in sorted(set(folders)):
-        for preset in ("fast", "best"):
-            # Runs of before 0.6.0, when the presets were others, do not say how many entities there are.
-            if not (found := [run for run in runs(preset, data) if "entities" in run]):
-                lines.append(f"| {data} | `{preset}` | not run | | | | | | |")
+    """Test figures of the presets and the anchors on every data set; the best of each in bold."""
+    found = _everywhere()
+    heads = [f"{data}, {_seeds(rows)}" for data, rows in found.items()]
+    lines = [f"| test N@20 / R@20 | {' | '.join(heads)} |", "|---" * (len(found) + 1) + "|"]
+    best = {data: max(row["test"].get("ndcg@20", 0.0) for row in rows.values()) for data, rows in found.items()}
+    for name, title in _titles(found).items():
+        cells = []
+        for data, rows in found.items():
+            row = rows.get(name)
+            if row is None or not row["test"]:
+                cells.append("not run" if row is None else "failed")
                 continue
-            chosen = [run["stages"][run["chosen"]] for run in found]
-            figures = " | ".join(spread([stage["test"][metric] for stage in chosen]) for metric in METRICS)
-            values = max(stage["parameters"]["total"] for stage in chosen)
-            seconds = [run["process"]["seconds"] for run in found]
-            peak = max(run["process"]["peak_bytes"] for run in found) / 2**30
-            entities = found[0]["entities"]
-            cost = f"{min(seconds):.0f} to {max(seconds):.0f} | {peak:.1f}"
-            lines.append(
-                f"| {data} | `{preset}` | {len(found)} | {figures} | {values:,} | {values / entities:.2f} | {cost} |"
-            )
+            cell = f"{_mean(row)} / {row['test']['recall@20']:.4f}"
+            cells.append(f"**{cell}**" if row["test"]["ndcg@20"] == best[data] else cell)
+        lines.append(f"| {title} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def cost(preset: str, data: str) -> str:
-    """Whole-process seconds and peak memory of the committed runs."""
-    found = runs(preset, data)
-    seconds = [run["process"]["seconds"] for run in found]
-    peak = max(run["process"]["peak_bytes"] for run in found) / 2**30
-    least, most = f"{min(seconds):.0f}", f"{max(seconds):.0f}"
-    span = most if least == most else f"{least} to {most}"
-    return f"{data}: {span} seconds a run on two CPU cores, reading and evaluation included, at most {peak:.1f} GiB."
+def everywhere_cost() -> str:
+    """What they take on every data set: seconds of training, memory of the whole process, values and bytes."""
+    found = _everywhere()
+    lines = [
+        f"| seconds, MiB of memory, learned values, MB stored | {' | '.join(found)} |",
+        "|---" * (len(found) + 1) + "|",
+    ]
+    for name, title in _titles(found).items():
+        cells = []
+        for rows in found.values():
+            row = rows.get(name)
+            if row is None or not row["test"]:
+                cells.append("")
+                continue
+            cost = f"{row['seconds']:.1f} s, {row['peak_bytes'] / 2**20:,.0f} MiB"
+            cells.append(f"{cost}, {row['values']:,}, {row['bytes'] / 1e6:.2f} MB")
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _everywhere() -> dict[str, dict[str, dict]]:
+    """Rows of the benches of presets and anchors, by data set and system."""
+    paths = sorted((RESULTS / "bench" / "everywhere").glob("*.json"))
+    return {path.stem: {row["name"]: row for row in json.loads(path.read_text())["rows"]} for path in paths}
+
+
+def _titles(found: dict[str, dict[str, dict]]) -> dict[str, str]:
+    return {name: row["title"] for rows in found.values() for name, row in rows.items()}
+
+
+def _seeds(rows: dict[str, dict]) -> str:
+    most = max(len(row["seeds"]) for row in rows.values())
+    return f"{most} seed{'s' * (most > 1)}"
 
 
 def leads(folder: str) -> str:
@@ -188,12 +163,7 @@ def bench(data: str) -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "presets everywhere": everywhere,
-    "fast gowalla": lambda: stages("fast", "gowalla"),
-    "fast lastfm": lambda: stages("fast", "lastfm"),
-    "best lastfm": lambda: stages("best", "lastfm"),
-    "best gowalla": lambda: stages("best", "gowalla"),
-    "fast cost gowalla": lambda: cost("fast", "gowalla"),
-    "fast cost lastfm": lambda: cost("fast", "lastfm"),
+    "presets everywhere, cost": everywhere_cost,
     "relations lastfm": lambda: relation_tables.effect("lastfm"),
     **{f"{name} lastfm": partial(relation_tables.effect, "lastfm", name) for name in relation_tables.EXAMPLES},
     "relations cost lastfm": lambda: relation_tables.cost("lastfm"),

@@ -30,6 +30,10 @@ class AtomBlock:
         return slice(self.start, self.stop)
 
 
+# Most atoms of a spectral start by default: what it takes grows with entities x atoms and with atoms^2, and directions
+# beyond the first hundreds rank no better.
+_MOST_SPECTRAL = 512
+
 # Most values a row of a fine codebook has by default: more of them cost the coarse tier atoms and have shown no use.
 _COMPONENTS = 64
 
@@ -39,8 +43,8 @@ def resolve_sizes(config: RunConfig, n_users: int, n_items: int) -> RunConfig:
 
     d is m^c, and d^r half of d (at most `_COMPONENTS`), where they are null. A finer tier gets a tenth of the tier
     above, at least its t. The first tier gets the most atoms with which all tiers together, no value of a finer
-    codebook being zero, stay within ``model.budget`` values per user and item: further node types and features are
-    paid for out of the same budget.
+    codebook being zero, stay within ``model.budget`` values per user and item, and at most `_MOST_SPECTRAL` for a
+    spectral start: further node types and features are paid for out of the same budget.
 
     Parameters
     ----------
@@ -65,6 +69,8 @@ def resolve_sizes(config: RunConfig, n_users: int, n_items: int) -> RunConfig:
     shared = [node.t or 0 for node in config.graph.nodes.values() if node.codebook == "shared"]
     needed = max(config.coarse.t, config.coarse.t_user or 0, 1, *shared)
     most = _sharing(_with_sizes(config, config.coarse, needed), n_users, n_items)
+    if config.coarse.start == "spectral":
+        most = min(most, max(_MOST_SPECTRAL, needed))
     low, high = needed - 1, min(allowed, most) + 1  # low fits or is too few; high does not fit
     while high - low > 1:
         middle = (low + high) // 2

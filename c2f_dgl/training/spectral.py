@@ -34,6 +34,7 @@ from c2f_dgl.graph.hetero import entity_layout, in_float64, reweighted, with_exp
 from c2f_dgl.graph.item_filter import graph_filter
 from c2f_dgl.graph.neighbourhood import FilterShape
 from c2f_dgl.graph.propagate import Features, Kernel, propagate
+from c2f_dgl.memory import check_memory
 from c2f_dgl.model import item_factors
 from c2f_dgl.progress import Reporter
 from c2f_dgl.tiers.assignment import Assignment
@@ -69,6 +70,9 @@ _RIDGES, _RIDGE_STEP = (0.25, 2.0), 2.0
 
 # Pairs of items that a ridge regression may take: 1 GiB in float64 with what it needs beside.
 _PAIRS = 2**25
+
+# Matrices of entities x atoms in float64 that a solve holds at its peak, about.
+_COPIES = 3
 
 # Users whose scores set the scale of the codebook.
 _SCALE_USERS = 256
@@ -176,7 +180,18 @@ def spectral_start(
     device: torch.device,
     reporter: Reporter,
 ) -> SpectralStart:
-    """Solve for the codebook of a first tier (parameters as in a run; `graph` without tiers)."""
+    """Solve for the codebook of a first tier (parameters as in a run; `graph` without tiers).
+
+    Raises
+    ------
+    InputError
+        It needs more memory than is available.
+    """
+    m, entities = n_atoms(config), split.n_users + split.n_items
+    if device.type == "cpu":
+        fewer = f"coarse.m below {m:,}, or a smaller model.budget"
+        needed = _COPIES * 8 * m * entities
+        check_memory(needed, f"a start with {m:,} atoms for {entities:,} entities", where="coarse.m", expected=fewer)
     embedding = TieredEmbedding(
         entity_layout(graph, config.graph.roles),
         [Tier("coarse", torch.zeros(n_atoms(config), embedding_size(config)), assignment)],

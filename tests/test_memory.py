@@ -1,0 +1,26 @@
+"""What will not fit is refused in one line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from c2f_dgl.errors import InputError
+from c2f_dgl.memory import available_bytes, check_memory
+
+
+def test_what_does_not_fit_is_refused_with_what_to_change() -> None:
+    with pytest.raises(InputError, match=r"coarse.m: a start needs about .* GiB of memory, and .* \(expected fewer\)"):
+        check_memory(2**60, "a start", where="coarse.m", expected="fewer")
+    check_memory(1, "a start", where="coarse.m", expected="fewer")
+
+
+def test_a_limit_of_the_address_space_counts() -> None:
+    code = (
+        "import resource; from c2f_dgl.memory import available_bytes; before = available_bytes();"
+        "resource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31)); assert available_bytes() < min(before, 2**31)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert available_bytes() > 0
