@@ -15,7 +15,7 @@ from c2f_dgl.errors import InputError
 from c2f_dgl.files import check_new_folder
 from c2f_dgl.training.folder import RunFolder
 
-FORMATS = ("model", "onnx", "faiss")
+FORMATS = ("model", "onnx", "faiss", "web")
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 
@@ -113,7 +113,7 @@ def check_export(form: str, files: Sequence[Path | None]) -> None:
     for path in files:
         if path is not None:
             if path.exists():
-                raise InputError("is there already", where=path, expected="a new file")
+                raise InputError("is there already", where=path, expected="a new file or folder")
             check_new_folder(path)
 
 

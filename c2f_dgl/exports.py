@@ -15,6 +15,7 @@ import c2f_dgl
 from c2f_dgl.codes import fit_codes
 from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.data.splits import Split
+from c2f_dgl.data.tables import read_table
 from c2f_dgl.errors import InputError
 from c2f_dgl.files import replacing
 from c2f_dgl.ids import IdMap
@@ -116,6 +117,38 @@ def user_histories(model: ServingModel, split: Split, *, held_out: bool = True) 
     rows = model.items.find(split.item_ids)
     histories = Csr.from_counts(np.diff(had.indptr), rows[had.indices], model.n_items)
     return UserHistories(IdMap(split.user_ids, "user"), model.items, histories)
+
+
+def read_titles(path: str | Path, items: IdMap) -> np.ndarray:
+    """What items are called (n_items,), empty where it is not said.
+
+    Parameters
+    ----------
+    path : str or Path
+        A table whose first columns are an item's id and its title, in any form that `read_log` takes, or MovieLens'
+        ``u.item``.
+    items : IdMap
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, or none of its ids is an item's.
+    """
+    path = Path(path)
+
+    def leading(columns: list[str]) -> dict[str, int]:
+        if len(columns) < 2:
+            raise InputError("has one column", where=path, expected="columns: id, title")
+        return {"item": 0, "title": 1}
+
+    # Where the first line is a header that is not known as one, it is that of an unknown item.
+    table = read_table(path, leading, sep="|" if path.suffix == ".item" else None, numbered=True).frame
+    rows = items.find(table["item"].to_numpy(dtype=object))
+    titles = np.full(len(items), "", dtype=object)
+    titles[rows[rows >= 0]] = table["title"].fillna("").astype(str).to_numpy(dtype=object)[rows >= 0]
+    if not titles.any():
+        raise InputError("has no title of any item", where=path, expected="columns: id, title")
+    return titles
 
 
 def write_onnx(model: ServingModel, path: str | Path) -> int:

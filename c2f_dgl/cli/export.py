@@ -8,15 +8,16 @@ from typing import Annotated
 
 import typer
 
-from c2f_dgl.cli.runs import DataOption, DeviceOption, JsonOption, RunArgument, StageOption
+from c2f_dgl.cli.runs import DataOption, DeviceOption, JsonOption, ServedArgument, StageOption
+from c2f_dgl.errors import InputError
 from c2f_dgl.progress import Reporter, plain_console
 
 _SHOWN = {"ndcg@20": "N@20", "recall@20": "R@20"}
 
 
 def export(
-    run: RunArgument,
-    out: Annotated[Path, typer.Option(help="New file, e.g. model.c2f.", show_default=False)],
+    run: ServedArgument,
+    out: Annotated[Path, typer.Option(help="New file, e.g. model.c2f; of web a new folder.", show_default=False)],
     bytes_: Annotated[
         str | None,
         typer.Option(
@@ -28,16 +29,27 @@ def export(
     users: Annotated[
         Path | None, typer.Option(help="Write the users' histories, all that the data holds, to this new file.")
     ] = None,
-    format_: Annotated[str, typer.Option("--format", help="model, onnx or faiss.")] = "model",
+    format_: Annotated[
+        str, typer.Option("--format", help="model, onnx, faiss, or web: a page that works offline.")
+    ] = "model",
+    titles: Annotated[
+        Path | None, typer.Option(help="A table of items' ids and titles, its first columns, for a model or page.")
+    ] = None,
     stage: StageOption = None,
     data_: DataOption = None,
     device: DeviceOption = "auto",
     json_: JsonOption = False,
 ) -> None:
-    """Write a run's model as codes of its items, and compare what is written with the run."""
+    """Write a run's model as codes of its items, and compare it with the run; or write a model file as a page."""
     from c2f_dgl.checks import check_export, check_run, read_bytes
 
     n_bytes = None if bytes_ is None else read_bytes(bytes_)
+    if run.is_file():
+        if format_ != "web" or any(option is not None for option in (bytes_, users, stage, data_)):
+            raise InputError("is a model file already", where=run, expected="--format web, or a run")
+        check_export(format_, [out])
+        _page_of(run, out, titles, json_)
+        return
     check_run(run, stage=stage, source=data_, device=device)
     check_export(format_, [out, users])
     reporter = Reporter(quiet=json_)
@@ -47,6 +59,7 @@ def export(
         from c2f_dgl import api, exports
         from c2f_dgl.evaluation.ranking import evaluate
         from c2f_dgl.evaluation.served import Served
+        from c2f_dgl.serving.web import write_web
         from c2f_dgl.teacher import teacher_of
         from c2f_dgl.training.folder import RunFolder
 
@@ -63,9 +76,14 @@ def export(
     with reporter.busy("ranking with the codes"):
         ranker = Served(served, split.train, split.item_ids)
         after = {name: evaluate(ranker, split.train, part) for name, part in parts.items()}
+    if titles is not None:
+        served.titles = exports.read_titles(titles, served.items)
     served.details.update({name: {metric: after[name][metric] for metric in _SHOWN} for name in parts})
-    write = {"onnx": exports.write_onnx, "faiss": exports.write_faiss}
-    written = served.save(out) if format_ == "model" else {"file": write[format_](served, out)}
+    if format_ in ("model", "web"):
+        written = served.save(out) if format_ == "model" else write_web(served, out)
+    else:
+        write = {"onnx": exports.write_onnx, "faiss": exports.write_faiss}
+        written = {"file": write[format_](served, out)}
     if users is not None:
         written["users"] = exports.user_histories(served, split).save(users)
     if json_:
@@ -86,3 +104,21 @@ def export(
         for metric, title in _SHOWN.items():
             table.add_row(f"{name} {title}", f"{before[name][metric]:.4f}", f"{after[name][metric]:.4f}")
     plain_console().print(table)
+
+
+def _page_of(path: Path, out: Path, titles: Path | None, json_: bool) -> None:
+    """Write a model file as a page."""
+    from c2f_dgl.serving import ServingModel
+    from c2f_dgl.serving.web import write_web
+
+    model = ServingModel.load(path)
+    if titles is not None:
+        from c2f_dgl.exports import read_titles
+
+        model.titles = read_titles(titles, model.items)
+    written = write_web(model, out)
+    if json_:
+        print(json.dumps({"format": "web", "bytes": written}))
+        return
+    for name, size in written.items():
+        plain_console().print(f"{out / name}: {size:,} B", soft_wrap=True)

@@ -167,8 +167,29 @@ def test_a_model_file_goes_through_every_command(run: Path, tmp_path: Path, capl
     assert least["exact"] and least["after"]["valid"]["ndcg@20"] >= 0.98 * least["before"]["valid"]["ndcg@20"]
     onnx = json.loads(c2f("export", run, "--out", tmp_path / "x.onnx", "--format", "onnx", "--json").stdout)
     assert onnx["bytes"]["file"] == (tmp_path / "x.onnx").stat().st_size
+    page, titles = tmp_path / "page", tmp_path / "items.tsv"
+    titles.write_text("item\ttitle\n7\tSeven & <co>\n9\tNine\nnobody\tx\n")
+    sizes = json.loads(c2f("export", model, "--format", "web", "--out", page, "--titles", titles, "--json").stdout)
+    assert sizes["bytes"] == {file.name: file.stat().st_size for file in page.iterdir()}
+    titled = ServingModel.load(page / "model.c2f")
+    assert titled.titles is not None and sorted(titled.titles)[-2:] == ["Nine", "Seven & <co>"]
+    assert titled.titles[titled.items.rows([7])[0]] == "Seven & <co>"
+    of_run = json.loads(
+        c2f("export", run, "--format", "web", "--bytes", "30kB", "--out", tmp_path / "other", "--json").stdout
+    )
+    assert (tmp_path / "other" / "model.c2f").read_bytes() == model.read_bytes()
+    assert of_run["bytes"]["index.html"] == (tmp_path / "other" / "index.html").stat().st_size
+    (tmp_path / "none.tsv").write_text("item\ttitle\nx\ty\n")
     for arguments, words in (
         (("export", run, "--out", model), "is there already"),
+        (("export", model, "--format", "web", "--out", page), "is there already"),
+        (("export", model, "--out", tmp_path / "y"), "is a model file already"),
+        (("export", model, "--format", "web", "--out", tmp_path / "y", "--bytes", "9kB"), "is a model file already"),
+        (
+            ("export", model, "--format", "web", "--out", tmp_path / "y", "--titles", tmp_path / "none.tsv"),
+            "none.tsv: has no title of any item",
+        ),
+        (("export", users, "--format", "web", "--out", tmp_path / "y"), "is no c2f_dgl model file"),
         (("export", run, "--out", tmp_path / "y", "--bytes", "9kB"), "bytes are left for codes of 800 items"),
         (("evaluate", model), "--data DATASET to evaluate on"),
         (("evaluate", run, "--set", "seed=1"), "--set: a run has its own options"),
