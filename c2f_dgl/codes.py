@@ -9,7 +9,7 @@ leave (Babenko and Lempitsky, 2014; Martinez et al., 2018).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -67,6 +67,8 @@ def fit_codes(
     n_bytes: int | None,
     seed: int,
     reporter: Reporter,
+    *,
+    shares: Sequence[float] = _SHARES,
 ) -> tuple[ItemCodes, Neighbours | None]:
     """Codes of items, and neighbours of them where these are worth their bytes.
 
@@ -86,6 +88,8 @@ def fit_codes(
         lose at most 2 % of N@20 on `valid`; the items in int8 where those do not.
     seed : int
     reporter : Reporter
+    shares : sequence of float
+        Of the bytes, those that may go to neighbours: (0.0,) for none.
 
     Raises
     ------
@@ -98,7 +102,7 @@ def fit_codes(
     vectors = _rotated(items, trial.composed(items) * share[:, None])
     if n_bytes is not None:
         with reporter.busy(f"codes of {n_bytes:,} bytes"):
-            return trial.stored(_searched(vectors, trial, n_bytes, seed))
+            return trial.stored(_searched(vectors, trial, n_bytes, seed, shares))
     with reporter.busy("items as they are"):
         wanted = (1 - _LOSS) * trial.figures(vectors)[0][0]
     least = 2 * (len(items) + _n_rows(len(items)) * min(vectors.shape[1], 32))
@@ -106,7 +110,7 @@ def fit_codes(
         if n_bytes >= vectors.size:
             break
         with reporter.busy(f"codes of {n_bytes:,} bytes"):
-            found = _searched(vectors, trial, n_bytes, seed)
+            found = _searched(vectors, trial, n_bytes, seed, shares)
         if found.figure >= wanted:
             return trial.stored(found)
     return ItemCodes.table(items, "int8"), None
@@ -191,24 +195,24 @@ class _Trial:
         return compare(variants, self.train, self.valid, "ndcg@20", torch.device("cpu"))
 
 
-def _searched(vectors: np.ndarray, trial: _Trial, n_bytes: int, seed: int) -> _Fit:
+def _searched(vectors: np.ndarray, trial: _Trial, n_bytes: int, seed: int, shares: Sequence[float]) -> _Fit:
     """The best on validation of a few numbers of columns and of neighbours."""
     n_items, full = vectors.shape
     weights, most = trial.t.astype(np.float64) ** 2, _n_rows(n_items)
     neighbour = (2 if n_items < 2**16 else 4) + 1
-    shares = {min(_NEIGHBOURS, int(share * n_bytes) // (neighbour * n_items)) for share in _SHARES}
+    counts = sorted({min(_NEIGHBOURS, int(share * n_bytes) // (neighbour * n_items)) for share in shares})
 
-    def fits(rows: int, d: int, counts: Iterable[int], finer: int = 0) -> Iterator[_Fit]:
+    def fits(rows: int, d: int, some_counts: list[int], finer: int = 0) -> Iterator[_Fit]:
         slices = _slices(n_items, rows, d, n_bytes, finer)
         levels = _fitted(vectors[:, :d], weights, slices, rows, seed)
-        for k in counts:
+        for k in some_counts:
             left = n_bytes - (k * neighbour * n_items + 4 * _HEADER if k else 0)
             if some := levels[: len(_slices(n_items, rows, d, left, finer))]:
                 yield trial.fit(some, _decoded(some, n_items, d), k)
 
     # No more than half of the bytes for the coarse codebook, or one column where that is still too much.
     widths = [d for d in (int(full * share) for share in _COLUMNS) if d and 2 * most * (d + 4) <= n_bytes]
-    found = [fit for d in widths[:_WIDTHS] or [1] for fit in fits(most, d, sorted(shares))]
+    found = [fit for d in widths[:_WIDTHS] or [1] for fit in fits(most, d, counts)]
     if not found:
         least = _level_bytes(n_items, most, 1)
         raise InputError(f"{n_bytes:,} bytes are left for codes of {n_items:,} items", expected=f"{least:,} or more")
@@ -297,7 +301,8 @@ def _clustered(target: np.ndarray, weights: np.ndarray, centres: np.ndarray, sta
         centres = np.where(used[:, None], total / np.where(used, mass, 1.0)[:, None], centres)
         codes = _nearest(sums, centres)
     book = Rows.stored(centres, "int8")
-    return Level(book, _nearest(sums, book.take(slice(None))).astype(np.uint8), start)
+    kind = np.uint8 if len(book) <= _ROWS else np.uint16
+    return Level(book, _nearest(sums, book.take(slice(None))).astype(kind), start)
 
 
 def _nearest(target: np.ndarray, centres: np.ndarray) -> np.ndarray:
