@@ -85,6 +85,7 @@ def coded_model(
     InputError
         So few bytes hold no codes.
     """
+    teacher = teacher.weighted()
     # Beside codes: each item's popularity, weights by popularity and those of neighbours by level, the manifest.
     beside = len(teacher.items) + 12 * (int(teacher.degree_level.max()) + 1) + 4 * 256 + _MANIFEST_BYTES
     train, valid = (part[:, teacher.order] for part in (split.train, split.valid))

@@ -66,6 +66,12 @@ class Teacher:
     neighbours: sp.csr_matrix | None = None
     neighbour_history_weight: np.ndarray | None = None
 
+    def weighted(self) -> Teacher:
+        """The same with each item's weight in a history in its vector: w = 1, and t over what was w."""
+        w = self.history_weight
+        items, ones = self.items * w[:, None], np.ones(len(w))
+        return replace(self, items=items.astype(np.float32), history_weight=ones, item_weight=self.item_weight / w)
+
     def nearest(self, k: int) -> Neighbours | None:
         """The k neighbours of each item that say most; None without any."""
         if self.neighbours is None or self.neighbour_history_weight is None or k < 1:
