@@ -82,6 +82,37 @@ def _seeds(rows: dict[str, dict]) -> str:
     return f"{most} seed{'s' * (most > 1)}"
 
 
+def device() -> str:
+    """Test N@20 of device models within a number of bytes, beside other ways to make the same items small."""
+    titles = {
+        "ours": "codes, and neighbours where they pay",
+        "fine": "a coarse and fine codes",
+        "coarse": "a coarse code alone",
+        "opq": "OPQ",
+        "pq": "PQ",
+        "int4": "SVD, int4",
+        "int8": "SVD, int8",
+        "float32": "SVD, float32",
+        "pruned": "SVD, pruned",
+    }
+    lines = [f"| test N@20 | bytes | {' | '.join(titles.values())} |", "|---" * (len(titles) + 2) + "|"]
+    for path in sorted((RESULTS / "device").glob("*.json")):
+        record = json.loads(path.read_text())
+        for budget in sorted({row["budget"] for row in record["rows"]}):
+            figures = {row["system"]: row["test"]["ndcg@20"] for row in record["rows"] if row["budget"] == budget}
+            best = max(figures.values())
+            cells = (
+                "not run"
+                if (figure := figures.get(name)) is None
+                else f"**{figure:.4f}**"
+                if figure == best
+                else f"{figure:.4f}"
+                for name in titles
+            )
+            lines.append(f"| {record['data']} | {budget:,} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def leads(folder: str) -> str:
     """Every lead's answer: a system of the bench against the control, paired over users; (n): on n seeds alone."""
     result = json.loads((RESULTS / "leads" / folder / "results.json").read_text())
@@ -164,6 +195,7 @@ def bench(data: str) -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "presets everywhere": everywhere,
     "presets everywhere, cost": everywhere_cost,
+    "device models": device,
     "relations lastfm": lambda: relation_tables.effect("lastfm"),
     **{f"{name} lastfm": partial(relation_tables.effect, "lastfm", name) for name in relation_tables.EXAMPLES},
     "relations cost lastfm": lambda: relation_tables.cost("lastfm"),
