@@ -44,6 +44,11 @@ def export(
     from c2f_dgl.checks import check_export, check_run, read_bytes
 
     n_bytes = None if bytes_ is None else read_bytes(bytes_)
+    if titles is not None:
+        if format_ not in ("model", "web"):
+            raise InputError(f"{format_} holds no titles", where="--titles", expected="--format model or web")
+        if not titles.exists():
+            raise InputError("no such file", where=titles, expected="a table of ids and titles")
     if run.is_file():
         if format_ != "web" or any(option is not None for option in (bytes_, users, stage, data_)):
             raise InputError("is a model file already", where=run, expected="--format web, or a run")

@@ -189,6 +189,11 @@ def test_a_model_file_goes_through_every_command(run: Path, tmp_path: Path, capl
             ("export", model, "--format", "web", "--out", tmp_path / "y", "--titles", tmp_path / "none.tsv"),
             "none.tsv: has no title of any item",
         ),
+        (("export", run, "--out", tmp_path / "y", "--titles", tmp_path / "lost.tsv"), "lost.tsv: no such file"),
+        (
+            ("export", run, "--out", tmp_path / "y", "--titles", titles, "--format", "onnx"),
+            "--titles: onnx holds no titles",
+        ),
         (("export", users, "--format", "web", "--out", tmp_path / "y"), "is no c2f_dgl model file"),
         (("export", run, "--out", tmp_path / "y", "--bytes", "9kB"), "bytes are left for codes of 800 items"),
         (("evaluate", model), "--data DATASET to evaluate on"),

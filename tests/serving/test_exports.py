@@ -23,6 +23,7 @@ from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.evaluation.served import Served
+from c2f_dgl.ids import IdMap
 from c2f_dgl.model import Recommender
 from c2f_dgl.serving import ServingModel
 from c2f_dgl.serving.codes import degree_levels
@@ -187,3 +188,25 @@ def test_users_have_all_that_the_data_holds(fast: Trained) -> None:
         found = served.items.ids[users.of([split.user_ids[row]]).columns]
         assert set(found.tolist()) == set(split.item_ids[had[row].indices].tolist())
     assert exports.user_histories(served, split, held_out=False).histories.pointers[-1] == split.train.nnz
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("u.item", b"1|Toy Story (1995)|01-Jan\n2|Caf\xe9, the (1995)|x\n5|Nobody|x\n"),
+        ("movies.dat", "1::Toy Story (1995)::A|B\n2::Café, the (1995)::A\n".encode()),
+        ("movies.csv", 'movieId,title\n1,Toy Story (1995)\n2,"Café, the (1995)"\n'.encode()),
+        ("names.tsv", "id\tname\n2\tCafé, the (1995)\n1\tToy Story (1995)\n".encode()),
+    ],
+)
+def test_titles_of_a_table(tmp_path: Path, name: str, text: bytes) -> None:
+    (tmp_path / name).write_bytes(text)
+    titles = exports.read_titles(tmp_path / name, IdMap(np.array([2, 1, 7]), "item"))
+    assert titles.tolist() == ["Café, the (1995)", "Toy Story (1995)", ""]
+
+
+def test_a_table_without_titles_is_refused(tmp_path: Path) -> None:
+    for text, problem in (("x\ty\n", "has no title of any item"), ("item\n7\n", "has one column")):
+        (tmp_path / "names.tsv").write_text(text)
+        with pytest.raises(InputError, match=problem):
+            exports.read_titles(tmp_path / "names.tsv", IdMap(np.array([7]), "item"))

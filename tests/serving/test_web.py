@@ -312,7 +312,7 @@ def test_search_choose_and_remove(browser: Browser, tmp_path: Path, titled: bool
     assert texts(browser, f"#recommended {key}") == [str(item) for item in ids]
     assert texts(browser, "#said") == ["19 recommendations from 1 item"]
     why = texts(browser, "#recommended .why")
-    assert why[0] == f"because of {model.titles[7] if model.titles is not None else first} 100\u00a0%"
+    assert why[0] == f"because of {model.titles[7] if model.titles is not None else first} (100\u00a0%)"
     browser.find_element(By.CSS_SELECTOR, "#recommended .add").click()
     history = [model.items.ids[7], ids[0]]
     best = model.recommend(history, 1)[0][0]
@@ -343,7 +343,8 @@ def test_a_damaged_page_says_so_in_one_line(browser: Browser, tmp_path: Path, ho
     page.write_text(text[:start] + damaged[how] + text[end:], encoding="utf-8")
     opened(browser, tmp_path / "page")
     (said,) = texts(browser, "#failed")
-    assert said.startswith("The model cannot be read: ") and "\n" not in said
+    problem = "no c2f_dgl model, or damaged: it is cut" if how == "model" else "this page is damaged"
+    assert said.startswith(f"The model cannot be read: {problem}") and "\n" not in said
     assert browser.find_element(By.ID, "failed").is_displayed()
     assert not browser.find_element(By.ID, "main").is_displayed()
 

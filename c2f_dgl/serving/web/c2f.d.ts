@@ -23,8 +23,7 @@ export interface Explanation extends Item {
   terms: Term[];
 }
 
-export class Model {
-  private constructor(bytes: Uint8Array);
+export interface Model {
   /** Number of items. */
   readonly length: number;
   readonly ids: Id[];

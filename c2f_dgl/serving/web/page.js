@@ -74,7 +74,7 @@
       const most = terms.filter(({ contribution }) => contribution > 0).slice(0, REASONS);
       if (!most.length) return [];
       const parts = most.flatMap(({ row, contribution }, place) => [
-        place ? ", " : "because of ", label(row), ` ${Math.round((100 * contribution) / all)}\u00a0%`,
+        place ? ", " : "because of ", label(row), ` (${Math.round((100 * contribution) / all)}\u00a0%)`,
       ]);
       return [made("p", "why", ...parts)];
     }
@@ -108,11 +108,20 @@
     at("main").hidden = false;
   }
 
+  async function unpacked(packed) {
+    if (!window.DecompressionStream) throw new Error("this browser is too old");
+    try {
+      const text = atob(packed), stored = new Uint8Array(text.length);
+      for (let place = 0; place < text.length; place++) stored[place] = text.charCodeAt(place);
+      const stream = new Blob([stored]).stream().pipeThrough(new DecompressionStream("deflate"));
+      return await new Response(stream).arrayBuffer();
+    } catch {
+      throw new Error("this page is damaged");
+    }
+  }
+
   try {
-    const text = atob(at("model").textContent), stored = new Uint8Array(text.length);
-    for (let place = 0; place < text.length; place++) stored[place] = text.charCodeAt(place);
-    const stream = new Blob([stored]).stream().pipeThrough(new DecompressionStream("deflate"));
-    start(read(await new Response(stream).arrayBuffer()));
+    start(read(await unpacked(at("model").textContent)));
   } catch (error) {
     at("failed").textContent = `The model cannot be read: ${error.message}`;
     at("failed").hidden = false;
