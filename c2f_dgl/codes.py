@@ -69,6 +69,7 @@ def fit_codes(
     reporter: Reporter,
     *,
     shares: Sequence[float] = _SHARES,
+    figure: float = 0.0,
 ) -> tuple[ItemCodes, Neighbours | None]:
     """Codes of items, and neighbours of them where these are worth their bytes.
 
@@ -85,11 +86,13 @@ def fit_codes(
         Histories, and what is to be found by them.
     n_bytes : int, optional
         Of codes, codebooks and neighbours together; without it the fewest, of a least number and its doublings, that
-        lose at most 2 % of N@20 on `valid`; the items in int8 where those do not.
+        lose at most 2 % of `figure`; the items in int8 where those do not.
     seed : int
     reporter : Reporter
     shares : sequence of float
         Of the bytes, those that may go to neighbours: (0.0,) for none.
+    figure : float
+        N@20 on `valid` of what is coded, where it has neighbours, too.
 
     Raises
     ------
@@ -104,8 +107,9 @@ def fit_codes(
         with reporter.busy(f"codes of {n_bytes:,} bytes"):
             return trial.stored(_searched(vectors, trial, n_bytes, seed, shares))
     with reporter.busy("items as they are"):
-        wanted = (1 - _LOSS) * trial.figures(vectors)[0][0]
-    least = 2 * (len(items) + _n_rows(len(items)) * min(vectors.shape[1], 32))
+        wanted = (1 - _LOSS) * max(trial.figures(vectors)[0][0], figure)
+    rows = _n_rows(len(items))
+    least = max(2 * (len(items) + rows * min(vectors.shape[1], 32)), _level_bytes(len(items), rows, 1))
     for n_bytes in (least * 2**doubling for doubling in range(_DOUBLINGS)):
         if n_bytes >= vectors.size:
             break

@@ -17,6 +17,8 @@ from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.data.splits import Split
 from c2f_dgl.data.tables import read_table
 from c2f_dgl.errors import InputError
+from c2f_dgl.evaluation.ranking import evaluate
+from c2f_dgl.evaluation.served import Served
 from c2f_dgl.files import replacing
 from c2f_dgl.ids import IdMap
 from c2f_dgl.progress import Reporter
@@ -86,6 +88,10 @@ def coded_model(
         So few bytes hold no codes.
     """
     teacher = teacher.weighted()
+    figure = 0.0
+    if n_bytes is None and teacher.neighbours is not None:
+        whole = serving_model(teacher, split.item_ids)
+        figure = evaluate(Served(whole, split.train, split.item_ids), split.train, split.valid)["ndcg@20"]
     # Beside codes: each item's popularity, weights by popularity and those of neighbours by level, the manifest.
     beside = len(teacher.items) + 12 * (int(teacher.degree_level.max()) + 1) + 4 * 256 + _MANIFEST_BYTES
     train, valid = (part[:, teacher.order] for part in (split.train, split.valid))
@@ -98,7 +104,10 @@ def coded_model(
         None if n_bytes is None else n_bytes - beside,
         seed,
         reporter or Reporter(quiet=True),
+        figure=figure,
     )
+    if codes.levels[0].codes is None:  # codes lose too much: the items as they are, and their neighbours
+        neighbours = teacher.nearest(_NEIGHBOURS)
     return serving_model(teacher, split.item_ids, codes, neighbours, details=details)
 
 

@@ -315,18 +315,33 @@ class _Search:
         self.best = replace(self.best, rank=self.solution(self.best).codebook.shape[1])
 
     def run(self) -> None:
-        """Choose, until there is no better step or no more time: first what needs no further solution."""
+        """Choose, until there is no better step or no more time.
+
+        Steps end where none of them alone is better, and where depends on which come first. So the filter is chosen
+        before what needs further solves and, once more, after it; the better of both is kept.
+        """
         self.figures.update(zip([self.best], self._compare([self.best]), strict=True))
         try:
             self._choose_rank()
             self._choose_ranking()
-            self._choose_filter()
-            self._choose_weights()
-            self._choose_rank()
-            self._choose_ranking()
+            start = self.best
+            self._choose_filter(self._filters())
+            self._choose_graph()
+            first, self.best = self.best, start
+            self._choose_graph()
+            if first.filter is not None:
+                self._choose_filter([first.filter])
+            self.best = max(first, self.best, key=lambda choice: self.figures[choice])
             self._confirm()
         except _OutOfTime:
+            self.best = max(self.figures, key=lambda choice: self.figures[choice])
             log.warning("the search ended after %g s, with the best so far", self.coarse.search_seconds)
+
+    def _choose_graph(self) -> None:
+        """What weighs the graph, and then once more how its directions rank."""
+        self._choose_weights()
+        self._choose_rank()
+        self._choose_ranking()
 
     def _choose_rank(self) -> None:
         """All halvings of the largest rank, as a smaller one may need another power."""
@@ -374,19 +389,22 @@ class _Search:
                 log.info("%s does not help: it is left out", name)
                 self.best = absent
 
-    def _choose_filter(self) -> None:
-        """The filter's numbers and weight, then once more what it stands beside."""
+    def _filters(self) -> list[FilterShape]:
+        """Shapes of a filter to begin with; none where it is not to be chosen."""
         model = self.config.model
         if not model.filter_neighbours or model.filter_weight is not None:
-            return
+            return []
         ridges = [model.filter_ridge or 0.0]
         if model.filter_ridge is None and self.split.n_items**2 <= _PAIRS:
             ridges += _RIDGES
-        plain = self.best
-        for ridge in ridges:
-            shapes = [replace(shape, user=plain.exponents[0], ridge=ridge) for shape in _FILTERS]
-            for shape in shapes:
-                self._take([replace(plain, filter=shape, filter_weight=weight) for weight in _FILTER_WEIGHTS])
+        user = self.best.exponents[0]
+        return [replace(shape, user=user, ridge=ridge) for ridge in ridges for shape in _FILTERS]
+
+    def _choose_filter(self, shapes: Sequence[FilterShape]) -> None:
+        """The filter's numbers and weight from one of these shapes on, and with them what it stands beside."""
+        model, plain = self.config.model, self.best
+        for shape in shapes:
+            self._take([replace(plain, filter=shape, filter_weight=weight) for weight in _FILTER_WEIGHTS])
         before = None
         while self.best.filter is not None and before != self.best:
             before = self.best
