@@ -216,7 +216,7 @@ def _searched(vectors: np.ndarray, trial: _Trial, n_bytes: int, seed: int, share
 
     # No more than half of the bytes for the coarse codebook, or one column where that is still too much.
     widths = [d for d in (int(full * share) for share in _COLUMNS) if d and 2 * most * (d + 4) <= n_bytes]
-    found = [fit for d in widths[:_WIDTHS] or [1] for fit in fits(most, d, counts)]
+    found = [fit for d in widths[:_WIDTHS] for fit in fits(most, d, counts)] or list(fits(most, 1, counts))
     if not found:
         least = _level_bytes(n_items, most, 1)
         raise InputError(f"{n_bytes:,} bytes are left for codes of {n_items:,} items", expected=f"{least:,} or more")

@@ -195,7 +195,7 @@ def test_a_model_file_goes_through_every_command(run: Path, tmp_path: Path, capl
             "--titles: onnx holds no titles",
         ),
         (("export", users, "--format", "web", "--out", tmp_path / "y"), "is no c2f_dgl model file"),
-        (("export", run, "--out", tmp_path / "y", "--bytes", "9kB"), "bytes are left for codes of 800 items"),
+        (("export", run, "--out", tmp_path / "y", "--bytes", "5kB"), "bytes are left for codes of 800 items"),
         (("evaluate", model), "--data DATASET to evaluate on"),
         (("evaluate", run, "--set", "seed=1"), "--set: a run has its own options"),
         (("recommend", model, "--user", "3"), "--history ITEM..., or --users FILE --user ID"),

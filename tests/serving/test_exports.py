@@ -37,7 +37,7 @@ Trained = tuple[Recommender, Split]
 @pytest.fixture(scope="module")
 def fast(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     split, run = load_dataset("planted"), tmp_path_factory.mktemp("fast") / "run"
-    train(split, run, load_config("fast", ["coarse.search_seconds=5"]))
+    train(split, run, load_config("fast", ["model.filter_neighbours=0", "model.filter_weight=0"]))
     return load_run(run, split=split)
 
 
