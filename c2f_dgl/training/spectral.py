@@ -390,9 +390,9 @@ class _Search:
                 self.best = absent
 
     def _filters(self) -> list[FilterShape]:
-        """Shapes of a filter to begin with; none where it is not to be chosen."""
+        """Shapes of a filter to begin with; none where there is no filter."""
         model = self.config.model
-        if not model.filter_neighbours or model.filter_weight is not None:
+        if not model.filter_neighbours:
             return []
         ridges = [model.filter_ridge or 0.0]
         if model.filter_ridge is None and self.split.n_items**2 <= _PAIRS:
@@ -403,6 +403,8 @@ class _Search:
     def _choose_filter(self, shapes: Sequence[FilterShape]) -> None:
         """The filter's numbers and weight from one of these shapes on, and with them what it stands beside."""
         model, plain = self.config.model, self.best
+        if model.filter_weight is not None:
+            return
         for shape in shapes:
             self._take([replace(plain, filter=shape, filter_weight=weight) for weight in _FILTER_WEIGHTS])
         before = None
