@@ -65,9 +65,9 @@ class SignalRanker:
         """The CPU."""
         return torch.device("cpu")
 
-    def scores(self, users: Tensor, out: Tensor | None = None) -> Tensor:
-        """Scores (len(users) x n_items, float32) of all items for some users (int64), in `out` if given."""
-        scores = torch.empty(len(users), self.n_items) if out is None else out
+    def scores(self, users: Tensor) -> Tensor:
+        """Scores (len(users) x n_items, float32) of all items for some users (int64)."""
+        scores = torch.empty(len(users), self.n_items)
         size = max(1, _SIGNAL_BLOCK // sum(self.history.shape))
         for start in range(0, len(users), size):
             some = users[start : start + size].numpy()

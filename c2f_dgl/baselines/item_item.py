@@ -70,12 +70,10 @@ class HistoryRanker:
         """The CPU."""
         return torch.device("cpu")
 
-    def scores(self, users: Tensor, out: Tensor | None = None) -> Tensor:
-        """Scores (len(users) x n_items, float32) of all items for some users (int64), in `out` if given."""
+    def scores(self, users: Tensor) -> Tensor:
+        """Scores (len(users) x n_items, float32) of all items for some users (int64)."""
         product = self.history[users.numpy()] @ self.weights
-        if sp.issparse(product):
-            return torch.as_tensor(product.toarray(out=None if out is None else out.numpy()))
-        return torch.as_tensor(np.asarray(product)) if out is None else out.copy_(torch.as_tensor(product))
+        return torch.as_tensor(product.toarray() if sp.issparse(product) else np.asarray(product))
 
 
 class KnnSettings(Settings):

@@ -14,13 +14,14 @@ from torch import Tensor
 from c2f_dgl.entries import Entries
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.metrics import ranking_metrics
-from c2f_dgl.evaluation.products import add_product
+from c2f_dgl.evaluation.products import product
 from c2f_dgl.graph.item_filter import GraphFilter
 
 CUTOFFS = (5, 10, 20, 50)
 
-# Scores held at once: users in a block x items.
-_SCORE_BLOCK = 2**25
+# Scores held at once: users in a block x items. Up to 32 MiB, malloc hands out again what was freed; memory that is new
+# to the process takes several times as long to fill.
+_SCORE_BLOCK = 3 * 2**21
 
 # Columns of a group in the search for the largest scores.
 _GROUP = 32
@@ -37,11 +38,8 @@ class Ranker(Protocol):
     def device(self) -> torch.device:
         """Where users are given and scores come."""
 
-    def scores(self, users: Tensor, out: Tensor | None = None) -> Tensor:
-        """Scores (len(users) x n_items) of all items for some users (int64); the caller may write into them.
-
-        They may be put into `out`, of that shape: memory that is new to the process is several times slower to fill.
-        """
+    def scores(self, users: Tensor) -> Tensor:
+        """Scores (len(users) x n_items) of all items for some users (int64); the caller may write into them."""
 
 
 @dataclass(frozen=True)
@@ -77,16 +75,15 @@ class Scorer:
         """Where the embeddings are."""
         return self.users.device
 
-    def scores(self, users: Tensor, out: Tensor | None = None) -> Tensor:
-        """Scores (len(users) x n_items) of all items for some users (int64), in `out` if given."""
-        scores = self.users.new_empty(len(users), len(self.items)) if out is None else out
-        add_product(scores, self.users[users], self.items, beta=0.0)
+    def scores(self, users: Tensor) -> Tensor:
+        """Scores (len(users) x n_items) of all items for some users (int64)."""
+        scores = product(self.users[users], self.items)
         if self.item_bias is not None:
             scores += self.item_bias
         if self.filter is None or self.filter_weight == 0:
             return scores
         filtered = torch.as_tensor(self.filter.scores(users.cpu().numpy())).to(scores)
-        return mixed(standardised(scores), standardised(filtered), self.filter_weight, out=scores)
+        return mixed(standardised(scores), standardised(filtered), self.filter_weight)
 
 
 def most_popular(train: sp.csr_matrix) -> Scorer:
@@ -104,9 +101,9 @@ def standardised(scores: Tensor) -> Tensor:
     return scores.mul_(torch.where(spread > rounding, 1 / spread, 0))
 
 
-def mixed(scores: Tensor, filtered: Tensor, weight: float, out: Tensor) -> Tensor:
-    """Standardised scores of embeddings and filter as one, in `out`."""
-    return torch.lerp(scores, filtered, weight, out=out)
+def mixed(scores: Tensor, filtered: Tensor, weight: float) -> Tensor:
+    """Standardised scores of embeddings and filter as one."""
+    return torch.lerp(scores, filtered, weight)
 
 
 def top_items(
@@ -136,14 +133,10 @@ def top_items(
         raise InputError(f"k = {k}", expected="a whole number of 1 or more")
     k = min(k, scorer.n_items)
     best, scores = np.empty((len(users), k), dtype=np.int64), np.empty((len(users), k), dtype=np.float32)
-    held: Tensor | None = None  # the scores of a block, overwritten by those of the next one
     for rows in _blocks(len(users), scorer.n_items):
         some = users[rows]
-        held = scorer.scores(
-            torch.as_tensor(some, dtype=torch.int64, device=scorer.device),
-            None if held is None else held[: len(some)],
-        )
-        best[rows], scores[rows] = _top(held, k, None if seen is None else seen[some])
+        of_some = scorer.scores(torch.as_tensor(some, dtype=torch.int64, device=scorer.device))
+        best[rows], scores[rows] = _top(of_some, k, None if seen is None else seen[some])
     return best, scores
 
 

@@ -34,10 +34,9 @@ class Served:
         shape = (histories.shape[0], model.n_items)
         self._histories = Csr.from_pairs(coo.row[known], rows[coo.col[known]], shape)
 
-    def scores(self, users: Tensor, out: Tensor | None = None) -> Tensor:
-        """Scores (len(users) x n_items), float64, of all items for some users (int64); in `out` if given."""
-        scores = torch.empty(len(users), self.n_items, dtype=torch.float64) if out is None else out
-        scores.fill_(-torch.inf)
+    def scores(self, users: Tensor) -> Tensor:
+        """Scores (len(users) x n_items), float64, of all items for some users (int64)."""
+        scores = torch.full((len(users), self.n_items), -torch.inf, dtype=torch.float64)
         view, some = scores.numpy(), self._histories.take(users.numpy())
         for block in self.model.blocks(len(users)):
             rows = some.take(np.arange(block.start, block.stop))

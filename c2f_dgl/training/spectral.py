@@ -27,11 +27,11 @@ from c2f_dgl.config.sizes import embedding_size, n_atoms
 from c2f_dgl.data.splits import Split
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.engines import Propagation, propagated_basis
-from c2f_dgl.evaluation.products import add_product
+from c2f_dgl.evaluation.products import product
 from c2f_dgl.evaluation.ranking import compare, mixed, standardised
 from c2f_dgl.graph.entities import importance_factors
 from c2f_dgl.graph.hetero import entity_layout, in_float64, reweighted, with_exponents
-from c2f_dgl.graph.item_filter import graph_filter
+from c2f_dgl.graph.item_filter import GraphFilter, graph_filter
 from c2f_dgl.graph.neighbourhood import FilterShape
 from c2f_dgl.graph.propagate import Features, Kernel, propagate
 from c2f_dgl.memory import check_memory
@@ -47,7 +47,7 @@ log = logging.getLogger("c2f_dgl")
 # Users that choices are compared on: at least this many, where there are, and as many as take this many scores. N@20 of
 # two near choices differs by about 0.03 a user (standard deviation), so of 2,000 the means by 0.0007. The weight of a
 # filter is chosen once more on more of them.
-_USERS, _SCORES, _CONFIRMING = 2_000, 2**27, 10_000
+_USERS, _SCORES, _CONFIRMING = 2_000, 2**26, 10_000
 
 # A choice is better by at least this much: less is the sample's.
 _GAIN = 1.001
@@ -405,17 +405,16 @@ class _Search:
         model, plain = self.config.model, self.best
         if model.filter_weight is not None:
             return
-        for shape in shapes:
-            self._take([replace(plain, filter=shape, filter_weight=weight) for weight in _FILTER_WEIGHTS])
+        self._take(
+            [replace(plain, filter=shape, filter_weight=weight) for shape in shapes for weight in _FILTER_WEIGHTS]
+        )
         before = None
         while self.best.filter is not None and before != self.best:
             before = self.best
             for name, step in _FILTER_STEPS.items():
-                for way in (-1, 1):
-                    self._climb(partial(_filter_moved, name=name, step=way * step))
+                self._climb(partial(_filter_moved, name=name, step=step))
             if model.filter_ridge is None and self.best.filter.ridge:
-                for factor in (1 / _RIDGE_STEP, _RIDGE_STEP):
-                    self._climb(partial(_ridged, factor=factor))
+                self._climb(_ridged)
             if model.item_scale is None:
                 self._climb(lambda c: [_scaled(c, move) for move in (-1, -0.5, 0.5, 1)])
             if self.coarse.power is None:
@@ -477,36 +476,48 @@ class _Search:
     def sides(self, solution: Solution, choice: Choice) -> tuple[Tensor, Tensor]:
         """Embeddings of users and items, before the item scale."""
         roles, factors = self.config.graph.roles, solution.factors(choice.power)[: choice.rank].float()
-        users, items = (solution.features[name][:, : choice.rank] for name in (roles.query, roles.ranked))
-        return users * factors, items * factors
+        users, items = (solution.features[name][:, : choice.rank] * factors for name in (roles.query, roles.ranked))
+        return users, items
 
     def item_factors(self, scale: float) -> Tensor:
         """(degree + 1)^scale of the items."""
         return item_factors(self._degree, scale)
 
     def _compare(self, choices: Sequence[Choice]) -> list[float]:
-        """Validation figures of choices of one solution, in the order of `_by_work`."""
-        scores = partial(self._scores, self.solution(choices[0]), choices)
-        return compare(scores, self.split.train, self._relevant, self.config.select, self.device)
+        """Validation figures of choices of one solution, in the order of `_by_work`: what they share is made once."""
+        figures, solution = list[float](), self.solution(choices[0])
+        for _, same in groupby(choices, key=lambda c: (c.rank, c.power)):
+            alike = list(same)
+            filters = {choice.filter: self._filter(solution, choice.filter) for choice in alike if choice.filter}
+            scores = partial(self._scores, *self.sides(solution, alike[0]), filters, alike)
+            figures += compare(scores, self.split.train, self._relevant, self.config.select, self.device)
+        return figures
 
-    def _scores(self, solution: Solution, choices: Sequence[Choice], users: Tensor) -> Iterator[Tensor]:
-        """Scores of some users by each choice; what neighbours in the order share is computed once."""
-        for _, alike in groupby(choices, key=lambda c: (c.rank, c.power)):
-            group = list(alike)
-            of_users, of_items = self.sides(solution, group[0])
-            product = of_users.new_empty(len(users), len(of_items))
-            add_product(product, of_users[users], of_items.contiguous(), beta=0.0)
-            for (scale, shape), same in groupby(group, key=lambda c: (c.item_scale, c.filter)):
-                scores = product * self.item_factors(scale)
+    def _filter(self, solution: Solution, shape: FilterShape) -> GraphFilter:
+        neighbours, target = self.config.model.filter_neighbours, self.config.graph.roles.target
+        return graph_filter(solution.graph, neighbours, shape, target)
+
+    def _scores(
+        self,
+        of_users: Tensor,
+        of_items: Tensor,
+        filters: Mapping[FilterShape, GraphFilter],
+        choices: Sequence[Choice],
+        users: Tensor,
+    ) -> Iterator[Tensor]:
+        """Scores of some users by each choice: they differ in the item scale and the filter alone."""
+        plain = product(of_users[users], of_items)
+        for shape, alike in groupby(choices, key=lambda c: c.filter):
+            if shape is not None:
+                filtered = torch.as_tensor(filters[shape].scores(users.cpu().numpy())).to(plain)
+                standardised(filtered)
+            for scale, same in groupby(alike, key=lambda c: c.item_scale):
+                scores = plain * self.item_factors(scale)
                 if shape is None:
                     yield scores
-                    continue
-                neighbours, target = self.config.model.filter_neighbours, self.config.graph.roles.target
-                term = graph_filter(solution.graph, neighbours, shape, target)
-                filtered = standardised(torch.as_tensor(term.scores(users.cpu().numpy())).to(scores))
-                standardised(scores)
-                for choice in same:
-                    yield mixed(scores, filtered, choice.filter_weight, out=torch.empty_like(scores))
+                else:
+                    standardised(scores)
+                    yield from (mixed(scores, filtered, choice.filter_weight) for choice in same)
 
 
 def sampled_rows(matrix: sp.csr_matrix, n: int, seed: int) -> sp.csr_matrix:
@@ -528,8 +539,8 @@ def _solved_by(choice: Choice) -> tuple:
 
 def _by_work(choice: Choice) -> tuple:
     """Choices that share work stand together in this order."""
-    shape = choice.filter or FilterShape()
-    return choice.rank, choice.power, choice.item_scale, tuple(vars(shape).values()), choice.filter_weight
+    shape = () if choice.filter is None else tuple(vars(choice.filter).values())
+    return choice.rank, choice.power, shape, choice.item_scale, choice.filter_weight
 
 
 def _scaled(choice: Choice, move: float) -> Choice:
@@ -568,17 +579,17 @@ def _importance_moved(choice: Choice, position: int, factor: float) -> Choice:
 
 
 def _filter_moved(choice: Choice, name: str, step: float) -> list[Choice]:
-    """One exponent of the filter moved, with the weights around the present one."""
+    """One exponent of the filter moved down and up, with the weights around the present one."""
     assert choice.filter is not None
-    value = round(getattr(choice.filter, name) + step, 4)
-    if name == "power" and value <= 0:
-        return []
-    return _weighted(replace(choice, filter=replace(choice.filter, **{name: value})))
+    values = [round(getattr(choice.filter, name) + move, 4) for move in (-step, step)]
+    shapes = [replace(choice.filter, **{name: value}) for value in values if name != "power" or value > 0]
+    return [weighted for shape in shapes for weighted in _weighted(replace(choice, filter=shape))]
 
 
-def _ridged(choice: Choice, factor: float) -> list[Choice]:
+def _ridged(choice: Choice) -> list[Choice]:
     assert choice.filter is not None
-    return _weighted(replace(choice, filter=replace(choice.filter, ridge=choice.filter.ridge * factor)))
+    shapes = [replace(choice.filter, ridge=choice.filter.ridge * factor) for factor in (1 / _RIDGE_STEP, _RIDGE_STEP)]
+    return [weighted for shape in shapes for weighted in _weighted(replace(choice, filter=shape))]
 
 
 def _weighted(choice: Choice) -> list[Choice]:
