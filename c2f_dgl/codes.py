@@ -24,7 +24,7 @@ from c2f_dgl.graph.neighbourhood import FilterShape, item_filter, largest_of_row
 from c2f_dgl.progress import Reporter
 from c2f_dgl.serving import Csr, ItemCodes, Level, Neighbours, Rows
 from c2f_dgl.serving.codes import degree_levels, level_means
-from c2f_dgl.training.spectral import sampled_rows
+from c2f_dgl.training.search import sampled_rows
 
 # Most rows of a codebook (a code is a byte), and fewest items a row.
 _ROWS, _ITEMS_A_ROW = 256, 8

@@ -24,7 +24,7 @@ from c2f_dgl.graph.neighbourhood import largest_of_rows
 from c2f_dgl.model import Recommender
 from c2f_dgl.serving import Csr, Neighbours
 from c2f_dgl.serving.codes import degree_levels, level_means
-from c2f_dgl.training.spectral import sampled_rows
+from c2f_dgl.training.search import sampled_rows
 
 # Users and what is composed from their items differ by less than this share where they are the same up to rounding.
 _EXACT = 1e-3

@@ -133,26 +133,27 @@ def top_items(
         raise InputError(f"k = {k}", expected="a whole number of 1 or more")
     k = min(k, scorer.n_items)
     best, scores = np.empty((len(users), k), dtype=np.int64), np.empty((len(users), k), dtype=np.float32)
-    for rows in _blocks(len(users), scorer.n_items):
+    for rows in blocks(len(users), scorer.n_items):
         some = users[rows]
         of_some = scorer.scores(torch.as_tensor(some, dtype=torch.int64, device=scorer.device))
-        best[rows], scores[rows] = _top(of_some, k, None if seen is None else seen[some])
+        columns, values = top_unseen(of_some, k, None if seen is None else seen[some])
+        best[rows], scores[rows] = columns.cpu().numpy(), values.float().cpu().numpy()
     return best, scores
 
 
-def _blocks(n_users: int, n_items: int) -> Iterator[slice]:
+def blocks(n_users: int, n_items: int) -> Iterator[slice]:
+    """Slices of users whose scores may be held at once."""
     size = max(1, _SCORE_BLOCK // n_items)
     return (slice(start, min(start + size, n_users)) for start in range(0, n_users, size))
 
 
-def _top(scores: Tensor, k: int, seen: sp.csr_matrix | None) -> tuple[np.ndarray, np.ndarray]:
+def top_unseen(scores: Tensor, k: int, seen: sp.csr_matrix | None) -> tuple[Tensor, Tensor]:
     """Columns and values of the k largest of each row, best first; overwrites `scores` where seen."""
     if seen is not None:
         there = seen.data != 0  # a stored zero is no interaction
         rows = np.repeat(np.arange(seen.shape[0]), np.diff(seen.indptr))[there]
         scores[torch.as_tensor(rows), torch.as_tensor(seen.indices[there], dtype=torch.int64)] = -torch.inf
-    columns, values = largest(scores, k)
-    return columns.cpu().numpy(), values.float().cpu().numpy()
+    return largest(scores, k)
 
 
 def largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -194,7 +195,7 @@ def _any_largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return searched.gather(1, top.indices), top.values
 
 
-class _HeldOut:
+class HeldOut:
     """Relevant items, to be looked up in ranked lists."""
 
     def __init__(self, relevant: sp.csr_matrix) -> None:
@@ -233,7 +234,7 @@ def evaluate_per_user(
         raise InputError(
             f"seen is {seen.shape}, relevant {relevant.shape}", expected=f"two of (n_users, {scorer.n_items}) alike"
         )
-    held_out = _HeldOut(relevant)
+    held_out = HeldOut(relevant)
     users = held_out.users
     hits = held_out.hits(users, *top_items(scorer, users, max(cutoffs), seen))
     return users, ranking_metrics(hits, held_out.n_relevant[users], cutoffs)
@@ -258,7 +259,7 @@ def evaluate_parts(
     scorer: Ranker, seen: sp.csr_matrix, parts: Mapping[str, sp.csr_matrix], cutoffs: Sequence[int] = CUTOFFS
 ) -> dict[str, dict[str, float]]:
     """`evaluate` for several relevant parts by name, from one ranking; nothing of a part that is empty."""
-    held_out = {name: _HeldOut(part) for name, part in parts.items()}
+    held_out = {name: HeldOut(part) for name, part in parts.items()}
     users = np.unique(np.concatenate([part.users for part in held_out.values()]))
     _check_any(users)
     items, scores = top_items(scorer, users, max(cutoffs), seen)
@@ -302,19 +303,18 @@ def compare(
     InputError
         No user has a relevant item.
     """
-    held_out, n_items = _HeldOut(relevant), relevant.shape[1]
+    held_out, n_items = HeldOut(relevant), relevant.shape[1]
     _check_any(held_out.users)
     k = int(metric.partition("@")[2])
     sums: list[float] = []
-    for rows in _blocks(len(held_out.users), n_items):
+    for rows in blocks(len(held_out.users), n_items):
         users = held_out.users[rows]
         mask = seen[users]
-        figures = [
-            ranking_metrics(
-                held_out.hits(users, *_top(scores, min(k, n_items), mask)), held_out.n_relevant[users], [k]
-            )[metric].sum()
-            for scores in variants(torch.as_tensor(users, dtype=torch.int64, device=device))
-        ]
+        figures = []
+        for scores in variants(torch.as_tensor(users, dtype=torch.int64, device=device)):
+            columns, values = (top.cpu().numpy() for top in top_unseen(scores, min(k, n_items), mask))
+            hits = held_out.hits(users, columns, values)
+            figures.append(ranking_metrics(hits, held_out.n_relevant[users], [k])[metric].sum())
         sums = [total + figure for total, figure in zip(sums or [0.0] * len(figures), figures, strict=True)]
     return [float(total / len(held_out.users)) for total in sums]
 

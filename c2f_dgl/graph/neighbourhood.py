@@ -23,11 +23,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse as sp
 
 from c2f_dgl.serving.csr import Csr
 
-# Two-step paths, and entries of G that are looked through, held at once. A row is never cut, so one may be longer.
-_PATH_BLOCK = 2**20
+# Entries of G that are held, or looked through, at once. A row is never cut, so one may be longer.
+_BLOCK = 2**21
 
 
 @dataclass(frozen=True)
@@ -159,31 +160,32 @@ def item_walks(interactions: Csr, k: int, user: float) -> Walks:
     user : float
         a, the exponent of the users' degrees.
     """
-    n_items, by_item = interactions.n_columns, interactions.transposed
-    root = np.maximum(by_item.counts, 1) ** -0.5
+    n_items, places = interactions.n_columns, (interactions.columns, interactions.pointers)
+    r = sp.csr_matrix((np.ones(len(places[0])), *places), (interactions.n_rows, n_items))
     share = np.maximum(interactions.counts, 1) ** (-2.0 * user)
+    weighted = sp.csr_matrix((r.multiply(share[:, None])).T)
+    degrees = np.maximum(np.diff(weighted.indptr), 1).astype(np.float64)
     columns, values, counts = [], [], []
-    for items in _blocks(_row_sums(by_item, interactions.counts)):
-        some = by_item.take(np.arange(items.start, items.stop))
-        walk = interactions.take(some.columns)
-        # Item to user to item, sorted by both ends: a merge of the users' sorted rows.
-        ends = walk.columns + np.repeat(some.rows * n_items, walk.counts)
-        order = np.argsort(ends, kind="stable")
-        ends = ends[order]
-        first = np.flatnonzero(np.diff(ends, prepend=-1))
-        sums = np.add.reduceat(np.repeat(share[some.columns], walk.counts)[order], first) if len(first) else np.zeros(0)
-        rows, others = np.divmod(ends[first], n_items)
-        kept = others != rows + items.start
-        rows, others = rows[kept], others[kept]
-        cosines = (root[rows + items.start] * root[others] * sums[kept]).astype(np.float32)
-        largest = largest_of_rows(rows, cosines, k)
+    paths = np.asarray((weighted != 0) @ interactions.counts)
+    for items in _blocks(np.minimum(paths, n_items)):
+        walks = weighted[items] @ r
+        walks.sort_indices()
+        rows, others, sums = (
+            np.repeat(np.arange(items.start, items.stop), np.diff(walks.indptr)),
+            walks.indices,
+            walks.data,
+        )
+        cosines = ((degrees[rows] * degrees[others]) ** -0.5 * sums).astype(np.float32)
+        cosines[rows == others] = 0
+        largest = largest_of_rows(rows - items.start, cosines, k)
+        largest = largest[cosines[largest] > 0]
         columns.append(others[largest].astype(np.int32))
-        values.append(sums[kept][largest].astype(np.float32))
-        counts.append(np.bincount(rows[largest], minlength=items.stop - items.start))
+        values.append(sums[largest].astype(np.float32))
+        counts.append(np.bincount(rows[largest] - items.start, minlength=items.stop - items.start))
     pointers = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(np.concatenate(counts))])
     neighbours = Csr(pointers, np.concatenate(columns), n_items)
     loops = np.bincount(interactions.columns, share[interactions.rows], minlength=n_items)
-    return Walks(user, np.maximum(by_item.counts, 1).astype(np.float64), neighbours, np.concatenate(values), loops)
+    return Walks(user, degrees, neighbours, np.concatenate(values), loops)
 
 
 def largest_of_rows(rows: np.ndarray, values: np.ndarray, k: int) -> np.ndarray:
@@ -196,17 +198,12 @@ def largest_of_rows(rows: np.ndarray, values: np.ndarray, k: int) -> np.ndarray:
     return np.sort(order[rank < k])
 
 
-def _row_sums(matrix: Csr, weights: np.ndarray) -> np.ndarray:
-    """Sums of integer `weights` (n_columns,) over the entries of each row."""
-    return np.diff(np.append(0, np.cumsum(weights[matrix.columns]))[matrix.pointers])
-
-
 def _blocks(sizes: np.ndarray) -> Iterator[slice]:
-    """Slices of consecutive rows whose `sizes` add up to at most `_PATH_BLOCK`, or of one row."""
+    """Slices of consecutive rows whose `sizes` add up to at most `_BLOCK`, or of one row."""
     ends = np.cumsum(sizes)
     start = 0
     while start < len(sizes):
         done = ends[start - 1] if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, done + _PATH_BLOCK, side="right")))
+        stop = max(start + 1, int(np.searchsorted(ends, done + _BLOCK, side="right")))
         yield slice(start, stop)
         start = stop

@@ -58,13 +58,13 @@ def test_filter_is_its_formula(seed: int, n_users: int, n_items: int, k: int, bl
     rng = np.random.default_rng(seed)
     r = (rng.random((n_users, n_items)) < 0.4).astype(float)
     histories = Csr.from_pairs(*np.nonzero(r), r.shape)
-    whole, module._PATH_BLOCK = module._PATH_BLOCK, block
+    whole, module._BLOCK = module._BLOCK, block
     try:
         found = item_filter(histories, k, shape)
         pairs = np.indices((n_items, n_items)).reshape(2, -1)
         contributions = found.contributions(*pairs).reshape(n_items, n_items)
     finally:
-        module._PATH_BLOCK = whole
+        module._BLOCK = whole
     expected = dense_filter(r, k, shape)
     np.testing.assert_allclose(dense(found), expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(contributions, expected, rtol=1e-5, atol=1e-5)

@@ -1,0 +1,183 @@
+"""A comparison of choices on a sample of users, each with the items that any of the choices may rank first.
+
+A score is x = (1 - w) z(s_i sum_k a_uk v_ik) + w z(filter score), where z standardises over all of a user's items. Both
+terms are computed in full once for each rank and power, and for each shape of a filter, and kept at the candidates
+alone. The item scale and w then cost next to nothing: mean and variance of the first term follow from a = u f^2 and
+the moments of the items' vectors,
+
+    sum_i s_i x_i = a . (V^T s),    sum_i s_i^2 x_i^2 = a^T (V^T diag(s)^2 V) a.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from c2f_dgl.evaluation.metrics import ranking_metrics
+from c2f_dgl.evaluation.products import product
+from c2f_dgl.evaluation.ranking import HeldOut, blocks, largest, mixed, standardised, top_unseen
+from c2f_dgl.graph.item_filter import GraphFilter
+from c2f_dgl.graph.neighbourhood import FilterShape
+from c2f_dgl.model import item_factors
+from c2f_dgl.training.choice import Choice
+from c2f_dgl.training.solution import Solution
+
+# Terms of scores that are kept at once, of each kind.
+_KEPT = 12
+
+# Rows of V whose moments are taken at once.
+_ROW_BLOCK = 2**16
+
+_Made = TypeVar("_Made")
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Users with held-out items, and the items that are ranked for each.
+
+    Parameters
+    ----------
+    users : int64 Tensor, shape (n,)
+    items : int64 Tensor, shape (n, c)
+        Each row ascending.
+    open : bool Tensor, shape (n, c)
+        False for what the user has seen, and for all but the first of equal items.
+    hits : bool array, shape (n, c)
+        Whether it is held out, and open.
+    n_relevant : int array, shape (n,)
+        Held-out items, whether they are candidates or not.
+    """
+
+    users: Tensor
+    items: Tensor
+    open: Tensor
+    hits: np.ndarray
+    n_relevant: np.ndarray
+
+    @classmethod
+    def ranked_first(
+        cls,
+        rankings: Callable[[Tensor], Iterable[Tensor]],
+        each: int,
+        seen: sp.csr_matrix,
+        relevant: sp.csr_matrix,
+        device: torch.device,
+    ) -> Candidates:
+        """The first `each` items of some rankings (of users, int64, all scores: len(users) x n_items)."""
+        held_out, n_items = HeldOut(relevant), relevant.shape[1]
+        k, found = min(each, n_items), []
+        for rows in blocks(len(held_out.users), n_items):
+            users = held_out.users[rows]
+            some, mask = torch.as_tensor(users, device=device), seen[users]
+            found.append(torch.cat([top_unseen(scores, k, mask)[0] for scores in rankings(some)], dim=1).sort().values)
+        items = torch.cat(found)
+        columns, users = items.cpu().numpy(), held_out.users
+        masked = HeldOut(seen).entries
+        closed = masked.hold(masked.key(users[:, None], columns))
+        closed[:, 1:] |= columns[:, 1:] == columns[:, :-1]
+        hits = held_out.entries.hold(held_out.entries.key(users[:, None], columns)) & ~closed
+        open_ = torch.as_tensor(~closed, device=device)
+        return cls(torch.as_tensor(users, device=device), items, open_, hits, held_out.n_relevant[users])
+
+    def of(self, scores: Callable[[slice], Tensor], n_items: int) -> Tensor:
+        """Scores (n, c) of the candidates, from all scores of the users in some of the rows."""
+        rows = blocks(len(self.users), n_items)
+        return torch.cat([scores(some).gather(1, self.items[some]) for some in rows])
+
+    def figure(self, scores: Tensor, metric: str) -> float:
+        """One metric (e.g. ``ndcg@20``) of scores (n, c), the mean over the users."""
+        k = int(metric.partition("@")[2])
+        columns, _ = largest(scores.masked_fill(~self.open, -torch.inf), min(k, scores.shape[1]))
+        hits = np.take_along_axis(self.hits, columns.cpu().numpy(), axis=1)
+        return float(ranking_metrics(hits, self.n_relevant, [k])[metric].mean())
+
+
+class Comparison:
+    """Figures of choices.
+
+    Parameters
+    ----------
+    candidates : Candidates
+    item_degree : Tensor, shape (n_items,)
+    filter_of : callable
+        The filter of a shape.
+    metric : str
+    """
+
+    def __init__(
+        self,
+        candidates: Candidates,
+        item_degree: Tensor,
+        filter_of: Callable[[FilterShape], GraphFilter],
+        metric: str,
+    ) -> None:
+        self.candidates, self.metric = candidates, metric
+        self._degree, self._filter_of = item_degree, filter_of
+        self._terms: _Recent[tuple[Tensor, Tensor]] = _Recent()
+        self._moments: _Recent[tuple[Tensor, Tensor]] = _Recent()
+        self._filtered: _Recent[Tensor] = _Recent()
+
+    def figures(self, solution: Solution, choices: Sequence[Choice]) -> list[float]:
+        """The metric of choices that rank with one solution."""
+        return [self.candidates.figure(self._scores(solution, choice), self.metric) for choice in choices]
+
+    def _scores(self, solution: Solution, choice: Choice) -> Tensor:
+        solved, shape = choice.solved_by, choice.filter
+        coefficients, term = self._terms.get((solved, choice.rank, choice.power), lambda: self._term(solution, choice))
+        factors = item_factors(self._degree, choice.item_scale)
+        scores = term * factors[self.candidates.items]
+        if shape is None:
+            return scores
+        sums, squares = self._moments.get((solved, choice.item_scale), lambda: _moments(solution.items, factors))
+        n, rank = len(self._degree), coefficients.shape[1]
+        mean = coefficients @ sums[:rank] / n
+        variance = ((coefficients @ squares[:rank, :rank]) * coefficients).sum(dim=1) / n - mean**2
+        # As in `standardised`: constant scores, but for rounding, become 0.
+        spread = torch.where(variance > 1e-12 * mean**2, variance, torch.inf).sqrt()
+        scores.sub_(mean[:, None]).div_(spread[:, None])
+        return mixed(scores, self._filtered.get(shape, lambda: self._filter_term(shape)), choice.filter_weight)
+
+    def _term(self, solution: Solution, choice: Choice) -> tuple[Tensor, Tensor]:
+        """a (n, rank), and scores of the embeddings at the candidates (n, c)."""
+        coefficients = solution.coefficients(self.candidates.users, choice.rank, choice.power)
+        items = solution.items[:, : choice.rank].contiguous()
+        return coefficients, self.candidates.of(lambda rows: product(coefficients[rows], items), len(items))
+
+    def _filter_term(self, shape: FilterShape) -> Tensor:
+        """z of the filter's scores at the candidates (n, c)."""
+        term, users = self._filter_of(shape), self.candidates.users.cpu().numpy()
+
+        def scores(rows: slice) -> Tensor:
+            return standardised(torch.as_tensor(term.scores(users[rows])).to(self._degree))
+
+        return self.candidates.of(scores, len(self._degree))
+
+
+class _Recent(Generic[_Made]):
+    """What was asked for last, to be had again."""
+
+    def __init__(self) -> None:
+        self._made: dict[Hashable, _Made] = {}
+
+    def get(self, key: Hashable, make: Callable[[], _Made]) -> _Made:
+        """What is kept by the key, else made."""
+        made = self._made.pop(key) if key in self._made else make()
+        self._made[key] = made
+        if len(self._made) > _KEPT:
+            del self._made[next(iter(self._made))]
+        return made
+
+
+def _moments(items: Tensor, factors: Tensor) -> tuple[Tensor, Tensor]:
+    """V^T s (d,) and V^T diag(s)^2 V (d, d)."""
+    squares = items.new_zeros(items.shape[1], items.shape[1])
+    for rows, some in zip(items.split(_ROW_BLOCK), factors.split(_ROW_BLOCK), strict=True):
+        scaled = rows * some[:, None]
+        squares.addmm_(scaled.T, scaled)
+    return items.T @ factors, squares

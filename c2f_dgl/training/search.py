@@ -1,0 +1,347 @@
+"""The search for the scalars of a spectral start on validation.
+
+Steps go up and down from the best choice so far, as long as they are better: no range ends but where the model does.
+Exponents, importances and the cutoff ask for a solution of their own, the others are ways to rank with one.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from c2f_dgl.config.schema import CoarseConfig, RunConfig
+from c2f_dgl.config.sizes import embedding_size, n_atoms
+from c2f_dgl.data.splits import Split
+from c2f_dgl.evaluation.products import product
+from c2f_dgl.graph.item_filter import GraphFilter, graph_filter
+from c2f_dgl.graph.neighbourhood import FilterShape
+from c2f_dgl.model import item_factors
+from c2f_dgl.progress import Reporter
+from c2f_dgl.training.choice import (
+    Choice,
+    by_work,
+    powered,
+    ranked,
+    reshaped,
+    scaled,
+    trimmed,
+    weighted,
+    with_cutoff,
+    with_exponent,
+    with_importance,
+    with_importance_moved,
+)
+from c2f_dgl.training.comparison import Candidates, Comparison
+from c2f_dgl.training.solution import Solution
+
+log = logging.getLogger("c2f_dgl")
+
+# Users that choices are compared on. N@20 of two near choices differs by about 0.03 a user (standard deviation), so of
+# 3,000 the means by 0.0005. The item scale and the weight of a filter are chosen once more on more users.
+_USERS, _CONFIRMING = 3_000, 10_000
+
+# Items of each user that each of some rankings proposes.
+_EACH = 64
+
+# A choice is better by at least this much: less is the sample's.
+_GAIN = 1.001
+
+# Where scalars that are null begin.
+_EXPONENT, _CUTOFF, _IMPORTANCE, _POWER, _ITEM_SCALE = 0.4, 0.9, 0.1, 1.0, 0.2
+_FILTERS = (
+    FilterShape(item=0.4, power=1.5, history=0.5, target=0.5),
+    FilterShape(item=0.5, power=1.5, history=0.0, target=0.0),
+    FilterShape(item=0.25, power=2.0, history=0.0, target=0.0),
+)
+_FILTER_WEIGHTS = (0.1, 0.2, 0.3, 0.5, 0.7)
+_RIDGES = (0.25, 2.0)
+
+# Pairs of items that a ridge regression may take: 1 GiB in float64 with what it needs beside.
+_PAIRS = 2**25
+
+
+class OutOfTime(Exception):
+    """The search has had its time."""
+
+
+class Search:
+    """The best choice so far, and the steps away from it.
+
+    Parameters
+    ----------
+    config : RunConfig
+    coarse : CoarseConfig
+    solve : callable
+        The solution of exponents, importances and a cutoff.
+    split : Split
+    device : torch.device
+    reporter : Reporter
+
+    Attributes
+    ----------
+    best : Choice
+    figures : dict of Choice to float
+        Every choice that was tried, with its validation figure on the sample.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        coarse: CoarseConfig,
+        solve: Callable[[tuple[float, float], dict[str, float], float], Solution],
+        split: Split,
+        device: torch.device,
+        reporter: Reporter,
+    ) -> None:
+        self.config, self.coarse, self.split, self.device, self.reporter = config, coarse, split, device, reporter
+        self._solve, self._solutions = solve, dict[tuple[object, ...], Solution]()
+        self._degree = torch.as_tensor(split.train.getnnz(axis=0), dtype=torch.float32, device=device)
+        seconds = math.inf if coarse.search_seconds is None else coarse.search_seconds
+        self._deadline = time.monotonic() + seconds
+        # Multiplications of a solve: propagation of the atoms, and their Gram matrices.
+        m, entities = n_atoms(config), split.n_users + split.n_items
+        work = m * (split.train.nnz * (config.model.layers + 1) + entities * m)
+        self._solves_left = math.inf if coarse.search_work is None else coarse.search_work * 2**35 // work
+        self.figures: dict[Choice, float] = {}
+        self.best = self._first()
+        self.best = replace(self.best, rank=self.solution(self.best).codebook.shape[1])
+        self._sample = sampled_rows(split.valid, _USERS, config.seed)
+        self._comparison = self._compared(self._sample, self._proposals())
+
+    def _first(self) -> Choice:
+        """What is given, and where the others begin."""
+        model = self.config.model
+        given = (model.user_exponent, model.item_exponent)
+        user, item = (_EXPONENT if exponent is None else exponent for exponent in given)
+        open_ = [name for name, relation in self.config.graph.extra.items() if relation.importance is None]
+        choice = Choice(
+            (user, item),
+            tuple((name, _IMPORTANCE) for name in open_),
+            _CUTOFF,
+            embedding_size(self.config),
+            _POWER if self.coarse.power is None else self.coarse.power,
+            _ITEM_SCALE if model.item_scale is None else model.item_scale,
+        )
+        if not model.filter_weight:
+            return choice
+        shape = replace(_FILTERS[0], user=user, ridge=model.filter_ridge or 0.0)
+        return replace(choice, filter=shape, filter_weight=model.filter_weight)
+
+    def run(self) -> None:
+        """Choose, until there is no better step or no more time.
+
+        Steps end where none of them is better, and where depends on which come first. So the filter is chosen before
+        what needs further solutions and, once more, after it; the better of both is kept.
+        """
+        self.figures[self.best] = self._figures([self.best])[0]
+        try:
+            self._choose_rank()
+            self._settle()
+            plain = self.best
+            self._choose_filter()
+            self._choose_graph()
+            first, self.best = self.best, plain
+            self._choose_graph()
+            self._choose_filter()
+            self.best = max(first, self.best, key=lambda choice: self.figures[choice])
+            self._confirm()
+        except OutOfTime:
+            self.best = max(self.figures, key=lambda choice: self.figures[choice])
+            log.warning("the search ended after %g s, with the best so far", self.coarse.search_seconds)
+
+    @property
+    def _steps(self) -> list[Callable[[Choice], list[Choice]]]:
+        """Steps that need no further solution."""
+        model, steps = self.config.model, list[Callable[[Choice], list[Choice]]]()
+        if model.item_scale is None:
+            steps.append(scaled)
+        if self.coarse.power is None:
+            steps.append(lambda choice: self._trimmed(powered(choice)))
+        if model.d is None:
+            most = self.solution(self.best).codebook.shape[1]
+            steps.append(lambda choice: self._trimmed(ranked(choice, most)))
+        if self.best.filter is not None and model.filter_weight is None:
+            ridge = ["ridge"] * (model.filter_ridge is None and self.best.filter.ridge > 0)
+            steps.append(weighted)
+            steps += [partial(self._reshaped, name=name) for name in ("target", "history", "power", "item", *ridge)]
+        return steps
+
+    def _settle(self) -> None:
+        """Take steps in turn, until none of them is better."""
+        before = None
+        while before != self.best:
+            before = self.best
+            for step in self._steps:
+                self._climb(step)
+
+    def _choose_rank(self) -> None:
+        """Halve the largest rank: a smaller one may need another power."""
+        if self.config.model.d is None:
+            ranks = [max(1, self.best.rank >> halvings) for halvings in range(6)]
+            powers = powered(self.best, (-1, 0, 1) if self.coarse.power is None else (0,))
+            self._take(self._trimmed(replace(choice, rank=rank) for choice in powers for rank in ranks))
+
+    def _choose_filter(self) -> None:
+        """A filter from each shape to begin with, and all steps from the best of them."""
+        plain, choices = self.best, list[Choice]()
+        if self.config.model.filter_weight is None:
+            if plain.filter is None:
+                for shape in self._shapes:
+                    choices += [replace(plain, filter=shape, filter_weight=weight) for weight in _FILTER_WEIGHTS]
+            self._take([new for choice in choices for new in (choice, *self._scaled(choice))])
+            self._settle()
+
+    @property
+    def _shapes(self) -> list[FilterShape]:
+        """Shapes of a filter to begin with; none where there is no filter."""
+        model = self.config.model
+        ridges = [model.filter_ridge or 0.0]
+        if model.filter_ridge is None and self.split.n_items**2 <= _PAIRS:
+            ridges += _RIDGES
+        user, shapes = self.best.exponents[0], _FILTERS if model.filter_neighbours else ()
+        return [replace(shape, user=user, ridge=ridge) for ridge in ridges for shape in shapes]
+
+    def _choose_graph(self) -> None:
+        """What weighs the graph, and then once more how its directions rank."""
+        model, before = self.config.model, self.best
+        for side, given in ((1, model.item_exponent), (0, model.user_exponent)):
+            if given is None:
+                self._climb_either_way(partial(with_exponent, side))
+        self._climb_either_way(with_cutoff)
+        for place, (name, _) in enumerate(self.best.importances):
+            self._climb_either_way(partial(with_importance_moved, place))
+            absent = with_importance(place, 0.0, self.best)
+            if self._judge([absent]) >= self.figures[self.best]:
+                log.info("%s does not help: it is left out", name)
+                self.best = absent
+        if before != self.best:
+            self._choose_rank()
+            self._settle()
+
+    def _confirm(self) -> None:
+        """The item scale and the filter's weight once more on more users, and whether it is better without."""
+        best = self.best
+        if best.filter is None or self._sample is self.split.valid or self.config.model.filter_weight is not None:
+            return
+        solution, term = self.solution(best), self._filter(best.filter)
+        items = solution.items[:, : best.rank].contiguous()
+
+        def proposals(users: Tensor) -> Iterator[Tensor]:
+            scores = product(solution.coefficients(users, best.rank, best.power), items)
+            yield scores * item_factors(self._degree, best.item_scale)
+            yield torch.as_tensor(term.scores(users.cpu().numpy())).to(scores)
+
+        sample = sampled_rows(self.split.valid, _CONFIRMING, self.config.seed)
+        self._comparison = self._compared(sample, proposals)
+        self.figures = {}
+        without = replace(best, filter=None, filter_weight=0.0)
+        self._judge([best, without])
+        self.best = max(self.figures, key=lambda choice: self.figures[choice])
+        if self.best is best:
+            self._climb(lambda choice: [new for near in (choice, *self._scaled(choice)) for new in weighted(near)])
+
+    def _scaled(self, choice: Choice) -> list[Choice]:
+        return scaled(choice, (-1, 1)) if self.config.model.item_scale is None else []
+
+    def _trimmed(self, choices: Iterable[Choice]) -> list[Choice]:
+        model = self.config.model
+        return trimmed(choices, scale=model.item_scale is None, weight=model.filter_weight is None)
+
+    def _reshaped(self, choice: Choice, name: str) -> list[Choice]:
+        return self._trimmed(reshaped(choice, name))
+
+    def _climb(self, neighbours: Callable[[Choice], list[Choice]]) -> None:
+        """Go to the best neighbour of the best for as long as that is better."""
+        while self._take(neighbours(self.best)):
+            pass
+
+    def _climb_either_way(self, moved: Callable[[int, Choice], Choice]) -> None:
+        """Steps that need a solution each, first down, then up."""
+        for way in (-1, 1):
+            self._climb(partial(self._moved, moved, way))
+
+    def _moved(self, moved: Callable[[int, Choice], Choice], way: int, choice: Choice) -> list[Choice]:
+        return self._trimmed([moved(way, choice)])
+
+    def _take(self, choices: Sequence[Choice]) -> bool:
+        """Take the best of some choices of one solution if it is clearly better than the best so far, and say so."""
+        if not choices or self._judge(choices) <= self.figures[self.best] * _GAIN:
+            return False
+        self.best = max(choices, key=lambda choice: self.figures[choice])
+        log.info("%.4f: %s", self.figures[self.best], self.best)
+        return True
+
+    def _judge(self, choices: Sequence[Choice]) -> float:
+        """Compare choices of one solution that were not tried yet; the largest figure of all of them.
+
+        No choice is any good (minus infinity) where it takes a further solution and there is none left.
+        """
+        new = sorted({choice for choice in choices if choice not in self.figures}, key=by_work)
+        if new:
+            if new[0].solved_by not in self._solutions:
+                if self._solves_left < 1:
+                    return -math.inf
+                self._solves_left -= 1
+            if time.monotonic() > self._deadline:
+                raise OutOfTime
+            best = max(self.figures.values(), default=0.0)
+            self.reporter.note(f"{len(self.figures)} tried, best {best:.4f}; trying {new[0]}")
+            self.figures.update(zip(new, self._figures(new), strict=True))
+        return max(self.figures[choice] for choice in choices)
+
+    def solution(self, choice: Choice) -> Solution:
+        """The solution a choice ranks with; two are kept."""
+        key = choice.solved_by
+        if key not in self._solutions:
+            kept = self.best.solved_by
+            self._solutions = {k: solution for k, solution in self._solutions.items() if k == kept}
+            self._solutions[key] = self._solve(choice.exponents, dict(choice.importances), choice.cutoff)
+        return self._solutions[key]
+
+    def _figures(self, choices: Sequence[Choice]) -> list[float]:
+        return self._comparison.figures(self.solution(choices[0]), choices)
+
+    def _compared(self, relevant: sp.csr_matrix, proposals: Callable[[Tensor], Iterator[Tensor]]) -> Comparison:
+        candidates = Candidates.ranked_first(proposals, _EACH, self.split.train, relevant, self.device)
+        return Comparison(candidates, self._degree, self._filter, self.config.select)
+
+    def _proposals(self) -> Callable[[Tensor], Iterator[Tensor]]:
+        """Scores of some users (int64) by choices around those to begin with, as far apart as any may end."""
+        solution, rank = self.solution(self.best), self.best.rank
+        terms = [self._filter(shape) for shape in self._shapes]
+
+        def proposals(users: Tensor) -> Iterator[Tensor]:
+            for power, d in ((0.0, rank), (1.0, rank), (2.0, rank), (1.0, max(1, rank >> 3))):
+                scores = product(solution.coefficients(users, d, power), solution.items[:, :d])
+                for scale in (0.0, 0.5):
+                    yield scores * item_factors(self._degree, scale)
+            for term in terms:
+                yield torch.as_tensor(term.scores(users.cpu().numpy())).to(self._degree)
+
+        return proposals
+
+    def _filter(self, shape: FilterShape) -> GraphFilter:
+        roles = self.config.graph.roles
+        graph = self.solution(self.best).graph
+        return graph_filter(graph, self.config.model.filter_neighbours, shape, roles.target)
+
+
+def sampled_rows(matrix: sp.csr_matrix, n: int, seed: int) -> sp.csr_matrix:
+    """`matrix` with the entries of n of its rows that have some, drawn at random; itself where there are no more."""
+    rows = np.flatnonzero(matrix.getnnz(axis=1))
+    if len(rows) <= n:
+        return matrix
+    drawn = np.zeros(matrix.shape[0])
+    drawn[np.random.default_rng(seed).choice(rows, n, replace=False)] = 1.0
+    sample = sp.csr_matrix(sp.diags(drawn) @ matrix)
+    sample.eliminate_zeros()
+    return sample

@@ -1,0 +1,105 @@
+"""A codebook solved for on one weighted graph, and the directions that it propagates to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from c2f_dgl.config.schema import RunConfig
+from c2f_dgl.dgl_import import dgl
+from c2f_dgl.engines import Propagation, propagated_basis
+from c2f_dgl.graph.entities import importance_factors
+from c2f_dgl.graph.hetero import in_float64, reweighted, with_exponents
+from c2f_dgl.graph.propagate import Kernel, propagate
+from c2f_dgl.tiers.spectral import graph_codebook, least_cutoff, lowpass_weights, nth_singular_value, ritz_codebook
+from c2f_dgl.tiers.tiered import TieredEmbedding
+
+
+@dataclass(frozen=True)
+class Solution:
+    """W and T on one weighted graph, the directions of H ordered by their singular values.
+
+    Parameters
+    ----------
+    graph : DGLGraph
+        Entities alone.
+    layer_weights : tuple of L + 1 floats
+    whitening : Tensor, shape (m, m), float64
+        W.
+    codebook : Tensor, shape (m, d), float64
+        T, with which scores weigh directions by their singular values.
+    users, items : Tensor, shapes (n_users, d) and (n_items, d), float32
+        H.
+    values : Tensor, shape (d,), float64
+        Singular values over the largest, descending.
+    """
+
+    graph: dgl.DGLGraph
+    layer_weights: tuple[float, ...]
+    whitening: Tensor
+    codebook: Tensor
+    users: Tensor
+    items: Tensor
+    values: Tensor
+
+    def factors(self, power: float) -> Tensor:
+        """What directions of either side are multiplied by (d,) so that scores weigh them by another power."""
+        return torch.where(self.values > 0, self.values ** ((power - 1) / 2), 0.0)
+
+    def coefficients(self, users: Tensor, rank: int, power: float) -> Tensor:
+        """What users (n,) weigh the first `rank` columns of `items` by (n, rank), float32: their product are scores."""
+        return self.users[users, :rank] * self.factors(power)[:rank].float() ** 2
+
+
+def solve(
+    config: RunConfig,
+    embedding: TieredEmbedding,
+    graph: dgl.DGLGraph,
+    exponents: tuple[float, float],
+    importances: dict[str, float],
+    cutoff: float,
+) -> Solution:
+    """Solve for the codebook of the embedding's first tier, on the entities' graph with these weights.
+
+    `cutoff` is the share of the m-th singular value from which the filter passes.
+    """
+    model, schema, layout, tier = config.model, config.graph, embedding.layout, embedding.tiers[0]
+    weighted = reweighted(graph, importance_factors(schema, importances))
+    weighted = with_exponents(weighted, dict(zip((schema.roles.query, schema.roles.ranked), exponents, strict=True)))
+    apply = partial(_two_layers, weighted, layout.types, schema.roles.ranked, model.kernel)
+    n_items, m = weighted.num_nodes(schema.roles.ranked), tier.size
+    largest, nth = nth_singular_value(apply, n_items, m, tier.codebook.device)
+    passed = min(1.0, max(cutoff * nth / largest, least_cutoff(model.layers)))
+    betas = lowpass_weights(passed, model.layers, largest)
+    propagation = Propagation(model.layers, betas, kernel=model.kernel)
+    linked = in_float64(embedding.link(weighted))
+    atoms = torch.eye(m, dtype=torch.float64, device=tier.codebook.device)
+    basis = propagated_basis(linked, embedding, propagation, 0, atoms)[: layout.total]
+    d = tier.codebook.shape[1]
+    if schema.extra:
+        pass_on = partial(_passed, linked, embedding, model.kernel)
+        whitening, codebook, values = graph_codebook(basis, pass_on, d)
+    else:
+        users, items = (basis[layout.rows(name)] for name in (schema.roles.query, schema.roles.ranked))
+        whitening, codebook, values = ritz_codebook(users, items, d)
+        codebook = codebook * values.sqrt()
+    features = layout.split((basis @ (whitening @ codebook)).float())
+    users, items = features[schema.roles.query], features[schema.roles.ranked]
+    return Solution(weighted, betas, whitening, codebook, users, items, values / values[0].clamp_min(1e-300))
+
+
+def _two_layers(graph: dgl.DGLGraph, types: Sequence[str], ranked: str, kernel: Kernel, x: Tensor) -> Tensor:
+    """The ranked nodes' part of P^2 X, X on them alone: B^T B X where there are no further relations."""
+    features = {name: x.new_zeros(graph.num_nodes(name), x.shape[1]) for name in types} | {ranked: x}
+    return propagate(graph, features, 2, kernel=kernel, layer_weights=(0.0, 0.0, 1.0))[ranked]
+
+
+def _passed(graph: dgl.DGLGraph, embedding: TieredEmbedding, kernel: Kernel, x: Tensor) -> Tensor:
+    """P X of the entities (N x k); tiers, which weigh next to nothing, neither send nor receive."""
+    features = embedding.layout.split(x)
+    features.update({tier.name: x.new_zeros(tier.size, x.shape[1]) for tier in embedding.tiers})
+    return embedding.layout.stack(propagate(graph, features, 1, kernel=kernel, layer_weights=(0.0, 1.0)))
