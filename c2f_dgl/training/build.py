@@ -28,6 +28,7 @@ from c2f_dgl.progress import Reporter
 from c2f_dgl.tiers.assignment import Assignment, anchored, bridge_from_partition, in_block, pinv, stack, through
 from c2f_dgl.tiers.codebook import random_codebook, soft_threshold, sparse_pca_codebook
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
+from c2f_dgl.training.choice import Choice
 from c2f_dgl.training.spectral import spectral_start
 
 log = logging.getLogger("c2f_dgl")
@@ -96,7 +97,7 @@ def start_model(
         table = random_codebook(n, d, "xavier", _generator(config.seed, TABLE))
         return assemble(config, graph, [], table, device, _given_scalars(config.model))
     if config.coarse.start == "spectral":
-        return _spectral_model(config, config.coarse, graph, split, device, reporter or Reporter(quiet=True))
+        return spectral_model(config, graph, split, device, reporter or Reporter(quiet=True))[0]
     how: Literal["normal", "xavier"] = "normal" if config.coarse.start == "normal" else "xavier"
     codebook = random_codebook(n_atoms(config), embedding_size(config), how, _generator(config.seed, COARSE))
     tier = Tier(COARSE, codebook, _anchored_assignment(config, config.coarse, graph))
@@ -225,18 +226,19 @@ def _anchored_assignment(config: RunConfig, coarse: CoarseConfig, graph: dgl.DGL
     return stack(blocks)
 
 
-def _spectral_model(
+def spectral_model(
     config: RunConfig,
-    coarse: CoarseConfig,
     graph: dgl.DGLGraph,
     split: Split,
     device: torch.device,
     reporter: Reporter,
-) -> Recommender:
-    """S^c anchored in groups of entities, E^c solved for."""
-    assignment = _anchored_assignment(config, coarse, graph)
+    choice: Choice | None = None,
+) -> tuple[Recommender, Choice]:
+    """S^c anchored in groups of entities and E^c solved for; with what was chosen, or `choice`."""
+    assert config.coarse is not None
+    assignment = _anchored_assignment(config, config.coarse, graph)
     columns = feature_columns(split)
-    start = spectral_start(config, coarse, assignment, graph, split, columns, device, reporter)
+    start = spectral_start(config, config.coarse, assignment, graph, split, columns, device, reporter, choice)
     tier, choice = Tier(COARSE, start.codebook, assignment, whitening=start.whitening), start.choice
     scalars = Scalars(
         start.layer_weights,
@@ -246,7 +248,7 @@ def _spectral_model(
         choice.filter_weight,
         dict(choice.importances),
     )
-    return assemble(config, graph, [tier], None, device, scalars, columns=columns)
+    return assemble(config, graph, [tier], None, device, scalars, columns=columns), choice
 
 
 def _finer_tier(config: FineConfig, model: Recommender, graph: dgl.DGLGraph, name: str, seed: int) -> Tier:

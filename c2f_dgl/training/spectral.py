@@ -68,8 +68,11 @@ def spectral_start(
     columns: Mapping[str, Tensor],
     device: torch.device,
     reporter: Reporter,
+    choice: Choice | None = None,
 ) -> SpectralStart:
     """Solve for the codebook of a first tier (parameters as in a run; `graph` without tiers).
+
+    `choice` is one that was made before, e.g. on the training part of this data; None searches on validation.
 
     Raises
     ------
@@ -88,10 +91,13 @@ def spectral_start(
         link_scale=config.model.link_scale,
         columns=columns,
     ).to(device)
-    search = Search(config, coarse, partial(solve, config, embedding, graph), split, device, reporter)
-    search.run()
-    choice, solution = search.best, search.solution(search.best)
-    log.info("chosen: %s: %.4f", choice, search.figures[choice])
+    if choice is None:
+        search = Search(config, coarse, partial(solve, config, embedding, graph), split, device, reporter)
+        search.run()
+        choice, solution = search.best, search.solution(search.best)
+        log.info("chosen: %s: %.4f", choice, search.figures[choice])
+    else:
+        solution = solve(config, embedding, graph, choice.exponents, dict(choice.importances), choice.cutoff)
     codebook = (solution.codebook * solution.factors(choice.power))[:, : choice.rank]
     some = torch.as_tensor(split.train.getnnz(axis=1)).nonzero().flatten()[:_SCALE_USERS].to(device)
     scores = solution.coefficients(some, choice.rank, choice.power) @ solution.items[:, : choice.rank].T

@@ -1,0 +1,63 @@
+"""The whole test part, as most of the literature reports it: chosen on a tenth of the training part, solved on all.
+
+    python -m benchmarks.full_test DATASET [--preset best] [--seeds 2024 2025 2026]
+
+The scalars are chosen on validation items drawn from the training part (`data.protocol=full-test`). With them the
+model is solved once more on the whole training part, and that one is tested, once. Figures go to
+benchmarks/results/full_test/; `python -m benchmarks.tables` lays published ones beside them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import scipy.sparse as sp
+import torch
+
+from benchmarks.measure import keep
+from c2f_dgl import load_config, load_dataset
+from c2f_dgl.config.sizes import resolve_sizes
+from c2f_dgl.evaluation.ranking import evaluate
+from c2f_dgl.progress import Reporter
+from c2f_dgl.training.build import spectral_model, start_graph
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("dataset")
+    parser.add_argument("--preset", default="best")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[2024, 2025, 2026])
+    arguments = parser.parse_args()
+    name = Path(arguments.dataset).name
+    runs = [full_test(arguments.dataset, arguments.preset, seed) for seed in arguments.seeds]
+    keep("full_test", f"{name}-{arguments.preset}", {"data": name, "preset": arguments.preset, "runs": runs})
+
+
+def full_test(dataset: str, preset: str, seed: int) -> dict[str, object]:
+    """Figures of one seed."""
+    started, device, reporter = time.perf_counter(), torch.device("cpu"), Reporter()
+    config = load_config(preset, [f"seed={seed}"])
+    split = load_dataset(dataset, protocol="full-test", seed=seed)
+    config = resolve_sizes(config, split.n_users, split.n_items)
+    with reporter.busy("choosing"):
+        graph = start_graph(split, config.model, config.graph)
+        model, choice = spectral_model(config, graph, split, device, reporter)
+    valid = evaluate(model.scorer(), split.train, split.valid)
+    whole = replace(split, train=sp.csr_matrix(split.train + split.valid))
+    with reporter.busy("solving again"):
+        graph = start_graph(whole, config.model, config.graph)
+        model, _ = spectral_model(config, graph, whole, device, reporter, choice)
+    return {
+        "seed": seed,
+        "valid": valid,
+        "test": evaluate(model.scorer(), whole.train, split.test),
+        "chosen": str(choice),
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+if __name__ == "__main__":
+    main()
