@@ -16,11 +16,13 @@ from c2f_dgl.data.splits import Split
 from c2f_dgl.engines import MessagePassing
 from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.graph.hetero import entity_layout
+from c2f_dgl.progress import Reporter
 from c2f_dgl.tiers.assignment import Assignment, anchored, stack
 from c2f_dgl.tiers.spectral import nth_singular_value
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
-from c2f_dgl.training.build import start_graph
-from c2f_dgl.training.spectral import sampled_rows, solve
+from c2f_dgl.training.build import spectral_model, start_graph
+from c2f_dgl.training.search import sampled_rows
+from c2f_dgl.training.solution import solve
 
 # Interactions whose spectrum is of one kind.
 KINDS = ("flat", "steep", "short", "disconnected", "hub")
@@ -73,19 +75,17 @@ def test_the_leading_directions_are_those_of_a_dense_svd(kind: str, seed: int, a
     users = Assignment(torch.zeros(r.shape[0], 0, dtype=torch.int64), torch.zeros(r.shape[0], 0), 20)
     tier = Tier("coarse", torch.zeros(20, 20), stack([users, items]))
     embedding = TieredEmbedding(entity_layout(graph), [tier], link_scale=config.model.link_scale)
-    found = solve(config, embedding, graph, (a, b), {})
+    found = solve(config, embedding, graph, (a, b), {}, 0.9)
     matrix = normalised(r, a, b)
     _, values, right = np.linalg.svd(matrix)
     values = values / values[0]
     # Ritz values come from below, the leading ones near; a gap makes the directions definite.
     assert (found.values.numpy() <= np.pad(values, (0, 20))[:20] + 5e-3).all()
     np.testing.assert_allclose(found.values[:3], values[:3], atol=0.02)
-    weighted = {name: x.double().numpy() for name, x in found.features.items()}
-    np.testing.assert_allclose(
-        matrix @ weighted["item"], weighted["user"], atol=1e-3 * np.abs(weighted["user"]).max()
-    )  # users are what their items say
+    users, items = found.users.double().numpy(), found.items.double().numpy()
+    np.testing.assert_allclose(matrix @ items, users, atol=1e-3 * np.abs(users).max())  # users are what their items say
     if values[0] - values[1] > 0.2:
-        direction = weighted["item"][:, 0] / np.linalg.norm(weighted["item"][:, 0])
+        direction = items[:, 0] / np.linalg.norm(items[:, 0])
         assert abs(direction @ right[0]) == pytest.approx(1, abs=1e-3)
 
 
@@ -142,6 +142,17 @@ def test_a_search_ends_after_its_time_with_the_best_so_far(tmp_path: Path, caplo
     assert any("search ended after" in line for line in caplog.messages)
     scalars = summary["stages"]["coarse"]["scalars"]
     assert scalars["user_exponent"] == scalars["item_exponent"] == 0.4 and scalars["filter_weight"] == 0
+
+
+def test_a_choice_made_before_is_solved_for_again() -> None:
+    split = load_dataset("planted")
+    config = resolve_sizes(load_config("fast", ["coarse.m=40"]), split.n_users, split.n_items)
+    graph, device, reporter = start_graph(split, config.model), torch.device("cpu"), Reporter(quiet=True)
+    model, choice = spectral_model(config, graph, split, device, reporter)
+    again, same = spectral_model(config, graph, split, device, reporter, choice)
+    assert same is choice
+    users = torch.arange(20)
+    torch.testing.assert_close(again.scorer().scores(users), model.scorer().scores(users))
 
 
 def test_a_sample_keeps_whole_rows() -> None:
