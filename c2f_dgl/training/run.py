@@ -193,7 +193,13 @@ class _Observer:
         self.reporter.step()
 
     def best(self, record: dict[str, Any]) -> None:
-        meta = {"stage": self.stage, "fingerprint": self.fingerprint, "record": record, **model_description(self.model)}
+        meta = {
+            "stage": self.stage,
+            "fingerprint": self.fingerprint,
+            "record": record,
+            "scalars": _chosen_scalars(self.model),
+            **model_description(self.model),
+        }
         save_checkpoint(self.folder.checkpoint(self.stage), model_tensors(self.model), meta)
 
     def end_epoch(self, record: dict[str, Any], optimizer: torch.optim.Optimizer, progress: StageProgress) -> None:
@@ -282,10 +288,6 @@ def _chosen_scalars(model: Recommender) -> dict[str, Any]:
     }
 
 
-def _tested(model: Recommender, split: Split) -> dict[str, float]:
-    return evaluate(model.scorer(), split.train, split.test) if split.test.nnz else {}
-
-
 def _summarise(
     config: RunConfig,
     split: Split,
@@ -302,12 +304,15 @@ def _summarise(
     stages = {}
     for stage in names:
         if folder.checkpoint(stage).is_file():
-            model, meta = _restore(folder.checkpoint(stage), config, split, graph, device)
+            meta = load_meta(folder.checkpoint(stage))
+            if (test := meta["record"].get("test")) is None:
+                model, _ = _restore(folder.checkpoint(stage), config, split, graph, device)
+                test = evaluate(model.scorer(), split.train, split.test) if split.test.nnz else {}
             stages[stage] = {
                 "valid": meta["record"]["valid"],
-                "test": meta["record"].get("test") or _tested(model, split),
+                "test": test,
                 "parameters": meta["parameters"],
-                "scalars": _chosen_scalars(model),
+                "scalars": meta["scalars"],
                 "epoch": meta["record"]["epoch"],
                 "phase": meta["record"]["phase"],
                 "seconds": round(seconds.get(stage, 0.0), 1),
