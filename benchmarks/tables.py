@@ -113,6 +113,35 @@ def device() -> str:
     return "\n".join(lines)
 
 
+def further_terms() -> str:
+    """Gain in N@20 of a further term on users that it was not fitted on, with its standard error, by data set."""
+    records = [json.loads(path.read_text()) for path in sorted((RESULTS / "further_terms").glob("*.json"))]
+    names = [name for name, cell in records[0].items() if isinstance(cell, dict)]
+    lines = [f"| gain in N@20, per cent | {' | '.join(record['data'] for record in records)} |"]
+    lines.append("|---" * (len(records) + 1) + "|")
+    for name in names:
+        cells = []
+        for record in records:
+            gain, error = (100 * record[name][key] / record["ndcg@20"][1] for key in ("gain", "error"))
+            cells.append(f"{gain:+.1f} ± {error:.1f}")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def full_test(data: str) -> str:
+    """The whole test part: ours beside published figures."""
+    lines = ["| whole test part | N@20 | R@20 | source |", "|---|---|---|---|"]
+    for path in sorted((RESULTS / "full_test").glob(f"{data}-*.json")):
+        record = json.loads(path.read_text())
+        runs = [run["test"] for run in record["runs"]]
+        cells = (f"{sum(run[name] for run in runs) / len(runs):.4f}" for name in ("ndcg@20", "recall@20"))
+        count = f"{len(runs)} seed{'s' * (len(runs) > 1)}"
+        lines.append(f"| Coarse to fine, {record['preset']} | {' | '.join(cells)} | this package, {count} |")
+    published = json.loads((RESULTS / "full_test" / "published.json").read_text())[data]
+    lines += [f"| {row['system']} | {row['ndcg@20']:.4f} | {row['recall@20']:.4f} | {row['source']} |" for row in published]
+    return "\n".join(lines)
+
+
 def leads(folder: str) -> str:
     """Every lead's answer: a system of the bench against the control, paired over users; (n): on n seeds alone."""
     result = json.loads((RESULTS / "leads" / folder / "results.json").read_text())
@@ -196,6 +225,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "presets everywhere": everywhere,
     "presets everywhere, cost": everywhere_cost,
     "device models": device,
+    "further terms": further_terms,
+    "full test gowalla": lambda: full_test("gowalla"),
     "relations lastfm": lambda: relation_tables.effect("lastfm"),
     **{f"{name} lastfm": partial(relation_tables.effect, "lastfm", name) for name in relation_tables.EXAMPLES},
     "relations cost lastfm": lambda: relation_tables.cost("lastfm"),
