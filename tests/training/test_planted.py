@@ -52,6 +52,16 @@ def test_fast_is_far_above_most_popular_within_its_budget(tmp_path: Path) -> Non
     assert evaluate(model.scorer(), split.train, split.test) == pytest.approx(stage["test"], abs=1e-6)
 
 
+def test_a_run_read_again_ranks_by_every_scalar_that_it_was_judged_with(tmp_path: Path) -> None:
+    """Given ones, none of which planted data would choose: a default in place of any of them is seen."""
+    given = ["user_exponent=0.3", "item_exponent=0.6", "item_scale=0.4", "filter_weight=0.5", "d=7"]
+    options = [*(f"model.{option}" for option in given), "coarse.m=40", "coarse.power=0.5", "data.source=planted"]
+    summary = train(load_dataset("planted"), tmp_path / "run", load_config("fast", options))
+    model, split = load_run(tmp_path / "run")
+    figures = evaluate(model.scorer(), split.train, split.test)
+    assert figures == pytest.approx(summary["stages"]["coarse"]["test"], abs=1e-6)
+
+
 @pytest.mark.parametrize("select", ["ndcg@20", "recall@20"])  # by the first the fine stage is better, by the other not
 def test_the_stage_that_validates_best_is_chosen_and_loaded(tmp_path: Path, select: str) -> None:
     options = {"select": select, "coarse.m": 16, "fine.m": 6, "fine.t": 2, "fine.components": 8, "model.d": 8}
