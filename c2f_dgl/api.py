@@ -7,12 +7,11 @@ from typing import Any
 
 import torch
 
-from c2f_dgl.cards import source_folder
 from c2f_dgl.checks import check_device, check_new_run, check_run, stage_names
-from c2f_dgl.config.schema import DataConfig, RunConfig
+from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.config.sizes import resolve_sizes
-from c2f_dgl.data.catalogue import load_dataset
-from c2f_dgl.data.relations import read_side, sized
+from c2f_dgl.data.configured import load_split
+from c2f_dgl.data.relations import sized
 from c2f_dgl.data.splits import Split, check_part
 from c2f_dgl.errors import InputError
 from c2f_dgl.model import Recommender
@@ -126,27 +125,7 @@ def load_run(
     return load_model(folder, split, stage, choose_device(device)), split
 
 
-def load_split(config: RunConfig, source: str | Path | None = None) -> Split:
-    """The data of a run, read and split as its configuration says; from `source` where it has been moved."""
-    source = config.data.source if source is None else str(source)
-    if source is None:
-        raise InputError(
-            "was trained on data in memory",
-            where="data.source",
-            expected="load_run(run, split=...), or training with data.source",
-        )
-    return read_side(read_data(source, config.data, config.seed), config.graph, source_folder(source))
-
-
-def read_data(source: str, data: DataConfig, seed: int) -> Split:
-    """The data at `source`, read and split as `data` says, with the run's seed where it says none."""
-    columns = data.model_dump(exclude={"source", "split", "seed"}, exclude_none=True)
-    return load_dataset(source, split=data.split, seed=seed if data.seed is None else data.seed, **columns)
-
-
 def choose_device(name: str) -> torch.device:
     """The torch device for ``auto``, ``cpu`` or ``cuda``."""
     check_device(name)
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("torch sees no GPU", where="--device cuda", expected="a CUDA build of torch and a GPU")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -21,9 +21,14 @@ _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 
 
 def check_device(name: str) -> None:
-    """See that a device has a name that is known (raises `InputError`); whether it is there torch says."""
+    """See that a device has a name that is known, and is there (raises `InputError`)."""
     if name not in ("auto", "cpu", "cuda"):
         raise InputError(f"no device {name!r}", where="--device", expected="auto, cpu or cuda")
+    if name == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise InputError("torch sees no GPU", where="--device cuda", expected="a CUDA build of torch and a GPU")
 
 
 def stage_names(config: RunConfig) -> list[str]:

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+# What a terminal would act on rather than show: control characters, what turns the direction of text, line ends of
+# Unicode, and bytes of names of files that are no text.
+_ACTED_ON = re.compile("[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """`text` on one line, with what a terminal would act on written as an escape, e.g. ``\\x1b``."""
+    return _ACTED_ON.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class InputError(ValueError):
@@ -32,4 +42,4 @@ class InputError(ValueError):
     ) -> None:
         place = "" if where is None else f"{where}{'' if line is None else f', line {line}'}: "
         hope = "" if expected is None else f" (expected {expected})"
-        super().__init__(" ".join(f"{place}{problem}{hope}".split()))
+        super().__init__(printable(" ".join(f"{place}{problem}{hope}".split())))

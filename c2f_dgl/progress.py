@@ -8,19 +8,26 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from c2f_dgl.errors import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn, Task
+    from rich.text import Text
 
 # Seconds from the start of work to its first line, and most seconds from one line to the next.
 _FIRST, _EVERY = 2.0, 10.0
 
 
 def plain_console(*, stderr: bool = False) -> Console:
-    """A console that prints ids, names and paths as they are, whatever brackets and colons they hold."""
+    """A console that prints ids, names and paths as they are, whatever they hold, and each on one line."""
     from rich.console import Console
 
-    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    class Plain(Console):
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(printable(text), **options)
+
+    return Plain(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
 class Reporter:

@@ -33,9 +33,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from benchmarks.studies import records
 from benchmarks.studies.catalogue import STUDIES
 from benchmarks.studies.spec import Job, Study
-from c2f_dgl.api import load_run, load_split, train
+from c2f_dgl.api import load_run, train
 from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.config.sizes import resolve_sizes
+from c2f_dgl.data.configured import load_split
 from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import evaluate_per_user

@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
-from c2f_dgl.api import choose_device, read_data
+from c2f_dgl.api import choose_device
 from c2f_dgl.baselines.registry import find_system
 from c2f_dgl.baselines.system import Context, make_settings
 from c2f_dgl.bench.job import PER_USER, Job, write_record
 from c2f_dgl.config.schema import DataConfig
+from c2f_dgl.data.configured import read_data
 from c2f_dgl.evaluation.ranking import evaluate, evaluate_per_user
 from c2f_dgl.files import replacing
 from c2f_dgl.graph.hetero import interaction_graph

@@ -51,28 +51,28 @@ def bench(
     from c2f_dgl.checks import check_bench_folder, check_device, check_systems
     from c2f_dgl.config.load import parse_data
 
-    check_device(device)
     source = data_source(dataset)
     data = parse_data([option for option in set_ or [] if option.startswith("data.")])
     given = [option for option in set_ or [] if not option.startswith("data.")]
     check_systems(f"{against},{systems}", given)
     check_bench_folder(out)
+    check_device(device)
     reporter = Reporter()
     with reporter.busy("reading the data"):
-        from c2f_dgl.api import choose_device, read_data
+        from c2f_dgl.data.configured import read_data
+        from c2f_dgl.data.splits import check_part
+
+        split = read_data(source, data, seed)  # before torch is imported: a wrong column is told at once
+        for part in ("valid", "test"):
+            check_part(split, part)
         from c2f_dgl.baselines.registry import select_systems
         from c2f_dgl.bench import plot
         from c2f_dgl.bench.run import Bench, run_bench
-        from c2f_dgl.data.splits import check_part
 
         plot.check_matplotlib()
-        choose_device(device)
         control = select_systems(against)[0]
         references = select_systems(f"{control},{systems}")
         settings = _settings(given, references)
-        split = read_data(source, data, seed)
-    for part in ("valid", "test"):
-        check_part(split, part)
     console = plain_console()
     console.print(split.summary(), soft_wrap=True)
     n_entities = split.n_users + split.n_items

@@ -112,7 +112,7 @@ def split(
     inter = read_interactions(path, timed=how != "random", **columns)
     parts = split_interactions(inter, how, seed=seed, valid=valid, test=test, name=unpacked(path.resolve()).stem)
     write_split(parts, out)
-    typer.echo(parts.summary())
+    plain_console().print(parts.summary(), soft_wrap=True)
 
 
 @app.command()

@@ -6,13 +6,14 @@ Commands import what they need where they run: `--help` is quick, and `serve` wo
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import Annotated
 
 import typer
 
 from c2f_dgl.cli import bench, data, export, report, runs, serve
-from c2f_dgl.errors import InputError
+from c2f_dgl.errors import InputError, printable
 from c2f_dgl.progress import plain_console
 
 app = typer.Typer(
@@ -58,7 +59,7 @@ def main() -> None:
         # Of a path that cannot even be looked at (a folder above may not be entered, a name is too long).
         if error.filename is None:
             raise
-        print(f"c2f-dgl: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"c2f-dgl: {printable(os.fsdecode(error.filename))}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -57,10 +57,10 @@ def train(
     check_new_run(out, config, stage=stage, resume=resume, device=device)
     reporter = Reporter()
     with reporter.busy("reading the data"):
-        from c2f_dgl import api
+        from c2f_dgl.data.configured import load_split
 
-        api.choose_device(device)
-        split = api.load_split(config)
+        split = load_split(config)  # before torch is imported: a wrong column is told at once
+        from c2f_dgl import api
     reporter.console.print(split.summary(), soft_wrap=True)
     try:
         summary = api.train(split, out, config, stage=stage, resume=resume, device=device, reporter=reporter)
@@ -113,6 +113,7 @@ def evaluate(
 
         from c2f_dgl import api
         from c2f_dgl.config.load import load_config
+        from c2f_dgl.data.configured import read_data
         from c2f_dgl.evaluation import ranking
 
         scorer: ranking.Ranker
@@ -122,7 +123,7 @@ def evaluate(
 
             served = ServingModel.load(run)
             config = load_config("fast", set_ or [])
-            data = api.read_data(data_source(str(data_)), config.data, config.seed)
+            data = read_data(data_source(str(data_)), config.data, config.seed)
             scorer = Served(served, data.train, data.item_ids)
             counts = {"bytes": run.stat().st_size - served.id_bytes}
         else:

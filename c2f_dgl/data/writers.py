@@ -48,8 +48,7 @@ def write_split(split: Split, folder: str | Path) -> None:
             raise InputError(
                 f"the {role} id {min(taken)!r} would be read as missing", where=folder, expected="another id"
             )
-    # Readers skip blanks at the start of a field that is not quoted.
-    padded = any(_starts_with_blank(ids) for ids in (split.user_ids, split.item_ids))
+    quoted = any(_needs_quotes(ids) for ids in (split.user_ids, split.item_ids))
     with replacing_folder(folder) as whole:
         for part, matrix in (("train", split.train), ("valid", split.valid), ("test", split.test)):
             if matrix.nnz == 0:
@@ -60,11 +59,12 @@ def write_split(split: Split, folder: str | Path) -> None:
                 whole / f"{part}.tsv",
                 sep="\t",
                 index=False,
-                quoting=csv.QUOTE_NONNUMERIC if padded else csv.QUOTE_MINIMAL,
+                quoting=csv.QUOTE_NONNUMERIC if quoted else csv.QUOTE_MINIMAL,
                 lineterminator="\n",
                 encoding="utf-8",
             )
 
 
-def _starts_with_blank(ids: np.ndarray) -> bool:
-    return ids.dtype.kind not in "iu" and bool(pd.Series(ids, dtype="str").str.match(r"\s").any())
+def _needs_quotes(ids: np.ndarray) -> bool:
+    """Readers skip blanks at the start of a field without quotes, and end it at a return; pandas quotes neither."""
+    return ids.dtype.kind not in "iu" and bool(pd.Series(ids, dtype="str").str.contains(r"^\s|\r").any())

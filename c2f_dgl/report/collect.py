@@ -11,8 +11,8 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from c2f_dgl.api import load_split
 from c2f_dgl.config.schema import DataConfig, RunConfig
+from c2f_dgl.data.configured import load_split
 from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import top_items

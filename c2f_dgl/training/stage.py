@@ -187,12 +187,13 @@ def train_stage(
     optimizer = adam(list(parameters), training.lr)
     if restore is not None:
         restore(optimizer)
-    sampler = make_sampler(split.train, training, parameters[0].device)
     n_positives = max(1, round(training.epoch_size * split.train.nnz))
     size = training.batch_size if training.shared_negatives else max(1, training.batch_size // training.negatives)
     n_steps = -(-n_positives // size)
     limits = stage.limits()
     total_steps = sum(limits.values()) * n_steps
+    # Without an epoch nothing is drawn, and data of which nothing could be drawn will do.
+    sampler = make_sampler(split.train, training, parameters[0].device) if total_steps else None
 
     record: dict[str, Any]
     while True:
@@ -210,6 +211,7 @@ def train_stage(
             progress.next_phase()
             observer.end_epoch(record, optimizer, progress)
             continue
+        assert sampler is not None, "there are epochs"
         started = time.perf_counter()
         record = {"stage": name, "phase": phase, "epoch": progress.epoch + 1}
         if phase == "updating" and progress.phase_epoch % training.update_every == 0 and tier is not None:

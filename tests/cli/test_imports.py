@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from c2f_dgl import cards
 from c2f_dgl.config.load import dump_config, load_config
+from tests.command import c2f
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "dgl", "scipy", "pandas", "sklearn", "fastapi")
@@ -71,6 +73,15 @@ SLIPS = [
     ("data split NEW/log.csv --out NEW --how rndom", "'rndom' is not one of"),
 ]
 
+# LOG has columns of other names.
+COLUMNS = [
+    ("train LOG --out NEW", "no column 'user' for the user (expected one of 'who', 'what', by --set data.user=NAME"),
+    ("train LOG --out NEW --set data.user=whom", "no column 'whom' for the user"),
+    ("bench LOG --out NEW", "no column 'user' for the user (expected one of 'who', 'what', by --set data.user=NAME"),
+    ("bench LOG --out NEW --set data.user=who", "no column 'item' for the item"),
+    ("data split LOG --out NEW", "no column 'user' for the user"),
+]
+
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list]:
@@ -78,7 +89,8 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list]:
     folder = tmp_path_factory.mktemp("slips")
     (folder / "run").mkdir()
     (folder / "run" / "config.yaml").write_text(dump_config(load_config("fast", ["data.source=planted"])))
-    places = {"RUN": str(folder / "run"), "NEW": str(folder / "new")}
+    (folder / "log.tsv").write_text("who\twhat\n1\t2\n")
+    places = {"RUN": str(folder / "run"), "NEW": str(folder / "new"), "LOG": str(folder / "log.tsv")}
     code = """
 import json, sys
 from tests.command import c2f
@@ -86,13 +98,14 @@ for arguments in json.loads(sys.argv[1]):
     done = c2f(*arguments)
     print(json.dumps([done.returncode, done.stderr, list(sys.modules)]))
 """
-    commands = [slip.replace("RUN", places["RUN"]).replace("NEW", places["NEW"]).split(" ") for slip, _ in SLIPS]
+    slips = [slip for slip, _ in SLIPS + COLUMNS]
+    commands = [re.sub("RUN|NEW|LOG", lambda place: places[place[0]], slip).split(" ") for slip in slips]
     done = subprocess.run(
         [sys.executable, "-c", code, json.dumps(commands)], capture_output=True, text=True, cwd=ROOT, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert [path.name for path in folder.iterdir()] == ["run"]
-    return dict(zip((slip for slip, _ in SLIPS), map(json.loads, done.stdout.splitlines()), strict=True))
+    assert {path.name for path in folder.iterdir()} == {"run", "log.tsv"}
+    return dict(zip(slips, map(json.loads, done.stdout.splitlines()), strict=True))
 
 
 @pytest.mark.parametrize(("slip", "words"), SLIPS, ids=[slip for slip, _ in SLIPS])
@@ -103,6 +116,21 @@ def test_a_slip_is_answered_before_anything_heavy_is_imported(answers: dict[str,
     assert words in " ".join(said.split()), said
     if not said.startswith("Usage: "):
         assert len(said.splitlines()) == 1, said
+
+
+@pytest.mark.parametrize(("slip", "words"), COLUMNS, ids=[slip for slip, _ in COLUMNS])
+def test_a_wrong_column_is_told_before_torch_is_imported(answers: dict[str, list], slip: str, words: str) -> None:
+    code, said, imported = answers[slip]
+    assert code == 2 and words in said and len(said.splitlines()) == 1, said
+    assert not {"torch", "dgl", "sklearn"} & set(imported)
+
+
+def test_a_gpu_that_is_not_there_is_told_before_data_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    (tmp_path / "log.csv").write_text("who,what\n")
+    for command in ("train", "bench"):
+        done = c2f(command, tmp_path / "log.csv", "--out", tmp_path / "out", "--device", "cuda")
+        assert done.returncode == 2 and "--device cuda: torch sees no GPU" in done.stderr
 
 
 def test_help_waits_for_no_library() -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from c2f_dgl.api import load_split
 from c2f_dgl.cards import CARDS, Card, RemoteFile, dataset_folder, is_here
 from c2f_dgl.config.load import load_config
 from c2f_dgl.data.catalogue import load_dataset, pairs_sha256
+from c2f_dgl.data.configured import load_split
 from c2f_dgl.data.readers import read_lightgcn
 from c2f_dgl.errors import InputError
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from c2f_dgl.api import load_split
 from c2f_dgl.config.load import load_config
 from c2f_dgl.data.catalogue import load_dataset
+from c2f_dgl.data.configured import load_split
 from c2f_dgl.data.interactions import Interactions
 from c2f_dgl.data.readers import read_interactions, read_leading
 from c2f_dgl.errors import InputError

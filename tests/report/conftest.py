@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from c2f_dgl import load_config, train
-from c2f_dgl.api import load_split
+from c2f_dgl.data.configured import load_split
 
 TINY = {
     "coarse.m": 16,
@@ -61,11 +61,11 @@ def table_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def hostile_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on data whose ids, and whose folder, would be markup if they were not escaped."""
+    """A run on data whose ids, and whose folder, would be markup if they were not escaped; ids turn what is around."""
     folder = tmp_path_factory.mktemp("hostile") / "<b>&amp;"
     folder.mkdir()
     bad = "</script><img src=x onerror=alert(1)>"
     for part, items in (("train", range(20)), ("test", range(20, 24))):
-        rows = [f"u{u}{bad}\ti{(u * 3 + i) % 40}{bad}" for u in range(30) for i in items]
-        (folder / f"{part}.tsv").write_text("user\titem\n" + "\n".join(rows) + "\n")
+        rows = [f'" \u202eu{u}\n{bad}"\t"\u202ei{(u * 3 + i) % 40}{bad}"' for u in range(30) for i in items]
+        (folder / f"{part}.tsv").write_text("user\titem\n" + "\n".join(rows) + "\n", encoding="utf-8")
     return train_tiny(folder / "<i>run", folder)

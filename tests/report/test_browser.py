@@ -182,6 +182,23 @@ def test_ids_with_markup_are_text(browser: Browser, pages: dict[str, Path]) -> N
     assert "<i>run" in one(browser, "h1").text
 
 
+def test_ids_turn_nothing_around_them_and_are_found_as_the_field_shows_them(
+    browser: Browser, pages: dict[str, Path]
+) -> None:
+    browser.get(pages["hostile"].as_uri())
+    box = one(browser, ".lookup[data-group='0'] input")
+    box.clear()
+    box.send_keys("\u202eu7</script><img src=x onerror=alert(1)>" + Keys.ENTER)
+    article = one(browser, ".lookup[data-group='0'] .found article")
+    assert "User  \u202eu7\n</script>" in article.find_element(By.CSS_SELECTOR, ".history").get_attribute("textContent")
+    around = browser.execute_script(
+        "const copy = arguments[0].cloneNode(true); copy.querySelectorAll('bdi').forEach((id) => id.remove());"
+        "return copy.textContent",
+        article,
+    )
+    assert "User  has had 20 items: , , " in around and "\u202e" not in around
+
+
 def test_dark_and_print(browser: Browser, pages: dict[str, Path]) -> None:
     browser.get(pages["one"].as_uri())
     background = "return getComputedStyle(document.body).backgroundColor"

@@ -9,6 +9,10 @@
     element.append(...children.map((child) => (child instanceof Node ? child : String(child))));
     return element;
   };
+  // Whatever direction an id has, what stands around it keeps its own.
+  const isolated = (id) => make("bdi", {}, id);
+  // What a field for one line shows of an id.
+  const typed = (id) => id.replace(/[\r\n]/g, "").trim();
   const count = (n, one, many) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
   const figure = (value) => {
     const size = Math.abs(value);
@@ -127,7 +131,7 @@
   const reasons = ([, score, , because, others, rest], nHistory) => {
     const cell = make("td", { class: "reasons" });
     because.forEach(([item, value], i) => {
-      cell.append(i ? ", " : "", make("b", {}, item), ` ${figure(value)}`);
+      cell.append(i ? ", " : "", make("b", {}, isolated(item)), ` ${figure(value)}`);
     });
     const more = nHistory - because.length;
     if (more > 0) cell.append(`, ${more} more ${figure(others)}`);
@@ -137,18 +141,19 @@
   const recommended = (run, user, several) => {
     const [nHistory, history, ranked] = run.users[user];
     const rows = ranked.map((entry, i) => {
-      const item = make("td", {}, entry[0]);
+      const item = make("td", {}, isolated(entry[0]));
       if (entry[2]) item.append(" ", make("span", { class: "hit" }, "✓ held out"));
       return make("tr", {}, make("td", { class: "number" }, i + 1), item, make("td", { class: "number" }, figure(entry[1])), reasons(entry, nHistory));
     });
     const heads = [["", "number"], ["item", ""], ["score", "number"], ["because of", ""]];
     const head = make("tr", {}, ...heads.map(([name, style]) => make(name ? "th" : "td", name ? { scope: "col", class: style } : {}, name)));
-    const listed = history.length < nHistory ? `${history.join(", ")}, …` : history.join(", ");
+    const listed = history.flatMap((item) => [", ", isolated(item)]).slice(1);
+    if (history.length < nHistory) listed.push(", …");
     return make(
       "article",
       {},
       ...(several ? [make(data.groups.length > 1 ? "h4" : "h3", {}, run.name)] : []),
-      make("p", { class: "history" }, `User ${user} has had ${count(nHistory, "item", "items")}: ${listed}`),
+      make("p", { class: "history" }, "User ", isolated(user), ` has had ${count(nHistory, "item", "items")}: `, ...listed),
       make("table", {}, make("caption", {}, "Recommended, best first"), make("thead", {}, head), make("tbody", {}, ...rows)),
     );
   };
@@ -172,14 +177,15 @@
         ...members.map((number) => recommended(data.runs[number], user, data.runs.length > 1)),
       );
     };
+    const asked = () => group.users.findIndex((user) => typed(user) === typed(input.value));
     form.addEventListener("submit", (event) => {
       event.preventDefault();
-      const i = group.users.indexOf(input.value.trim());
+      const i = asked();
       if (i >= 0) return show(i);
       said.textContent = input.value.trim() ? "not among the users on this page" : "type a user's id";
     });
     input.addEventListener("change", () => {
-      const i = group.users.indexOf(input.value.trim());
+      const i = asked();
       if (i >= 0) show(i);
     });
     for (const button of form.querySelectorAll("[data-step]")) {
