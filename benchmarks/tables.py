@@ -138,7 +138,8 @@ def full_test(data: str) -> str:
         count = f"{len(runs)} seed{'s' * (len(runs) > 1)}"
         lines.append(f"| Coarse to fine, {record['preset']} | {' | '.join(cells)} | this package, {count} |")
     published = json.loads((RESULTS / "full_test" / "published.json").read_text())[data]
-    lines += [f"| {row['system']} | {row['ndcg@20']:.4f} | {row['recall@20']:.4f} | {row['source']} |" for row in published]
+    for row in published:
+        lines.append(f"| {row['system']} | {row['ndcg@20']:.4f} | {row['recall@20']:.4f} | {row['source']} |")
     return "\n".join(lines)
 
 
