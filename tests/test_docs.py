@@ -33,7 +33,8 @@ def test_the_python_example_is_a_doctest(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_every_option_of_the_symbol_table_exists() -> None:
     known = {key for key, _, _ in options()}
-    table = README.partition("| symbol | option |")[2].partition("\n\n")[0]
+    glossary = (ROOT / "docs" / "glossary.md").read_text()
+    table = glossary.partition("| symbol | option |")[2].partition("\n\n")[0]
     named = set(re.findall(r"`((?:model|coarse|fine)\.[a-z0-9_.]+)`", table))
     assert len(named) > 15
     assert named <= known
