@@ -18,7 +18,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from c2f_dgl import api
 from c2f_dgl.config.load import load_config
+from c2f_dgl.data.columns import Place, find_column
 from c2f_dgl.data.interactions import Interactions, binary_csr
+from c2f_dgl.data.readers import unused_ratings
 from c2f_dgl.data.splits import Split, random_split
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import CUTOFFS, evaluate
@@ -309,12 +311,22 @@ class C2FRecommender(BaseEstimator):
         elif issparse(interactions):
             read = Interactions.from_csr(interactions)
         else:
+            _tell_of_ratings(interactions)
             users, items = read_pairs(interactions)
             read = Interactions.from_frame(pd.DataFrame({"user": users, "item": items}))
         if not 0 < self.validation < 1:
             raise InputError(f"validation = {self.validation!r}", expected="a fraction between 0 and 1")
         split = random_split(read, seed=self.seed, valid=self.validation, test=0.0, name="interactions")
         return split if split.valid.nnz else _held_out_of_all(split, self.validation, self.seed)
+
+
+def _tell_of_ratings(interactions: Any) -> None:
+    """Warn of a data frame's ratings, which `fit` does not look at."""
+    if isinstance(interactions, pd.DataFrame):
+        place, columns = Place("data frame"), [str(name) for name in interactions.columns]
+        if (at := find_column(columns, None, "rating", place.where)) is not None:
+            hint = "leave out the rows of what is not liked"
+            log.warning("%s", unused_ratings(interactions.iloc[:, at], columns[at], place, hint))
 
 
 def _held_out_of_all(split: Split, share: float, seed: int) -> Split:

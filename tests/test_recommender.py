@@ -107,6 +107,15 @@ def test_ten_pairs_are_enough(caplog: pytest.LogCaptureFixture) -> None:
     assert not any(own in found for own, found in zip(pairs[1], items, strict=True))
 
 
+def test_ratings_of_a_frame_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    frame = pd.DataFrame({"user": range(9), "item": range(9), "stars": [-1, 0, 1] * 3})
+    C2FRecommender()._held_out(frame)
+    assert "ratings in column stars (-1 to 1) not used, every row counts, the 6 rated 0 or less too" in caplog.text
+    caplog.clear()
+    C2FRecommender()._held_out(frame.drop(columns="stars"))
+    assert "ratings" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("n", "validation", "held_out"), [(2, 0.1, 1), (3, 0.99, 2), (10, 0.3, 3), (10**5, 0.1, 10**4)]
 )

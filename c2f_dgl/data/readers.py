@@ -169,7 +169,8 @@ def read_log(
     table = read_table(path, choose, names, sep, numbered=any(map(is_place, given.values())))
     notes, used = list(table.notes), dict(table.names)
     if "rating" in used and min_rating is None:
-        notes.append(_unused(table.frame["rating"], used.pop("rating"), table.place))
+        kept = "--set data.min_rating=... keeps the liked"
+        notes.append(unused_ratings(table.frame["rating"], used.pop("rating"), table.place, kept))
     guessed = [
         f"data.{role}={name}" for role, name in used.items() if given[role] is None and (table.headless or name != role)
     ]
@@ -180,14 +181,14 @@ def read_log(
     return replace(inter, notes=(*notes, *inter.notes))
 
 
-def _unused(ratings: pd.Series, name: str, place: Place) -> str:
-    """Say that a log has ratings which nobody asked for, and how low they go."""
+def unused_ratings(ratings: pd.Series, name: str, place: Place, hint: str) -> str:
+    """Say that a log has ratings which nobody asked for, how low they go, and what would use them."""
     counts = ratings.value_counts()  # there are few different ones
     values = parsed(pd.Series(counts.index), place)
     span = f" ({values.min():g} to {values.max():g})" if values.notna().any() else ""
     low = int(counts.to_numpy()[(values <= 0).to_numpy(dtype=bool, na_value=False)].sum())
     too = f", the {low:,} rated 0 or less too" if low else ""
-    return f"ratings in column {name}{span} not used, every row counts{too} (--set data.min_rating=... keeps the liked)"
+    return f"ratings in column {name}{span} not used, every row counts{too} ({hint})"
 
 
 def read_leading(path: str | Path, roles: Sequence[str]) -> tuple[pd.DataFrame, Place]:
