@@ -11,7 +11,7 @@ from c2f_dgl.graph.neighbourhood import FilterShape
 # By how much a number moves at a time (rank, cutoff, importance and ridge by a factor).
 _EXPONENT, _POWER, _ITEM_SCALE, _WEIGHT = 0.1, 0.5, 0.1, 0.1
 _RANK, _CUTOFF, _IMPORTANCE, _RIDGE = 1.4, 1.2, math.sqrt(10), 2.0
-_FILTER = dict(target=0.2, history=0.2, power=0.5, item=0.1)
+FILTER_STEPS = dict(target=0.2, history=0.2, power=0.5, item=0.1)
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def reshaped(choice: Choice, name: str) -> list[Choice]:
     if name == "ridge":
         values = [value / _RIDGE, value * _RIDGE]
     else:
-        values = [round(value + step, 4) for step in (-_FILTER[name], _FILTER[name])]
+        values = [round(value + step, 4) for step in (-FILTER_STEPS[name], FILTER_STEPS[name])]
     shapes = [replace(choice.filter, **{name: value}) for value in values if name != "power" or value > 0]
     return [replace(choice, filter=shape) for shape in shapes]
 

@@ -27,6 +27,7 @@ from c2f_dgl.graph.neighbourhood import FilterShape
 from c2f_dgl.model import item_factors
 from c2f_dgl.progress import Reporter
 from c2f_dgl.training.choice import (
+    FILTER_STEPS,
     Choice,
     by_work,
     powered,
@@ -172,7 +173,7 @@ class Search:
         if self.best.filter is not None and model.filter_weight is None:
             ridge = ["ridge"] * (model.filter_ridge is None and self.best.filter.ridge > 0)
             steps.append(weighted)
-            steps += [partial(self._reshaped, name=name) for name in ("target", "history", "power", "item", *ridge)]
+            steps += [partial(self._reshaped, name=name) for name in (*FILTER_STEPS, *ridge)]
         return steps
 
     def _settle(self) -> None:
