@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import scipy.sparse as sp
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from c2f_dgl.errors import InputError
+from c2f_dgl.evaluation.products import product
 from c2f_dgl.evaluation.ranking import compare
 from c2f_dgl.graph.neighbourhood import FilterShape, item_filter, largest_of_rows
 from c2f_dgl.progress import Reporter
@@ -40,6 +41,10 @@ _ROUNDS, _AGAIN, _ROUNDS_AGAIN = 8, 2, 2
 _COLUMNS, _WIDTHS = (1.0, 0.75, 0.5, 0.375, 0.25, 0.1875, 0.125, 0.0625), 3
 _SHARES, _NEIGHBOURS, _MIXES = (0.0, 0.25, 0.5), 16, (0.08, 0.15, 0.3)
 _CHOOSING_USERS, _SPREAD_USERS = 2_000, 256
+
+# Without most of its neighbours a model ranks best with other weights of directions and items than with them: exponents
+# tried of the directions' energies over the largest, and of the items' degrees.
+_DIRECTIONS, _DEGREES = (0.0, 0.1, 0.2, 0.3), (-0.45, -0.3, -0.15, 0.0)
 
 # G of the neighbours, row i of which holds the j: (walks_ij / (d_i d_j)^(1/2))^(3/2) d_i^f, and e of their histories.
 _FILTER, _TARGET = FilterShape(user=0.4, item=0.5, power=1.5, history=0.4), 0.4
@@ -100,9 +105,7 @@ def fit_codes(
         So few bytes hold no codes.
     """
     trial = _Trial(history_weight, item_weight, train, valid, seed)
-    # As normalisation of the graph has it: the directions are those of its singular vectors, the smooth ones first.
-    share = np.maximum(train.getnnz(axis=1), 1.0) ** -_FILTER.user
-    vectors = _rotated(items, trial.composed(items) * share[:, None])
+    vectors, _ = _rotated(items, _normalised(trial, items))
     if n_bytes is not None:
         with reporter.busy(f"codes of {n_bytes:,} bytes"):
             return trial.stored(_searched(vectors, trial, n_bytes, seed, shares))
@@ -118,6 +121,39 @@ def fit_codes(
         if found.figure >= wanted:
             return trial.stored(found)
     return ItemCodes.table(items, "int8"), None
+
+
+def weighted_alone(
+    items: np.ndarray, item_weight: np.ndarray, train: sp.csr_matrix, valid: sp.csr_matrix, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Items X (n_items, d) and t (n_items,) as they rank best on validation where few neighbours stand beside them.
+
+    Directions of X are multiplied by a power of the energy that users' vectors have in them, t by one of the items'
+    degrees. Parameters as in `fit_codes`, with a history weight of 1.
+    """
+    trial = _Trial(np.ones(len(items)), item_weight, train, valid, seed)
+    vectors, energies = _rotated(items, _normalised(trial, items))
+    factors = [(train.getnnz(axis=0) + 1.0) ** exponent for exponent in _DEGREES]
+    tried = []
+    for exponent in _DIRECTIONS:
+        weighted = (vectors * (energies / energies[0]) ** exponent).astype(np.float32)
+        users, table = torch.as_tensor(trial.composed(weighted)), torch.as_tensor(weighted)
+        scales = [torch.as_tensor(trial.t * factor, dtype=torch.float32) for factor in factors]
+        figures = trial.compared(partial(_scaled, users, table, scales))
+        tried += [(figure, weighted, item_weight * factor) for figure, factor in zip(figures, factors, strict=True)]
+    _, weighted, t = max(tried, key=lambda found: found[0])
+    return weighted, t
+
+
+def _scaled(users: Tensor, items: Tensor, scales: Sequence[Tensor], some: Tensor) -> Iterator[Tensor]:
+    plain = product(users[some], items)
+    return (plain * scale for scale in scales)
+
+
+def _normalised(trial: _Trial, items: np.ndarray) -> np.ndarray:
+    """Users' vectors as normalisation of the graph has them: their directions are those of its singular vectors."""
+    share = np.maximum(trial.train.getnnz(axis=1), 1.0) ** -_FILTER.user
+    return trial.composed(items) * share[:, None]
 
 
 class _Trial:
@@ -169,7 +205,7 @@ class _Trial:
         z = vectors.astype(np.float32)
         users, items = torch.as_tensor(self.composed(z)), torch.as_tensor(z * self.t[:, None])
         if not k:
-            return self._compared(lambda some: [users[some] @ items.T]), [0.0]
+            return self.compared(lambda some: [users[some] @ items.T]), [0.0]
         histories, g = self.train @ sp.diags(self._sources), self.near(k).T.tocsr()
 
         def parts(some: Tensor) -> tuple[Tensor, Tensor]:
@@ -184,7 +220,7 @@ class _Trial:
             plain, said = parts(some)
             return (plain + mix * said for mix in mixes)
 
-        return self._compared(variants), mixes
+        return self.compared(variants), mixes
 
     def stored(self, found: _Fit) -> tuple[ItemCodes, Neighbours | None]:
         """Codes and neighbours as a file holds them."""
@@ -195,7 +231,8 @@ class _Trial:
         weights = Csr.from_counts(np.diff(g.indptr), g.indices, g.shape[0])
         return codes, Neighbours.stored(weights, found.mix * g.data, level_means(self.levels, self._sources))
 
-    def _compared(self, variants: Callable[[Tensor], Iterable[Tensor]]) -> list[float]:
+    def compared(self, variants: Callable[[Tensor], Iterable[Tensor]]) -> list[float]:
+        """N@20 on validation of some ways to score."""
         return compare(variants, self.train, self.valid, "ndcg@20", torch.device("cpu"))
 
 
@@ -232,12 +269,16 @@ def _figure(fit: _Fit) -> float:
     return fit.figure
 
 
-def _rotated(items: np.ndarray, users: np.ndarray) -> np.ndarray:
-    """Items (n_items, d) in the directions in which `users` (n_users, d) are largest: products stay as they are."""
+def _rotated(items: np.ndarray, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Items (n_items, d) in the directions in which `users` (n_users, d) are largest: products stay as they are.
+
+    With the users' energies in them, descending.
+    """
     values, directions = np.linalg.eigh(users.T.astype(np.float64) @ users.astype(np.float64))
-    kept = values > 1e-12 * max(values[-1], np.finfo(np.float64).tiny)
-    directions = directions[:, kept][:, ::-1] if kept.any() else directions[:, -1:]
-    return (items @ directions).astype(np.float32)
+    least = 1e-12 * max(values[-1], np.finfo(np.float64).tiny)
+    first = min(int(np.searchsorted(values, least, side="right")), len(values) - 1)
+    directions, values = directions[:, first:][:, ::-1], values[first:][::-1]
+    return (items @ directions).astype(np.float32), np.maximum(values, least)
 
 
 def _n_rows(n_items: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import c2f_dgl
-from c2f_dgl.codes import fit_codes
+from c2f_dgl.codes import fit_codes, weighted_alone
 from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.data.splits import Split
 from c2f_dgl.data.tables import read_table
@@ -95,10 +96,15 @@ def coded_model(
     # Beside codes: each item's popularity, weights by popularity and those of neighbours by level, the manifest.
     beside = len(teacher.items) + 12 * (int(teacher.degree_level.max()) + 1) + 4 * 256 + _MANIFEST_BYTES
     train, valid = (part[:, teacher.order] for part in (split.train, split.valid))
+    coded = teacher
+    if teacher.neighbours is not None:
+        with (reporter or Reporter(quiet=True)).busy("weights without most of the neighbours"):
+            items, item_weight = weighted_alone(teacher.items, teacher.item_weight, train, valid, seed)
+        coded = replace(teacher, items=items, item_weight=item_weight)
     codes, neighbours = fit_codes(
-        teacher.items,
-        teacher.history_weight,
-        teacher.item_weight,
+        coded.items,
+        coded.history_weight,
+        coded.item_weight,
         train,
         valid,
         None if n_bytes is None else n_bytes - beside,
@@ -107,8 +113,8 @@ def coded_model(
         figure=figure,
     )
     if codes.levels[0].codes is None:  # codes lose too much: the items as they are, and their neighbours
-        neighbours = teacher.nearest(_NEIGHBOURS)
-    return serving_model(teacher, split.item_ids, codes, neighbours, details=details)
+        coded, codes, neighbours = teacher, ItemCodes.table(teacher.items, "int8"), teacher.nearest(_NEIGHBOURS)
+    return serving_model(coded, split.item_ids, codes, neighbours, details=details)
 
 
 def details_of(config: RunConfig, split: Split) -> dict[str, Any]:

@@ -102,6 +102,23 @@ def test_a_filter_becomes_neighbours() -> None:
     assert with_ > 0.97 * trained and with_ > alone
 
 
+def test_a_filter_loses_little_on_the_way_to_a_file(tmp_path: Path) -> None:
+    """Both terms are mixed by one number for all users, and not by each user's spreads."""
+    split = load_dataset("planted")
+    options = ["coarse.m=60", "model.user_exponent=0.4", "model.item_exponent=0.5", "model.filter_weight=0.5"]
+    train(split, tmp_path / "run", load_config("fast", options))
+    model, _ = load_run(tmp_path / "run", split=split)
+    assert model.readout.filter is not None
+    teacher = teacher_of(model, split)
+    whole, coded = exports.serving_model(teacher, split.item_ids), exports.coded_model(teacher, split, 60_000)
+    figures = [
+        evaluate(ranker, split.train, split.test)["ndcg@20"]
+        for ranker in (model.scorer(), *(Served(file, split.train, split.item_ids) for file in (whole, coded)))
+    ]
+    assert figures[1] == pytest.approx(figures[0], rel=0.03)
+    assert figures[2] == pytest.approx(figures[0], rel=0.06)
+
+
 def test_codes_take_the_bytes_they_may(fast: Trained, tmp_path: Path) -> None:
     model, split = fast
     teacher = teacher_of(model, split)
