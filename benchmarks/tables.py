@@ -143,6 +143,17 @@ def full_test(data: str) -> str:
     return "\n".join(lines)
 
 
+def exported() -> str:
+    """Test figures of model files of trained runs."""
+    lines = ["| run | bytes of the file | test N@20 | test R@20 |", "|---|---|---|---|"]
+    for path in sorted((RESULTS / "exported").glob("*.json")):
+        record = json.loads(path.read_text())
+        data, preset, _ = path.stem.rsplit("-", 2)
+        cells = (f"{record['bytes']:,}", f"{record['ndcg@20']:.4f}", f"{record['recall@20']:.4f}")
+        lines.append(f"| {data}, {preset} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def leads(folder: str) -> str:
     """Every lead's answer: a system of the bench against the control, paired over users; (n): on n seeds alone."""
     result = json.loads((RESULTS / "leads" / folder / "results.json").read_text())
@@ -226,6 +237,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "presets everywhere": everywhere,
     "presets everywhere, cost": everywhere_cost,
     "device models": device,
+    "exported": exported,
     "further terms": further_terms,
     "full test gowalla": lambda: full_test("gowalla"),
     "relations lastfm": lambda: relation_tables.effect("lastfm"),

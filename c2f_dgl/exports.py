@@ -25,6 +25,7 @@ from c2f_dgl.ids import IdMap
 from c2f_dgl.progress import Reporter
 from c2f_dgl.serving import Csr, ItemCodes, Level, Neighbours, ServingModel, UserHistories
 from c2f_dgl.serving.codes import level_means
+from c2f_dgl.serving.file import id_tensors
 from c2f_dgl.teacher import Teacher
 
 # Neighbours kept of each item where no codes are made.
@@ -77,7 +78,7 @@ def coded_model(
     split : Split
         Its training part has the histories that the codes are made for, its validation part says how good they are.
     n_bytes : int, optional
-        Of the file but for ids; without it the fewest that lose at most 2 % on validation.
+        Of the file, without titles; by default the fewest that lose at most 2 % on validation.
     seed : int
     reporter : Reporter, optional
     details : dict, optional
@@ -93,8 +94,9 @@ def coded_model(
     if n_bytes is None and teacher.neighbours is not None:
         whole = serving_model(teacher, split.item_ids)
         figure = evaluate(Served(whole, split.train, split.item_ids), split.train, split.valid)["ndcg@20"]
-    # Beside codes: each item's popularity, weights by popularity and those of neighbours by level, the manifest.
-    beside = len(teacher.items) + 12 * (int(teacher.degree_level.max()) + 1) + 4 * 256 + _MANIFEST_BYTES
+    # Beside codes: each item's popularity and id, weights by popularity and those of neighbours by level, the manifest.
+    ids = sum(values.nbytes for values in id_tensors(split.item_ids)[1].values())
+    beside = ids + len(teacher.items) + 12 * (int(teacher.degree_level.max()) + 1) + 4 * 256 + _MANIFEST_BYTES
     train, valid = (part[:, teacher.order] for part in (split.train, split.valid))
     coded = teacher
     if teacher.neighbours is not None:

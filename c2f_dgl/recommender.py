@@ -257,7 +257,7 @@ class C2FRecommender(BaseEstimator):
         ----------
         path : str or Path
         bytes : int, optional
-            Make codes of the items that take this many, ids apart (see `c2f_dgl.exports.coded_model`); by default the
+            Make codes of the items that take this many at most (see `c2f_dgl.exports.coded_model`); by default the
             items are written as they are.
         users : str or Path, optional
             Write the users' histories to this file.

@@ -23,7 +23,7 @@ def export(
         typer.Option(
             "--bytes",
             metavar="SIZE",
-            help="What it may take, ids apart, e.g. 1MB; by default the least that loses at most 2 % on validation.",
+            help="Most bytes of the file, titles apart, e.g. 1MB; by default the least that loses at most 2 % of N@20.",
         ),
     ] = None,
     users: Annotated[

@@ -125,7 +125,7 @@ def evaluate(
             config = load_config("fast", set_ or [])
             data = read_data(data_source(str(data_)), config.data, config.seed)
             scorer = Served(served, data.train, data.item_ids)
-            counts = {"bytes": run.stat().st_size - served.id_bytes}
+            counts = {"bytes": run.stat().st_size}
         else:
             model, data = api.load_run(run, stage=stage, device=device, source=data_)
             scorer, counts = model.scorer(), model.count_values()
@@ -142,7 +142,7 @@ def evaluate(
     for metric in ("ndcg", "recall"):
         table.add_row(metric, *(f"{metrics[f'{metric}@{k}']:.4f}" for k in ranking.CUTOFFS))
     plain_console().print(table)
-    said = f"{total:,} bytes, ids apart" if of_file else f"learned values: {total:,} ({_parts(counts)})"
+    said = f"{total:,} bytes" if of_file else f"learned values: {total:,} ({_parts(counts)})"
     plain_console().print(said, soft_wrap=True)
 
 

@@ -89,7 +89,7 @@ class Checked:
 
     def ids(self, name: str, n: int, kind: str) -> np.ndarray:
         """Ids of a kind, int64 or str in an object array."""
-        return self.tensor(name, "I64", (n,)) if kind == "integers" else self.texts(name, n)
+        return self.tensor(name, "U16 U32 I64", (n,)).astype(np.int64) if kind == "integers" else self.texts(name, n)
 
     def texts(self, name: str, n: int) -> np.ndarray:
         """`n` str in an object array."""
@@ -195,5 +195,9 @@ def text_tensors(name: str, values: np.ndarray) -> Tensors:
 
 
 def id_tensors(ids: np.ndarray) -> tuple[str, Tensors]:
-    """Kind of some ids (int64, or object holding str), and their tensors."""
-    return ("text", text_tensors("ids", ids)) if ids.dtype == object else ("integers", {"ids": ids.astype(np.int64)})
+    """Kind of some ids (int64, or object holding str), and their tensors: whole numbers in as few bytes as hold all."""
+    if ids.dtype == object:
+        return "text", text_tensors("ids", ids)
+    least, most = (int(ids.min()), int(ids.max())) if len(ids) else (0, 0)
+    kind = np.int64 if least < 0 or most >= 2**32 else np.uint16 if most < 2**16 else np.uint32
+    return "integers", {"ids": ids.astype(kind)}

@@ -177,12 +177,6 @@ class ServingModel:
         sizes = {part: sum(values.nbytes for values in some.values()) for part, some in parts.items()}
         return {**sizes, "manifest": size - sum(sizes.values())}
 
-    @property
-    def id_bytes(self) -> int:
-        """Bytes of a file that ids and titles take: what a device needs beside these is what is compared."""
-        titles = {} if self.titles is None else text_tensors("titles", self.titles)
-        return sum(values.nbytes for some in (id_tensors(self.items.ids)[1], titles) for values in some.values())
-
     # Ranking ---------------------------------------------------------------------------------------------------
 
     def recommend(

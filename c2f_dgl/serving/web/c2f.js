@@ -126,7 +126,7 @@ export function read(file) {
   }
 
   const plain = (id) => (Number.isSafeInteger(Number(id)) ? Number(id) : id);
-  const ids = kind === "text" ? texts("id") : Array.from(tensor("ids", "I64", [n]), plain);
+  const ids = kind === "text" ? texts("id") : Array.from(tensor("ids", "U16 U32 I64", [n]), plain);
   const titles = left.has("titles") ? texts("title") : null;
   for (const name of left.keys()) wrong(name, "is unexpected");
   const rowOf = new Map(ids.map((id, row) => [String(id), row]));
