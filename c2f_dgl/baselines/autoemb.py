@@ -16,7 +16,6 @@ a kind: no network on top of the embeddings could scale scores.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -90,20 +89,20 @@ class HardSizes(SizedTable):
     order: Tensor
 
     def __init__(
-        self, layout: NodeLayout, choice: Tensor, sizes: Sequence[int], d: int, std: float, generator: torch.Generator
+        self, layout: NodeLayout, choice: Tensor, settings: AutoEmbSettings, generator: torch.Generator
     ) -> None:
         super().__init__(layout)
         members, kinds = [], []
-        self.gains = start_gains(layout, std)
+        self.gains = start_gains(layout, settings.std)
         self.embeddings, self.maps = nn.ParameterList(), nn.ParameterList()
         for node_type, choices in layout.split(choice).items():
-            for k, size in enumerate(sizes):
+            for k, size in enumerate(settings.sizes):
                 rows = layout.offset(node_type) + (choices == k).nonzero()[:, 0]
                 if len(rows):
                     members.append(rows)
                     kinds.append(node_type)
-                    self.embeddings.append(random_table(len(rows), size, std, generator))
-                    self.maps.append(random_codebook(size, d, "xavier", generator))
+                    self.embeddings.append(random_table(len(rows), size, settings.std, generator))
+                    self.maps.append(random_codebook(size, settings.d, "xavier", generator))
         self.kinds = tuple(kinds)
         # Groups are computed one below the other; where each entity's row is then.
         self.register_buffer("order", torch.cat(members).argsort())
@@ -144,8 +143,7 @@ def train(context: Context[AutoEmbSettings]) -> Fitted:
     with torch.no_grad():
         choice = allocate(soft.log_weights().cpu(), torch.tensor(settings.sizes), budget)
     record["sizes"] = size_counts(layout, choice, len(settings.sizes))
-    hard = HardSizes(layout, choice, settings.sizes, settings.d, settings.std, context.generator("retrain"))
-    return fit(context, hard, "retrain", [record])
+    return fit(context, HardSizes(layout, choice, settings, context.generator("retrain")), "retrain", [record])
 
 
 _GRID = {**SEARCH_SPACE, "sizes": ((1, 4, 16), (1, 2, 8), (1, 8, 32))}

@@ -127,17 +127,8 @@ def _product(left: Any, right: Any) -> Filter:
 
 
 _GRID = {"alpha": (0.0, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0), "rank": (32, 64, 128, 256, 512)}
-_BSPM_GRID = {
-    **_GRID,
-    "sharpening": (0.5, 1.0, 1.5, 2.0, 2.5),
-    "solver": ("euler", "rk4"),
-    "merge": ("early", "late"),
-}
-_CHEBY_GRID = {
-    **_GRID,
-    "flatness": (1.0, 1.5, 2.0, 5.0, 10.0, 15.0),
-    "exponent": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7),
-}
+_BSPM_GRID = {**_GRID, "sharpening": (0.5, 1.0, 1.5, 2.0, 2.5), "solver": ("euler", "rk4"), "merge": ("early", "late")}
+_CHEBY_GRID = {**_GRID, "flatness": (1.0, 1.5, 2.0, 5.0, 10.0, 15.0), "exponent": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7)}
 _BSPM, _CHEBYCF = "Choi et al. 2023 (SIGIR)", "Kim et al. 2025 (SIGIR)"
 _chebycf = filtered(chebycf, lambda settings: (settings.exponent, settings.exponent))
 SYSTEMS = (

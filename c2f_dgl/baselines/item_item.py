@@ -186,10 +186,7 @@ def _solve(systems: np.ndarray, right: np.ndarray, l2: float) -> np.ndarray:
 
 
 def strongest(
-    left: sp.csr_matrix,
-    right: sp.csr_matrix,
-    k: int,
-    weigh: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
+    left: sp.csr_matrix, right: sp.csr_matrix, k: int, weigh: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 ) -> sp.csr_matrix:
     """The k largest entries of each row of a weighed product (float32), the diagonal left out, in blocks of rows.
 

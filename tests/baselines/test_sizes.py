@@ -68,7 +68,7 @@ def test_autoembs_table_is_the_weighted_sum_of_its_candidates() -> None:
 
 def test_autoembs_chosen_sizes_are_in_place() -> None:
     choice = torch.tensor([1, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0])
-    layer = autoemb.HardSizes(LAYOUT, choice, (1, 3), 4, 0.1, generator())
+    layer = autoemb.HardSizes(LAYOUT, choice, autoemb.AutoEmbSettings(sizes=(1, 3), d=4), generator())
     table = layer.table()
     of_users = [0.1 / 0.6 * unify(e @ w) for e, w in zip(layer.embeddings[:2], layer.maps[:2], strict=True)]
     torch.testing.assert_close(table[[1, 3, 4]], of_users[0])
