@@ -18,13 +18,7 @@ from c2f_dgl.graph.layout import NodeLayout, take_rows
 
 
 class EmbeddingLayer(Protocol):
-    """H(0) of the propagation as a function of what is learned; implemented by modules (`torch.nn.Module`).
-
-    Attributes
-    ----------
-    layout : NodeLayout
-        Entities (users, then items): node types and sizes.
-    """
+    """H(0) of the propagation as a function of what is learned; implemented by modules (`torch.nn.Module`)."""
 
     layout: NodeLayout
 
@@ -35,10 +29,7 @@ class EmbeddingLayer(Protocol):
         """H(0) per node type of the linked graph (n_nodes of the type x d)."""
 
     def sum_of_squares(self, rows: Tensor, weights: Tensor) -> Tensor:
-        """``sum_r weights[r] |x_r|^2`` of input ("ego") embeddings x of some entities: what the L2 term penalises.
-
-        Rows are int64 in stacked numbering; rows and weights (n,).
-        """
+        """``sum_r weights[r] |x_r|^2`` of the input embeddings x of rows (n,), int64: what the L2 term penalises."""
 
     def link(self, graph: dgl.DGLGraph, first: int = 0) -> dgl.DGLGraph:
         """`graph` with the relations that the embedding adds to it, those of tiers from number `first` on rebuilt."""
@@ -55,17 +46,12 @@ class ComputedTable(nn.Module):
 
     Subclasses give `table`, and `count_values` and `count_bytes` where not every parameter is stored as it is. Where
     some rows are much cheaper than all of them they override `entity_rows`.
-
-    Parameters
-    ----------
-    layout : NodeLayout
-        Entities: node types and sizes.
     """
 
     def __init__(self, layout: NodeLayout) -> None:
         super().__init__()
         self.layout = layout
-        self._keeps, self._kept = False, cast("Tensor | None", None)
+        self._caches, self._cached = False, cast("Tensor | None", None)
 
     def table(self) -> Tensor:
         """All input embeddings (N x d), users first, differentiable in the parameters."""
@@ -86,22 +72,19 @@ class ComputedTable(nn.Module):
 
     @contextmanager
     def computed_once(self) -> Iterator[None]:
-        """While the body runs the table is computed at most once: for a loss that propagates it and penalises its rows.
-
-        The parameters must not change meanwhile, nor anything else that `table` depends on.
-        """
-        self._keeps = True
+        """Compute the table at most once in the body, which must not change what the table depends on."""
+        self._caches = True
         try:
             yield
         finally:
-            self._keeps, self._kept = False, None
+            self._caches, self._cached = False, None
 
     def _current(self) -> Tensor:
-        if not self._keeps:
+        if not self._caches:
             return self.table()
-        if self._kept is None:
-            self._kept = self.table()
-        return self._kept
+        if self._cached is None:
+            self._cached = self.table()
+        return self._cached
 
     def sum_of_squares(self, rows: Tensor, weights: Tensor) -> Tensor:
         """``sum_r weights[r] |x_r|^2`` of the table's rows x; one that comes several times is looked up once."""

@@ -9,8 +9,7 @@ With R the training interactions and d_u, d_i the degrees:
                w = the confidence where r_ui = 1, else 1
                (Hu et al. 2008; by the library implicit, whose lambda does not grow with degrees)
 
-The item factors count as learned; the users' follow from them and the interactions. Anchors from item to item are in
-`item_item`, those that filter signals on the graph in `graph_filters`, and a pruned LightGCN in `pruned`.
+The item factors count as learned; the users' follow from them and the interactions.
 """
 
 from __future__ import annotations
@@ -31,13 +30,7 @@ from c2f_dgl.evaluation.ranking import Scorer, most_popular
 from c2f_dgl.graph.matrices import normalised
 
 
-class PopularSettings(Settings):
-    """None."""
-
-
 class SvdSettings(Settings):
-    """Hyper-parameters of the truncated SVD."""
-
     rank: int | None = Field(None, ge=1, description="rank; null: values / items")
     user_exponent: float = Field(0.5, description="a: of a user's degree, dividing interactions")
     item_exponent: float = Field(0.5, description="b: of an item's degree, dividing interactions")
@@ -45,15 +38,13 @@ class SvdSettings(Settings):
 
 
 class IalsSettings(Settings):
-    """Hyper-parameters of iALS."""
-
     rank: int = Field(128, ge=1, description="rank")
     confidence: float = Field(10.0, gt=1, description="weight of an interaction; other pairs have 1")
     l2: float = Field(30.0, ge=0, description="lambda")
     iterations: int = Field(15, ge=1, description="rounds of solving for users, then items")
 
 
-def train_popular(context: Context[PopularSettings]) -> Fitted:
+def train_popular(context: Context[Settings]) -> Fitted:
     """Items by their degree, the same for all users."""
     scorer = most_popular(context.split.train)
     return Fitted(scorer, {}, scorer.items.nbytes)
@@ -67,10 +58,8 @@ def train_svd(context: Context[SvdSettings]) -> Fitted:
         matrix = normalised(split.train, settings.user_exponent, settings.item_exponent)
         right = singular_vectors(matrix, rank, context)
     scale = (split.train.getnnz(axis=0) + 1.0) ** settings.item_scale
-    factors = (matrix @ right.T, right.T * scale[:, None])
-    users, items = (torch.as_tensor(np.asarray(x, dtype=np.float32)) for x in factors)
     record = phase_record("svd", started, rank=len(right))
-    return Fitted(Scorer(users, items), {"items": items.numel()}, 4 * items.numel(), [record])
+    return _factorised(matrix @ right.T, right.T * scale[:, None], record)
 
 
 def train_ials(context: Context[IalsSettings]) -> Fitted:
@@ -95,9 +84,13 @@ def train_ials(context: Context[IalsSettings]) -> Fitted:
             model.fit(train, show_progress=False)  # goes on from the factors there are
             done += 1
         # After a round the users are those of the items before it.
-        users = torch.as_tensor(model.recalculate_user(np.arange(train.shape[0]), train))
-    items, record = torch.as_tensor(model.item_factors), phase_record("als", started, iterations=done)
-    return Fitted(Scorer(users, items), {"items": items.numel()}, 4 * items.numel(), [record])
+        users = model.recalculate_user(np.arange(train.shape[0]), train)
+    return _factorised(users, model.item_factors, phase_record("als", started, iterations=done))
+
+
+def _factorised(users: np.ndarray, items: np.ndarray, record: dict[str, Any]) -> Fitted:
+    h_users, h_items = (torch.as_tensor(np.asarray(factors, dtype=np.float32)) for factors in (users, items))
+    return Fitted(Scorer(h_users, h_items), {"items": items.size}, 4 * items.size, [record])
 
 
 def singular_vectors(matrix: sp.csr_matrix, rank: int, context: Context[Any]) -> np.ndarray:
@@ -105,11 +98,6 @@ def singular_vectors(matrix: sp.csr_matrix, rank: int, context: Context[Any]) ->
 
     Sketches by random vectors would miss much of V, as the singular values of interactions lie close. These are right
     to rounding, but of a value that comes many times, as 1 does once a component of the graph, some may be missing.
-
-    Raises
-    ------
-    InputError
-        There is no rank to have.
     """
     rank = min(rank, min(matrix.shape) - 1)
     if rank < 1:
@@ -118,35 +106,21 @@ def singular_vectors(matrix: sp.csr_matrix, rank: int, context: Context[Any]) ->
     return np.asarray(right)
 
 
-_SVD_SPACE = {
+_SVD_GRID = {
     "user_exponent": (0.0, 0.25, 0.5, 0.75),
     "item_exponent": (0.0, 0.25, 0.5, 0.75),
     "item_scale": (-0.4, -0.2, 0.0, 0.2, 0.4, 0.5, 0.6),
 }
-_SVD_SOURCE = "Cremonesi et al. 2010 (RecSys)"
+_FREE_GRID = {**_SVD_GRID, "rank": (32, 64, 128, 256, 512)}
+_IALS_GRID = {
+    "rank": (32, 64, 128, 256),
+    "confidence": (2.0, 5.0, 10.0, 20.0, 40.0, 80.0),
+    "l2": (1.0, 3.0, 10.0, 30.0, 100.0, 300.0),
+}
+_SVD_SOURCE, _FREE_TITLE = "Cremonesi et al. 2010 (RecSys)", "SVD, rank and exponents free"
 SYSTEMS = (
-    System("anchor-popular", "Most popular", "-", PopularSettings(), train_popular, {}, budgeted=False),
-    System("anchor-svd-budget", "SVD, rank at the budget", _SVD_SOURCE, SvdSettings(), train_svd, _SVD_SPACE),
-    System(
-        "anchor-svd-free",
-        "SVD, rank and exponents free",
-        _SVD_SOURCE,
-        SvdSettings(rank=128),
-        train_svd,
-        {**_SVD_SPACE, "rank": (32, 64, 128, 256, 512)},
-        budgeted=False,
-    ),
-    System(
-        "anchor-ials",
-        "iALS",
-        "Hu et al. 2008 (ICDM)",
-        IalsSettings(),
-        train_ials,
-        {
-            "rank": (32, 64, 128, 256),
-            "confidence": (2.0, 5.0, 10.0, 20.0, 40.0, 80.0),
-            "l2": (1.0, 3.0, 10.0, 30.0, 100.0, 300.0),
-        },
-        budgeted=False,
-    ),
+    System("anchor-popular", "Most popular", "-", Settings(), train_popular, {}, budgeted=False),
+    System("anchor-svd-budget", "SVD, rank at the budget", _SVD_SOURCE, SvdSettings(), train_svd, _SVD_GRID),
+    System("anchor-svd-free", _FREE_TITLE, _SVD_SOURCE, SvdSettings(rank=128), train_svd, _FREE_GRID, budgeted=False),
+    System("anchor-ials", "iALS", "Hu et al. 2008 (ICDM)", IalsSettings(), train_ials, _IALS_GRID, budgeted=False),
 )

@@ -1,19 +1,13 @@
 """Deep hash embeddings: no table at all, hash functions and a network that decodes them.
 
-Kang et al. 2021, Learning to Embed Categorical Features without Embedding Tables. Entity s is encoded by k universal
-hash functions, and a multilayer perceptron gives its embedding from the code:
+Kang et al. *Learning to Embed Categorical Features without Embedding Tables.* KDD 2021. Entity s has k hashes:
 
     H_j(s) = ((a_j s + b_j) mod p) mod M        (p prime > M = 10^6, a_j, b_j drawn from the seed)
-    code_j = 2 H_j(s) / (M - 1) - 1             uniform in [-1, 1]
-    hidden = Mish(BatchNorm(W x + b)), twice;  embedding = W x + b
+    hidden = Mish(BatchNorm(W x + b)), twice, of x_j = 2 H_j(s) / (M - 1) - 1;  embedding = W x + b
 
-The width of the hidden layers is the widest the budget allows. a and b follow from the seed, and codes from them:
-neither is stored.
-
-Deviations: users and items share hash functions and decoder; the paper has a decoder for each feature. Its decoder is
-deeper and k larger (1024): at the budgets here two hidden layers leave more units. Batch normalisation takes its mean
-and variance from all N entities, which are decoded at every step, in training and afterwards: serving stores them, so
-they take bytes.
+Deviations: users and items share hash functions and decoder; the paper has one for each feature, deeper, and k larger
+(1024): at the budgets here two hidden layers, as wide as fits, leave more units. Batch normalisation is over all N
+entities, in training and afterwards: serving stores its mean and variance, so they take bytes.
 """
 
 from __future__ import annotations
@@ -35,8 +29,6 @@ PRIME = 2_147_483_647  # 2^31 - 1: products of two numbers below it fit into int
 
 
 class DheSettings(GradientSettings):
-    """Hyper-parameters of deep hash embeddings."""
-
     d: int = Field(64, ge=1, description="d")
     k: int = Field(64, ge=1, description="k: hash functions")
 
@@ -49,13 +41,7 @@ def hash_codes(n: int, k: int, rng: np.random.Generator) -> Tensor:
 
 
 def hidden_width(values: int, k: int, d: int) -> int:
-    """Widest hidden layers w within the budget: k w + w^2 + w d weights, d biases, a scale and shift per unit.
-
-    Raises
-    ------
-    InputError
-        Not even one unit fits.
-    """
+    """Widest hidden layers w within the budget: k w + w^2 + w d weights, d biases, a scale and shift per unit."""
     # w^2 + (k + d + 4) w + d <= values
     half = (k + d + 4) / 2
     width = int(np.sqrt(half**2 + max(0, values - d)) - half)
@@ -65,17 +51,7 @@ def hidden_width(values: int, k: int, d: int) -> int:
 
 
 class DeepHash(ComputedTable):
-    """Codes and their decoder.
-
-    Parameters
-    ----------
-    layout : NodeLayout
-    codes : Tensor, shape (N, k)
-    width, d : int
-        Units of the two hidden layers, and of the output.
-    generator : torch.Generator
-        Draws the weights (Xavier uniform).
-    """
+    """Codes (N x k) and their decoder, of `width` units in each hidden layer."""
 
     codes: Tensor
 
@@ -83,23 +59,21 @@ class DeepHash(ComputedTable):
         super().__init__(layout)
         self.register_buffer("codes", codes, persistent=False)
         # Biases before a normalisation do nothing, its shift takes their place.
-        hidden = [nn.Linear(codes.shape[1], width, bias=False), nn.Linear(width, width, bias=False)]
+        hidden = [nn.Linear(n_inputs, width, bias=False) for n_inputs in (codes.shape[1], width)]
         norms = [nn.BatchNorm1d(width, track_running_stats=False) for _ in hidden]
-        self.hidden, self.norms = nn.ModuleList(hidden), nn.ModuleList(norms)
-        self.out = nn.Linear(width, d)
+        self.hidden, self.norms, self.out = nn.ModuleList(hidden), nn.ModuleList(norms), nn.Linear(width, d)
         for layer in (*hidden, self.out):
             nn.init.xavier_uniform_(layer.weight, generator=generator)
         nn.init.zeros_(self.out.bias)
 
     def table(self) -> Tensor:
-        """All entities decoded."""
         x = self.codes
         for layer, norm in zip(self.hidden, self.norms, strict=True):
             x = F.mish(norm(layer(x)))
         return self.out(x)
 
     def count_bytes(self) -> int:
-        """The decoder, and mean and variance of each normalised unit."""
+        # Mean and variance of each normalised unit.
         return super().count_bytes() + 4 * 2 * self.out.in_features * len(self.norms)
 
 
@@ -111,6 +85,5 @@ def train(context: Context[DheSettings]) -> Fitted:
     return fit(context, DeepHash(layout_of(context), codes, width, settings.d, context.generator("decoder")))
 
 
-SYSTEMS = (
-    System("dhe", "DHE", "Kang et al. 2021 (KDD)", DheSettings(), train, {**GRADIENT_SPACE, "k": (32, 64, 128)}),
-)
+_GRID = {**GRADIENT_SPACE, "k": (32, 64, 128)}
+SYSTEMS = (System("dhe", "DHE", "Kang et al. 2021 (KDD)", DheSettings(), train, _GRID),)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from c2f_dgl.baselines.system import Context, Fitted
+from c2f_dgl.baselines.system import Context, Fitted, phase_record
 from c2f_dgl.config.schema import CoarseConfig, TrainingConfig
 from c2f_dgl.embedding import ComputedTable, EmbeddingLayer
 from c2f_dgl.engines import Propagation
@@ -19,19 +19,9 @@ from c2f_dgl.graph.layout import NodeLayout
 from c2f_dgl.model import Layer, Readout, Recommender, item_degrees
 from c2f_dgl.training.loss import batch_loss
 from c2f_dgl.training.sampler import Triplets
-from c2f_dgl.training.stage import Objective, Stage, StageProgress, Trainable, train_stage
+from c2f_dgl.training.stage import Objective, Stage, StageProgress, train_stage
 
 SELECT = "ndcg@20"
-
-
-class TrainableModule(Trainable, Protocol):
-    """A module that can be trained and ranks."""
-
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        """All tensors, by name."""
-
-    def load_state_dict(self, state_dict: dict[str, torch.Tensor]) -> Any:
-        """Put them back."""
 
 
 def layout_of(context: Context[Any]) -> NodeLayout:
@@ -48,9 +38,16 @@ def build_model(context: Context[Any], embedding: Layer, n_layers: int) -> Recom
     return Recommender(context.graph, embedding, Propagation(n_layers), readout)
 
 
+def bpr_loss(model: Recommender[Any], batch: Triplets, l2: float) -> torch.Tensor:
+    """BPR with L2 of a batch (see `batch_loss`), for which a computed table is computed once."""
+    embedding = model.embedding
+    with embedding.computed_once() if isinstance(embedding, ComputedTable) else nullcontext():
+        return batch_loss(model, batch, "bpr", l2)
+
+
 def train_phase(
     context: Context[Any],
-    model: TrainableModule,
+    model: Any,
     training: TrainingConfig,
     phase: str = "train",
     *,
@@ -62,7 +59,7 @@ def train_phase(
     keep: Literal["best", "last"] = "best",
     deadline: float | None = None,
 ) -> dict[str, Any]:
-    """Train a model in place with the package's trainer, to its best state on validation.
+    """Train a model in place with the package's trainer; returns the phase's record, for `Fitted.phases`.
 
     Parameters
     ----------
@@ -74,7 +71,7 @@ def train_phase(
     tier : CoarseConfig, optional
         How the assignment of a model with one tier is updated, where ``training.updating_epochs`` asks for it.
     objective : callable, optional
-        (model, batch of `Triplets`) to the loss of a step; `c2f_dgl.training.loss.batch_loss` by default.
+        (model, batch of `Triplets`) to the loss of a step; `bpr_loss` by default.
     parameters : sequence of Parameter, optional
         What the trainer's Adam updates; all parameters that require a gradient by default.
     after_step : callable, optional
@@ -82,24 +79,18 @@ def train_phase(
     after_epoch : callable, optional
         Called with the number of epochs done, after the epoch's validation if it has one; True ends the phase.
     keep : {"best", "last"}
-        Leave the model in its best state on validation, or in its last: for a phase whose result is a search.
+        Leave the model in its best state on validation, or in its last, for a search.
     deadline : float, optional
         `time.monotonic` at which to stop; the context's by default.
-
-    Returns
-    -------
-    dict
-        The record of the phase, for `Fitted.phases`.
     """
     deadline = context.deadline if deadline is None else deadline
     observer = _Observer(model, context, after_step)
 
-    def stop() -> bool:
-        asked = observer.epoch > 0 and after_epoch is not None and after_epoch(observer.epoch)
-        return bool(asked) or (deadline is not None and time.monotonic() >= deadline)
+    is_late = lambda: deadline is not None and time.monotonic() >= deadline
 
-    if objective is None:
-        objective = lambda model, batch: _usual_loss(model, batch, training)
+    def stop() -> bool:
+        ended = observer.epoch > 0 and after_epoch is not None and after_epoch(observer.epoch)
+        return bool(ended) or is_late()
 
     started = time.perf_counter()
     with context.reporter.stage(phase):
@@ -109,27 +100,17 @@ def train_phase(
             context.split,
             observer,
             StageProgress(),
-            objective=objective,
+            objective=objective or (lambda model, batch: bpr_loss(model, batch, training.l2)),
             parameters=parameters,
             stop=stop,
         )
     if keep == "best":
         model.load_state_dict(observer.state)
     return {
-        "phase": phase,
-        "seconds": round(time.perf_counter() - started, 2),
-        "epochs": observer.epoch,
-        "best_epoch": observer.best_epoch,
+        **phase_record(phase, started, epochs=observer.epoch, best_epoch=observer.best_epoch),
         "valid": observer.valid,
-        "stopped_by_time": deadline is not None and time.monotonic() >= deadline,
+        "stopped_by_time": is_late(),
     }
-
-
-def _usual_loss(model: Recommender[Any], batch: Triplets, training: TrainingConfig) -> torch.Tensor:
-    """`batch_loss`, for which a computed table is computed once."""
-    embedding = model.embedding
-    with embedding.computed_once() if isinstance(embedding, ComputedTable) else nullcontext():
-        return batch_loss(model, batch, training.loss, training.l2)
 
 
 def fitted(model: Recommender[Any], phases: Sequence[dict[str, Any]]) -> Fitted:
@@ -139,23 +120,28 @@ def fitted(model: Recommender[Any], phases: Sequence[dict[str, Any]]) -> Fitted:
     return Fitted(model.scorer(), counts, model.count_bytes(), phases)
 
 
-def fit(context: Context[Any], embedding: EmbeddingLayer) -> Fitted:
-    """All there is to a system of one phase: LightGCN on `embedding`, trained with the context's gradient settings."""
+def fit(
+    context: Context[Any],
+    embedding: EmbeddingLayer,
+    phase: str = "train",
+    searched: Sequence[dict[str, Any]] = (),
+    share: float = 1.0,
+) -> Fitted:
+    """LightGCN on `embedding`, trained in a `share` of the time that is left; `searched`: records of phases before."""
     model = build_model(context, embedding, context.settings.layers)
-    return fitted(model, [train_phase(context, model, context.settings.training())])
+    record = train_phase(context, model, context.settings.training(), phase, deadline=context.share_of_time(share))
+    return fitted(model, [*searched, record])
 
 
 class _Observer:
     """Keeps the best state in memory and passes progress on (see `c2f_dgl.training.stage.StageObserver`)."""
 
-    def __init__(self, model: TrainableModule, context: Context[Any], after_step: Callable[[], None] | None) -> None:
+    def __init__(self, model: nn.Module, context: Context[Any], after_step: Callable[[], None] | None) -> None:
         self.model, self.reporter, self.after_step = model, context.reporter, after_step
         self.state: dict[str, torch.Tensor] = {}
         self.valid: dict[str, float] = {}
         self.epoch = self.best_epoch = 0
-
-    def start_epoch(self, stage: str, phase: str, epoch: int, n_steps: int) -> None:
-        self.reporter.start_epoch(stage, phase, epoch, n_steps)
+        self.start_epoch = self.reporter.start_epoch
 
     def step(self) -> None:
         self.reporter.step()

@@ -1,10 +1,7 @@
 """Full tables: an embedding per user and item under LightGCN, the paper's uncompressed rows (UD).
 
-He et al. 2020, LightGCN. The table E (N x d) is H(0); nothing is compressed, so the budget plays no part: d is 64 or
-128 as in the paper's Table 3. ``full-budget`` is the same at the budget, d = values / N rounded down: what there is
-without any of the compressions below.
-
-Deviations: none from the paper's rows but the learning rate, which is tuned for every system alike.
+He et al. *LightGCN.* SIGIR 2020. d is 64 or 128 as in the paper's Table 3, or values / N rounded down: what there is at
+the budget without any compression.
 """
 
 from __future__ import annotations
@@ -15,49 +12,41 @@ from torch import Tensor, nn
 from c2f_dgl.baselines.fitting import fit, layout_of
 from c2f_dgl.baselines.system import GRADIENT_SPACE, Context, Fitted, GradientSettings, System
 from c2f_dgl.embedding import ComputedTable
-from c2f_dgl.errors import InputError
 from c2f_dgl.graph.layout import NodeLayout, take_rows
 from c2f_dgl.tiers.codebook import random_codebook
 
 
-class FullTable(ComputedTable):
-    """E itself.
+class FullSettings(GradientSettings):
+    d: int | None = Field(None, ge=1, description="d; null: values / N")
 
-    Parameters
-    ----------
-    layout : NodeLayout
-    table : Tensor, shape (N, d)
-        Where it starts.
-    """
+
+class FullTable(ComputedTable):
+    """E (N x d) itself, from where it starts."""
 
     def __init__(self, layout: NodeLayout, table: Tensor) -> None:
         super().__init__(layout)
         self.weight = nn.Parameter(table.clone())
 
     def table(self) -> Tensor:
-        """E."""
         return self.weight
 
     def entity_rows(self, rows: Tensor) -> Tensor:
-        """Rows of E."""
         return take_rows(self.weight, rows)
 
 
-class FullSettings(GradientSettings):
-    """Hyper-parameters of a full table."""
-
-    d: int | None = Field(None, ge=1, description="d; null: values / N")
+def random_full_table(context: Context, d: int) -> FullTable:
+    """A full table that starts as Xavier has it."""
+    table = random_codebook(context.n_entities, d, "xavier", context.generator("table"))
+    return FullTable(layout_of(context), table)
 
 
 def train(context: Context[FullSettings]) -> Fitted:
     """LightGCN with a full table."""
-    d = context.settings.d if context.settings.d is not None else context.values // context.n_entities
-    if d < 1:
-        raise InputError(
-            f"{context.values:,} values do not pay for one per entity", expected=f"at least {context.n_entities:,}"
-        )
-    table = random_codebook(context.n_entities, d, "xavier", context.generator("table"))
-    return fit(context, FullTable(layout_of(context), table))
+    d = context.settings.d
+    if d is None:
+        context.check_one_each()
+        d = context.values // context.n_entities
+    return fit(context, random_full_table(context, d))
 
 
 _SOURCE = "He et al. 2020 (SIGIR)"

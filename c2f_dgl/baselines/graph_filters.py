@@ -19,17 +19,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse as sp
-import torch
 from numpy.polynomial.chebyshev import chebinterpolate
 from pydantic import Field
-from torch import Tensor
 
 from c2f_dgl.baselines.anchors import singular_vectors
+from c2f_dgl.baselines.item_item import HistoryRanker
 from c2f_dgl.baselines.system import Context, Fitted, Settings, System, phase_record
 from c2f_dgl.graph.matrices import normalised
 
@@ -40,60 +38,18 @@ Filter = Callable[[np.ndarray], np.ndarray]
 _SIGNAL_BLOCK = 2**21
 
 
-@dataclass(frozen=True)
-class SignalRanker:
-    """s_u = F r_u, a filter F of what a user has seen.
-
-    Parameters
-    ----------
-    history : csr_matrix, shape (n_users, n_items), float32
-        r_u.
-    filter : callable
-        F, of signals (n_items x n, float32).
-    """
-
-    history: sp.csr_matrix
-    filter: Filter
-
-    @property
-    def n_items(self) -> int:
-        """Number of items."""
-        return int(self.history.shape[1])
-
-    @property
-    def device(self) -> torch.device:
-        """The CPU."""
-        return torch.device("cpu")
-
-    def scores(self, users: Tensor) -> Tensor:
-        """Scores (len(users) x n_items, float32) of all items for some users (int64)."""
-        scores = torch.empty(len(users), self.n_items)
-        size = max(1, _SIGNAL_BLOCK // sum(self.history.shape))
-        for start in range(0, len(users), size):
-            some = users[start : start + size].numpy()
-            signals = self.history[some].T.toarray(order="C")
-            scores[start : start + size] = torch.as_tensor(self.filter(signals).T)
-        return scores
-
-
 class FilterSettings(Settings):
-    """Hyper-parameters of GF-CF, and of all that have its ideal low-pass filter."""
-
     rank: int = Field(256, ge=1, description="rank of the low-pass filter")
     alpha: float = Field(0.3, ge=0, description="alpha: weight of the low-pass filter")
 
 
 class BspmSettings(FilterSettings):
-    """Hyper-parameters of BSPM."""
-
     sharpening: float = Field(1.0, ge=0, description="t: length of the sharpening step")
     solver: Literal["euler", "rk4"] = Field("rk4", description="what makes the sharpening step")
     merge: Literal["early", "late"] = Field("early", description="low-pass filter merged before or after sharpening")
 
 
 class ChebySettings(FilterSettings):
-    """Hyper-parameters of ChebyCF."""
-
     degree: int = Field(8, ge=1, description="K: degree of the interpolation")
     flatness: float = Field(10.0, gt=0, description="phi: how flat the plateau is")
     exponent: float = Field(0.2, description="e: exponent of the items' degrees")
@@ -138,15 +94,12 @@ def chebycf(settings: ChebySettings, walk: Filter, low_pass: Filter) -> Filter:
 
 
 def filtered(
-    make: Callable[[Any, Filter, Filter], Filter], exponents: Callable[[Any], tuple[float, float]]
+    make: Callable[[Any, Filter, Filter], Filter],
+    exponents: Callable[[Any], tuple[float, float]] = lambda settings: (0.0, 0.5),
 ) -> Callable[[Context[Any]], Fitted]:
     """The training of a system from what makes its F of its settings, of P and of the low-pass filter.
 
-    Parameters
-    ----------
-    make : callable
-    exponents : callable
-        Settings to those of the items' degrees by which P and V V^T are conjugated: D_i^e P D_i^(-e).
+    `exponents` gives those of the items' degrees by which P and V V^T are conjugated: D_i^e P D_i^(-e).
     """
 
     def train(context: Context[Any]) -> Fitted:
@@ -158,7 +111,10 @@ def filtered(
         of_walk, of_low_pass = (degree**exponent for exponent in exponents(settings))
         walk = _product(sp.diags(of_walk) @ normal.T, normal @ sp.diags(1 / of_walk))
         low_pass = _product(of_low_pass[:, None] * right.T, right / of_low_pass)
-        ranker = SignalRanker(train, make(settings, walk, low_pass))
+        response = make(settings, walk, low_pass)
+        ranker = HistoryRanker(
+            train, lambda rows: response(rows.T.toarray(order="C")).T, max(1, _SIGNAL_BLOCK // sum(train.shape))
+        )
         return Fitted(ranker, {"low-pass": right.size}, 4 * right.size, [phase_record("svd", started, rank=len(right))])
 
     return train
@@ -170,46 +126,13 @@ def _product(left: Any, right: Any) -> Filter:
     return lambda signals: left @ (right @ signals)
 
 
-_HALF_LOW_PASS = lambda settings: (0.0, 0.5)
-_ALPHAS = (0.0, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
-_RANKS = (32, 64, 128, 256, 512)
+_GRID = {"alpha": (0.0, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0), "rank": (32, 64, 128, 256, 512)}
+_BSPM_GRID = {**_GRID, "sharpening": (0.5, 1.0, 1.5, 2.0, 2.5), "solver": ("euler", "rk4"), "merge": ("early", "late")}
+_CHEBY_GRID = {**_GRID, "flatness": (1.0, 1.5, 2.0, 5.0, 10.0, 15.0), "exponent": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7)}
+_BSPM, _CHEBYCF = "Choi et al. 2023 (SIGIR)", "Kim et al. 2025 (SIGIR)"
+_chebycf = filtered(chebycf, lambda settings: (settings.exponent, settings.exponent))
 SYSTEMS = (
-    System(
-        "anchor-gfcf",
-        "GF-CF",
-        "Shen et al. 2021 (CIKM)",
-        FilterSettings(),
-        filtered(gfcf, _HALF_LOW_PASS),
-        {"alpha": _ALPHAS, "rank": _RANKS},
-        budgeted=False,
-    ),
-    System(
-        "anchor-bspm",
-        "BSPM",
-        "Choi et al. 2023 (SIGIR)",
-        BspmSettings(),
-        filtered(bspm, _HALF_LOW_PASS),
-        {
-            "alpha": _ALPHAS,
-            "rank": _RANKS,
-            "sharpening": (0.5, 1.0, 1.5, 2.0, 2.5),
-            "solver": ("euler", "rk4"),
-            "merge": ("early", "late"),
-        },
-        budgeted=False,
-    ),
-    System(
-        "anchor-chebycf",
-        "ChebyCF",
-        "Kim et al. 2025 (SIGIR)",
-        ChebySettings(),
-        filtered(chebycf, lambda settings: (settings.exponent, settings.exponent)),
-        {
-            "alpha": _ALPHAS,
-            "rank": _RANKS,
-            "flatness": (1.0, 1.5, 2.0, 5.0, 10.0, 15.0),
-            "exponent": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7),
-        },
-        budgeted=False,
-    ),
+    System("anchor-gfcf", "GF-CF", "Shen et al. 2021 (CIKM)", FilterSettings(), filtered(gfcf), _GRID, budgeted=False),
+    System("anchor-bspm", "BSPM", _BSPM, BspmSettings(), filtered(bspm), _BSPM_GRID, budgeted=False),
+    System("anchor-chebycf", "ChebyCF", _CHEBYCF, ChebySettings(), _chebycf, _CHEBY_GRID, budgeted=False),
 )

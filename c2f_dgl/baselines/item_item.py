@@ -9,9 +9,8 @@ With R the training interactions, D_u and D_i the degrees and G = R^T R, powers 
                what a user has seen weighs the same in r_u, as their walk's first step does for any one user)
     EASE^R     B = I - P diag(P)^(-1),  P = (G + lambda I)^(-1)  (Steck 2019)
 
-Column j of EASE's B is a ridge regression of item j on all other items. Where items x items matrices do not fit, it is
-one on the k items that would each reduce its loss most alone, which are those of the largest G_ij^2 / (d_i + lambda):
-k x k systems, solved in batches.
+Column j of EASE's B is a ridge regression of item j on all other items, or, where items x items matrices do not fit, on
+the k items that would each reduce its loss most alone, those of the largest G_ij^2 / (d_i + lambda).
 
 Similarities follow from the interactions by arithmetic and count as no learned values; the entries of EASE's B do.
 """
@@ -19,7 +18,7 @@ Similarities follow from the interactions by arithmetic and count as no learned 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -32,6 +31,7 @@ from torch import Tensor
 
 from c2f_dgl.baselines.system import Context, Fitted, Settings, System, phase_record
 from c2f_dgl.errors import InputError
+from c2f_dgl.graph.neighbourhood import largest_of_rows
 
 # Rows of an items x items product formed at once: bounds the memory to these rows' entries beside what is kept.
 _ROW_BLOCK = 1_024
@@ -47,60 +47,51 @@ Weights: TypeAlias = "sp.csr_matrix | np.ndarray"
 
 @dataclass(frozen=True)
 class HistoryRanker:
-    """s_u = r_u B from what a user has seen.
+    """Scores of all items from what a user has seen: r_u (n_users x n_items, float32) through a response.
 
-    Parameters
-    ----------
-    history : csr_matrix, shape (n_users, n_items), float32
-        r_u.
-    weights : csr_matrix or ndarray, shape (n_items, n_items), float32
-        B.
+    That takes rows of the history, `block` at most, to scores (n x n_items), dense or sparse.
     """
 
     history: sp.csr_matrix
-    weights: Weights
+    response: Callable[[sp.csr_matrix], Any]
+    block: int = 2**31
 
     @property
     def n_items(self) -> int:
-        """Number of items."""
-        return int(self.weights.shape[1])
+        return int(self.history.shape[1])
 
     @property
     def device(self) -> torch.device:
-        """The CPU."""
         return torch.device("cpu")
 
     def scores(self, users: Tensor) -> Tensor:
         """Scores (len(users) x n_items, float32) of all items for some users (int64)."""
-        product = self.history[users.numpy()] @ self.weights
-        return torch.as_tensor(product.toarray() if sp.issparse(product) else np.asarray(product))
+        scores = torch.empty(len(users), self.n_items)
+        for part in _slices(len(users), self.block):
+            response = self.response(self.history[users[part].numpy()])
+            scores[part] = torch.as_tensor(response.toarray() if sp.issparse(response) else response)
+        return scores
 
 
 class KnnSettings(Settings):
-    """Hyper-parameters of item-kNN."""
-
     k: int = Field(200, ge=1, description="k: neighbours kept of each item")
     shrink: float = Field(20.0, ge=0, description="s: shrinkage of similarities")
 
 
 class Rp3betaSettings(Settings):
-    """Hyper-parameters of RP3beta."""
-
     k: int = Field(200, ge=1, description="k: neighbours kept of each item")
     transition_power: float = Field(1.0, gt=0, description="alpha: power of the probabilities of each step")
     popularity_power: float = Field(0.5, description="beta: power of the degrees that scores are divided by")
 
 
 class EaseSettings(Settings):
-    """Hyper-parameters of EASE^R."""
-
     l2: float = Field(200.0, gt=0, description="lambda")
     memory: float = Field(8.0, gt=0, description="GiB that may be taken; in blocks where items x items does not fit")
     support: int = Field(100, ge=1, description="items that an item is regressed on where it is done in blocks")
 
 
 def knn(context: Context[KnnSettings]) -> sp.csr_matrix:
-    """B of item-kNN (n_items x n_items; Deshpande & Karypis 2004)."""
+    """B of item-kNN."""
     train, shrink = context.split.train.astype(np.float32), np.float32(context.settings.shrink)
     root = np.sqrt(train.getnnz(axis=0), dtype=np.float32)
     cosine = lambda i, j, together: together / (root[i] * root[j] + shrink)
@@ -108,7 +99,7 @@ def knn(context: Context[KnnSettings]) -> sp.csr_matrix:
 
 
 def rp3beta(context: Context[Rp3betaSettings]) -> sp.csr_matrix:
-    """B of RP3beta (n_items x n_items; Paudel et al. 2017)."""
+    """B of RP3beta."""
     train, settings = context.split.train.astype(np.float32), context.settings
     by_user, by_item = (np.maximum(train.getnnz(axis=axis), 1).astype(np.float32) for axis in (1, 0))
     to_users = sp.diags(by_item**-settings.transition_power) @ train.T
@@ -118,7 +109,7 @@ def rp3beta(context: Context[Rp3betaSettings]) -> sp.csr_matrix:
 
 
 def ease(context: Context[EaseSettings]) -> Weights:
-    """B of EASE (n_items x n_items; Steck 2019), sparse where it is found in blocks."""
+    """B of EASE, sparse where it is found in blocks."""
     settings = context.settings
     if _EASE_COPIES * 8 * context.split.n_items**2 <= settings.memory * 2**30:
         return dense_ease(context.split.train, settings.l2)
@@ -142,19 +133,10 @@ def dense_ease(train: sp.csr_matrix, l2: float) -> np.ndarray:
 
 
 def sparse_ease(train: sp.csr_matrix, l2: float, support: int, memory: float) -> sp.csr_matrix:
-    """B (n_items x n_items), each column a ridge regression on the items that would reduce its loss most alone.
+    """B (n_items x n_items), each column a ridge regression on the `support` items that reduce its loss most alone.
 
-    Parameters
-    ----------
-    train : csr_matrix, shape (n_users, n_items)
-        R, ones.
-    l2 : float
-        lambda.
-    support : int
-        k, the most entries of a column.
-    memory : float
-        GiB. As many systems (4 k^2 bytes each) are formed at once as take half of it; G is formed anew for each lot of
-        them, in blocks of rows.
+    As many systems (4 support^2 bytes each) are formed at once as take half of `memory`, in GiB; G is formed anew for
+    each lot of them, in blocks of rows.
     """
     train, n_items = train.astype(np.float32), train.shape[1]
     transposed, degree = train.T.tocsr(), train.getnnz(axis=0)
@@ -166,83 +148,64 @@ def sparse_ease(train: sp.csr_matrix, l2: float, support: int, memory: float) ->
     others, together = np.zeros(filled.shape, dtype=np.int32), np.zeros(filled.shape)
     others[filled], together[filled] = chosen.indices, np.rint(chosen.data * root[chosen.indices])
     lot = max(1, int(memory * 2**29) // (4 * width**2))
-    solved = []
-    for start in range(0, n_items, lot):
-        some = slice(start, start + lot)
-        solved.append(_solve(_systems(transposed, train, others[some], filled[some]), together[some], l2))
-    values = np.concatenate(solved)[filled].astype(np.float32)
-    return sp.csr_matrix((values, chosen.indices, chosen.indptr), chosen.shape).T.tocsr()
+    values = []
+    for rows in _slices(n_items, lot):
+        values.append(_solve(_systems(transposed, train, others[rows], filled[rows]), together[rows], l2))
+    data = np.concatenate(values)[filled].astype(np.float32)
+    return sp.csr_matrix((data, chosen.indices, chosen.indptr), chosen.shape).T.tocsr()
 
 
 def _systems(transposed: sp.csr_matrix, train: sp.csr_matrix, others: np.ndarray, filled: np.ndarray) -> np.ndarray:
     """G at the items that each of n items is regressed on (n x k x k, float32), 0 where `filled` (n x k) is not."""
     width = others.shape[1]
     systems = np.zeros((*others.shape, width), dtype=np.float32)
-    places = np.flatnonzero(filled)
-    places = places[np.argsort(others.ravel()[places], kind="stable")]
-    items, size = others.ravel()[places], max(1, _ENTRIES // width)
-    for first in range(0, train.shape[1], _ROW_BLOCK):
-        low, high = np.searchsorted(items, (first, first + _ROW_BLOCK))
+    entries = np.flatnonzero(filled)
+    entries = entries[np.argsort(others.ravel()[entries], kind="stable")]
+    items, size = others.ravel()[entries], max(1, _ENTRIES // width)
+    for block in _slices(train.shape[1], _ROW_BLOCK):
+        low, high = np.searchsorted(items, (block.start, block.stop))
         if low == high:
             continue
-        gram = (transposed[first : first + _ROW_BLOCK] @ train).sorted_indices()
+        gram = (transposed[block] @ train).sorted_indices()
         for begin in range(low, high, size):
             part = slice(begin, min(begin + size, high))
-            which, row = np.divmod(places[part], width)
-            found = gram[np.repeat(items[part] - first, width), others[which].ravel()]
-            systems[which, row] = np.asarray(found).reshape(-1, width) * filled[which]
+            system, row = np.divmod(entries[part], width)
+            values = gram[np.repeat(items[part] - block.start, width), others[system].ravel()]
+            systems[system, row] = np.asarray(values).reshape(-1, width) * filled[system]
     return systems
 
 
 def _solve(systems: np.ndarray, right: np.ndarray, l2: float) -> np.ndarray:
     """(A + lambda I)^(-1) b of n systems A (n x k x k, float32) and b (n x k); 0 where their rows are 0."""
     width = right.shape[1]
-    solved, size = np.empty(right.shape), max(1, _ENTRIES // width**2)
-    for start in range(0, len(right), size):
-        some = slice(start, start + size)
-        ridge = torch.as_tensor(systems[some]).double() + l2 * torch.eye(width, dtype=torch.float64)
-        factor = torch.linalg.cholesky(ridge)
-        solved[some] = torch.cholesky_solve(torch.as_tensor(right[some])[:, :, None], factor)[:, :, 0].numpy()
-    return solved
+    solutions, ridge = np.empty(right.shape), l2 * torch.eye(width, dtype=torch.float64)
+    for part in _slices(len(right), max(1, _ENTRIES // width**2)):
+        factor = torch.linalg.cholesky(torch.as_tensor(systems[part]).double() + ridge)
+        solutions[part] = torch.cholesky_solve(torch.as_tensor(right[part])[:, :, None], factor)[:, :, 0].numpy()
+    return solutions
 
 
 def strongest(
-    left: sp.csr_matrix,
-    right: sp.csr_matrix,
-    k: int,
-    weigh: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
+    left: sp.csr_matrix, right: sp.csr_matrix, k: int, weigh: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 ) -> sp.csr_matrix:
-    """The k largest entries of each row of a weighed product, the diagonal left out; formed in blocks of rows.
+    """The k largest entries of each row of a weighed product (float32), the diagonal left out, in blocks of rows.
 
-    Parameters
-    ----------
-    left, right : csr_matrix, shape (n_items, n_users) and (n_users, n_items), float32
-    k : int
-        Ties go to the lower column.
-    weigh : callable
-        Rows, columns and entries of the product, an array (n,) each, to weighed entries (n,).
-
-    Returns
-    -------
-    csr_matrix, shape (n_items, n_items), float32
+    `weigh` takes rows, columns and entries of the product, (n,) each, to positive weights; ties go to the lower column.
     """
     blocks = []
-    for start in range(0, left.shape[0], _ROW_BLOCK):
-        product = (left[start : start + _ROW_BLOCK] @ right).tocoo()
-        product.data = weigh(start + product.row, product.col, product.data)
-        blocks.append(_largest(product, start, k))
+    for block in _slices(left.shape[0], _ROW_BLOCK):
+        product = (left[block] @ right).sorted_indices().tocoo()
+        rows, columns = product.row, product.col
+        weights = weigh(block.start + rows, columns, product.data)
+        weights[columns == block.start + rows] = 0
+        largest = largest_of_rows(rows, weights, k)
+        largest = largest[weights[largest] > 0]
+        blocks.append(sp.csr_matrix((weights[largest], (rows[largest], columns[largest])), product.shape))
     return sp.vstack(blocks, format="csr")
 
 
-def _largest(coo: sp.coo_matrix, first: int, k: int) -> sp.csr_matrix:
-    """The k largest entries of each row; column ``first + i`` of row i does not count."""
-    other = coo.col != coo.row + first
-    row, column, value = coo.row[other], coo.col[other], coo.data[other]
-    order = np.lexsort((column, -value, row))
-    length = np.bincount(row, minlength=coo.shape[0])
-    rank = np.arange(len(order)) - np.repeat(np.cumsum(length) - length, length)
-    kept = order[rank < k]
-    return sp.csr_matrix((value[kept], (row[kept], column[kept])), coo.shape)
+def _slices(n: int, size: int) -> Iterator[slice]:
+    return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
 
 def csr_bytes(matrix: sp.csr_matrix) -> int:
@@ -261,43 +224,24 @@ def item_item(make: Callable[[Context[Any]], Weights], learned: bool = False) ->
             n_values, size = weights.size, weights.nbytes
         else:
             n_values, size = weights.nnz, csr_bytes(weights)
-        ranker = HistoryRanker(context.split.train, weights)
+        ranker = HistoryRanker(context.split.train, lambda history: history @ weights)
         return Fitted(ranker, {"B": n_values} if learned else {}, size, [phase_record("item to item", started)])
 
     return train
 
 
 _NEIGHBOURS = (50, 100, 200, 400, 800, 1600)
+_KNN_GRID = {"k": _NEIGHBOURS, "shrink": (0.0, 5.0, 20.0, 50.0, 200.0)}
+_RP3BETA_GRID = {
+    "k": _NEIGHBOURS,
+    "transition_power": (0.4, 0.6, 0.8, 1.0, 1.2, 1.5),
+    "popularity_power": (-0.4, -0.2, 0.0, 0.2, 0.4, 0.6, 0.8),
+}
+_EASE_GRID = {"l2": (10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0)}
+_KNN, _RP3BETA = "Deshpande & Karypis 2004 (TOIS)", "Paudel et al. 2017 (TiiS)"
+_train_ease = item_item(ease, learned=True)
 SYSTEMS = (
-    System(
-        "anchor-knn",
-        "Item-kNN",
-        "Deshpande & Karypis 2004 (TOIS)",
-        KnnSettings(),
-        item_item(knn),
-        {"k": _NEIGHBOURS, "shrink": (0.0, 5.0, 20.0, 50.0, 200.0)},
-        budgeted=False,
-    ),
-    System(
-        "anchor-rp3beta",
-        "RP3beta",
-        "Paudel et al. 2017 (TiiS)",
-        Rp3betaSettings(),
-        item_item(rp3beta),
-        {
-            "k": _NEIGHBOURS,
-            "transition_power": (0.4, 0.6, 0.8, 1.0, 1.2, 1.5),
-            "popularity_power": (-0.4, -0.2, 0.0, 0.2, 0.4, 0.6, 0.8),
-        },
-        budgeted=False,
-    ),
-    System(
-        "anchor-ease",
-        "EASE^R",
-        "Steck 2019 (WWW)",
-        EaseSettings(),
-        item_item(ease, learned=True),
-        {"l2": (10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0)},
-        budgeted=False,
-    ),
+    System("anchor-knn", "Item-kNN", _KNN, KnnSettings(), item_item(knn), _KNN_GRID, budgeted=False),
+    System("anchor-rp3beta", "RP3beta", _RP3BETA, Rp3betaSettings(), item_item(rp3beta), _RP3BETA_GRID, budgeted=False),
+    System("anchor-ease", "EASE^R", "Steck 2019 (WWW)", EaseSettings(), _train_ease, _EASE_GRID, budgeted=False),
 )

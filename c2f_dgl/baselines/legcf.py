@@ -1,17 +1,10 @@
 """LEGCF: one codebook of meta-embeddings, assigned by the pseudo-inverse of what is propagated.
 
-Liang et al. 2024, Lightweight Embeddings for Graph Collaborative Filtering. H(0) = S E with E (m x d) and t entries a
-row of S; the meta nodes join the graph with S as weights, and LightGCN runs on all of it. S starts from METIS parts
-(own part w*, t - 1 random others), then is recomputed in every epoch:
+Liang et al. *Lightweight Embeddings for Graph Collaborative Filtering.* SIGIR 2024. It is the coarse tier of this
+package alone: S from METIS parts, fixed, then S = top_t( H_full pinv(H_meta) ) in every epoch. m is what the budget
+leaves beside the t N weights of S; where that is too little d and then t are lowered.
 
-    S = top_t( H_full pinv(H_meta) )
-
-It is the coarse tier of this package with no tier below, so it is that: `Tier`, the collapsed engine, the trainer. It
-has a phase with S fixed, then one with S updated from the best state of the first. m is what the budget leaves beside
-the t N weights of S; where that is too little d and then t are lowered.
-
-Deviations: the equations as this paper and the coarse-to-fine one print them, without what the published code adds
-(tanh, biases, two normalisations; the preset ``published`` has those).
+Deviations: without what the published code adds (tanh, biases, two normalisations; the preset ``published`` has those).
 """
 
 from __future__ import annotations
@@ -28,10 +21,11 @@ from c2f_dgl.tiers.assignment import anchored
 from c2f_dgl.tiers.codebook import random_codebook
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
 
+# Fewer meta-embeddings than this are too few for an assignment to mean anything: d gives way first, then t.
+_LEAST_ATOMS, _LEAST_WIDTH = 32, 16
+
 
 class LegcfSettings(GradientSettings):
-    """Hyper-parameters of LEGCF."""
-
     d: int = Field(
         128, ge=1, description="d; halved, to 16 at least, while the budget leaves less than 32 meta-embeddings"
     )
@@ -39,18 +33,8 @@ class LegcfSettings(GradientSettings):
     anchor_weight: float = Field(0.5, ge=0, le=1, description="w*: weight of the own METIS part at the start")
 
 
-# Fewer meta-embeddings than this are too few for an assignment to mean anything: d gives way first, then t.
-_LEAST_ATOMS, _LEAST_WIDTH = 32, 16
-
-
 def sizes(n_entities: int, values: int, d: int, t: int) -> tuple[int, int, int]:
-    """t, m and d within a budget: t N + m d <= values.
-
-    Raises
-    ------
-    InputError
-        The budget does not pay for one weight per entity and a codebook.
-    """
+    """t, m and d within a budget: t N + m d <= values."""
     while t > 1 and values - t * n_entities < _LEAST_ATOMS * min(d, _LEAST_WIDTH):
         t -= 1
     left = values - t * n_entities
@@ -77,5 +61,5 @@ def train(context: Context[LegcfSettings]) -> Fitted:
     return fitted(model, [{**fixed, "m": m, "t": t, "d": d}, updating])
 
 
-_SPACE = {**GRADIENT_SPACE, "d": (32, 64, 128, 256), "t": (1, 2, 3)}
-SYSTEMS = (System("legcf", "LEGCF", "Liang et al. 2024 (SIGIR)", LegcfSettings(), train, _SPACE),)
+_GRID = {**GRADIENT_SPACE, "d": (32, 64, 128, 256), "t": (1, 2, 3)}
+SYSTEMS = (System("legcf", "LEGCF", "Liang et al. 2024 (SIGIR)", LegcfSettings(), train, _GRID),)

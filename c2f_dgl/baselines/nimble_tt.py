@@ -1,19 +1,15 @@
 """NimbleTT: the table as a tensor train, its rows ordered by the graph.
 
-Yin et al. 2022, Nimble GNN Embedding with Tensor-Train Decomposition. With N <= m1 m2 m3, d = n1 n2 n3 and rows and
-columns numbered i = (i1, i2, i3), j = (j1, j2, j3), the table is
+Yin et al. *Nimble GNN Embedding with Tensor-Train Decomposition.* KDD 2022. With N <= m1 m2 m3, d = n1 n2 n3 and rows
+and columns numbered i = (i1, i2, i3), j = (j1, j2, j3), the table is
 
     E[i, j] = G1[i1, j1] G2[i2, j2] G3[i3, j3]     G1: 1 x R, G2: R x R, G3: R x 1 for each i_k, j_k
 
-Rows that share i1, or i1 and i2, share factors. So entities are numbered by a two-level METIS partition: m1 parts of
-the graph, m2 parts of each, and neighbours share. The cores start orthogonal: where each unfolds to a
-tall matrix with orthonormal columns the whole table has them, E^T E = I; where a core is too wide for
-that its rows are orthonormal instead. The table is then scaled to the variance of Xavier's start.
+Rows that share i1, or i1 and i2, share factors: entities are numbered by a two-level METIS partition, m1 parts of the
+graph, m2 parts of each. The cores start orthogonal, scaled to the variance of Xavier's start; R is the largest the
+budget allows. The order of the rows, N int32, is not learned, but stored.
 
-R is the largest the budget allows. The order of the rows is N int32 numbers which are not learned, but stored.
-
-Deviations: the paper puts a graph neural network with weights on top and trains it by mini-batches of sampled
-neighbours; here it is LightGCN as for all systems.
+Deviations: the paper's graph neural network has weights, and batches of sampled neighbours; here it is LightGCN.
 """
 
 from __future__ import annotations
@@ -37,8 +33,6 @@ Shape = tuple[int, int, int]
 
 
 class NimbleTTSettings(GradientSettings):
-    """Hyper-parameters of tensor-train embeddings."""
-
     d_factors: Shape = Field((4, 4, 4), description="n1, n2, n3 with d = n1 n2 n3")
     graph_order: bool = Field(True, description="number entities by the METIS partition, not as they come")
 
@@ -57,27 +51,20 @@ def core_values(rows: Shape, columns: Shape, rank: int) -> int:
 
 
 def largest_rank(rows: Shape, columns: Shape, values: int) -> int:
-    """The largest R within the budget, at most that of a full table.
-
-    Raises
-    ------
-    InputError
-        Not even R = 1 fits.
-    """
+    """The largest R within the budget, at most that of a full table."""
     a, b = rows[1] * columns[1], rows[0] * columns[0] + rows[2] * columns[2]
     rank = int((math.sqrt(b * b + 4 * a * values) - b) / (2 * a))
     if rank < 1:
-        raise InputError(
-            f"{values:,} values", where="nimble_tt", expected=f"at least {core_values(rows, columns, 1):,}"
-        )
+        least = core_values(rows, columns, 1)
+        raise InputError(f"{values:,} values", where="nimble_tt", expected=f"at least {least:,}")
     return min(rank, rows[0] * columns[0], rows[2] * columns[2])
 
 
 def graph_order(graph: dgl.DGLGraph, rows: Shape, seed: int) -> np.ndarray:
-    """Position of each entity (N,), int64, below m1 m2 m3: part p of the graph and part q of that part are one slot.
+    """Position of each entity (N,), int64, below m1 m2 m3.
 
-    A slot has the m3 positions that share (i1, i2) = (p, q). What does not fit into its slot takes the free positions,
-    in order.
+    Part p of the graph and part q of that part have a slot, the m3 positions that share (i1, i2) = (p, q). What does
+    not fit into its slot takes the free positions, in order.
     """
     first = metis_parts(graph, rows[0], seed)
     second = np.zeros_like(first)
@@ -85,38 +72,38 @@ def graph_order(graph: dgl.DGLGraph, rows: Shape, seed: int) -> np.ndarray:
     for part in range(rows[0]):
         members = np.flatnonzero(first == part)
         split = int(np.searchsorted(members, n_users))
-        inside = dgl.node_subgraph(graph, {"user": members[:split], "item": members[split:] - n_users})
-        if inside.num_edges("interacts"):  # METIS has nothing to go by otherwise
-            second[members] = metis_parts(inside, rows[1], seed)
+        subgraph = dgl.node_subgraph(graph, {"user": members[:split], "item": members[split:] - n_users})
+        if subgraph.num_edges("interacts"):  # METIS has nothing to go by otherwise
+            second[members] = metis_parts(subgraph, rows[1], seed)
     slot = first * rows[1] + second
     order = np.argsort(slot, kind="stable")
-    place = np.empty_like(slot)
-    place[order] = np.arange(len(slot)) - np.searchsorted(slot[order], slot[order])
-    position = slot * rows[2] + place
-    over = order[place[order] >= rows[2]]
+    rank = np.empty_like(slot)  # within the slot
+    rank[order] = np.arange(len(slot)) - np.searchsorted(slot[order], slot[order])
+    position = slot * rows[2] + rank
+    overflow = order[rank[order] >= rows[2]]
     free = np.ones(math.prod(rows), dtype=bool)
-    free[position[place < rows[2]]] = False
-    position[over] = np.flatnonzero(free)[: len(over)]
+    free[position[rank < rows[2]]] = False
+    position[overflow] = np.flatnonzero(free)[: len(overflow)]
     return position
 
 
-def orthogonal_core(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """A core (R_left, m, n, R_right) whose unfolding (R_left m) x (n R_right) has orthonormal columns, or else rows."""
-    left, m, n, right = shape
-    return nn.init.orthogonal_(torch.empty(left * m, n * right), generator=generator).view(shape)
+def start_cores(rows: Shape, columns: Shape, rank: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Cores whose unfoldings (R_left m) x (n R_right) are orthogonal, and whose table has Xavier's variance."""
+    (m1, m2, m3), (n1, n2, n3) = rows, columns
+    shapes = ((1, m1, n1, rank), (rank, m2, n2, rank), (rank, m3, n3, 1))
+    unfoldings = [torch.empty(left * m, n * right) for left, m, n, right in shapes]
+    cores = [nn.init.orthogonal_(unfolding, generator=generator) for unfolding in unfoldings]
+    first, second, third = (core.view(shape) for core, shape in zip(cores, shapes, strict=True))
+    # The mean square of E over all rows and columns, from the Gram matrices of the cores alone.
+    gram = torch.einsum("aijr,aijs->rs", first, first)
+    gram = torch.einsum("rs,rijt,siju->tu", gram, second, second)
+    square = float(torch.einsum("rs,rija,sija->", gram, third, third)) / (math.prod(rows) * math.prod(columns))
+    factor = (2 / (math.prod(rows) + math.prod(columns)) / square) ** (1 / 6)
+    return first * factor, second * factor, third * factor
 
 
 class TensorTrain(ComputedTable):
-    """E as three cores.
-
-    Parameters
-    ----------
-    layout : NodeLayout
-    position : ndarray, shape (N,), int
-        Row number i of each entity.
-    cores : three Tensors, shapes (1, m1, n1, R), (R, m2, n2, R), (R, m3, n3, 1)
-        Where they start.
-    """
+    """E as cores (1, m1, n1, R), (R, m2, n2, R), (R, m3, n3, 1); position: row number i of each entity (N,)."""
 
     position: Tensor
 
@@ -126,27 +113,12 @@ class TensorTrain(ComputedTable):
         self.register_buffer("position", torch.as_tensor(position))
 
     def table(self) -> Tensor:
-        """All rows, in the order of the entities."""
         left = torch.einsum("ijr,rkls->ikjls", self.first[0], self.second).flatten(0, 1)  # m1 m2, n1, n2, R
-        every = torch.einsum("pjls,smn->pmjln", left, self.third[..., 0]).flatten(0, 1).flatten(1)
-        return every[self.position]
+        rows = torch.einsum("pjls,smn->pmjln", left, self.third[..., 0]).flatten(0, 1).flatten(1)
+        return rows[self.position]
 
     def count_bytes(self) -> int:
-        """The cores, and the position of each entity."""
         return super().count_bytes() + 4 * len(self.position)
-
-
-def start_cores(rows: Shape, columns: Shape, rank: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Orthogonal cores whose table has Xavier's variance, 2 / (N + d)."""
-    (m1, m2, m3), (n1, n2, n3) = rows, columns
-    shapes = ((1, m1, n1, rank), (rank, m2, n2, rank), (rank, m3, n3, 1))
-    first, second, third = (orthogonal_core(shape, generator) for shape in shapes)
-    # The mean square of E over all rows and columns, from the Gram matrices of the cores alone.
-    gram = torch.einsum("aijr,aijs->rs", first, first)
-    gram = torch.einsum("rs,rijt,siju->tu", gram, second, second)
-    square = float(torch.einsum("rs,rija,sija->", gram, third, third)) / (math.prod(rows) * math.prod(columns))
-    factor = (2 / (math.prod(rows) + math.prod(columns)) / square) ** (1 / 6)
-    return first * factor, second * factor, third * factor
 
 
 def train(context: Context[NimbleTTSettings]) -> Fitted:
@@ -160,5 +132,5 @@ def train(context: Context[NimbleTTSettings]) -> Fitted:
     return fit(context, TensorTrain(layout, order, cores))
 
 
-_SPACE = {**GRADIENT_SPACE, "d_factors": ((2, 4, 2), (4, 4, 2), (4, 4, 4), (4, 8, 4))}
-SYSTEMS = (System("nimble_tt", "NimbleTT", "Yin et al. 2022 (KDD)", NimbleTTSettings(), train, _SPACE),)
+_GRID = {**GRADIENT_SPACE, "d_factors": ((2, 4, 2), (4, 4, 2), (4, 4, 4), (4, 8, 4))}
+SYSTEMS = (System("nimble_tt", "NimbleTT", "Yin et al. 2022 (KDD)", NimbleTTSettings(), train, _GRID),)

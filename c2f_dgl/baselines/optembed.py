@@ -1,27 +1,17 @@
 """OptEmbed: rows pruned by learned thresholds in a supernet of sizes, sizes then found by evolution.
 
-Source: Lyu, Tang, Zhu et al. *OptEmbed: Learning Optimal Embedding Table for Click-through Rate
-Prediction.* CIKM 2022.
+Lyu, Tang, Zhu et al. *OptEmbed: Learning Optimal Embedding Table for Click-through Rate Prediction.* CIKM 2022.
 
-    E = E_full * m_e * m_d
-    m_e,n = 1[||e_n||_1 - t_f(n) > 0]          a learned threshold per field, long-tail derivative for the step
-    m_d,f: the first d_f entries               drawn per field and batch while the supernet is trained
-    L = L_BPR + alpha sum_f exp(-t_f)          what pushes thresholds up
+    E = E_full * m_e * m_d,  m_e,n = 1[||e_n||_1 - t_f(n) > 0],  m_d,f: the first d_f entries, drawn per field and batch
+    L = L_BPR + alpha sum_f exp(-t_f)          what pushes the thresholds t of the fields up
 
-Then an evolutionary search (the best, their crossovers and mutations) over d_f on the trained supernet, and retraining
-under both masks from where the table started.
+Then an evolutionary search over d_f on the trained supernet, and retraining under both masks from where E_full started.
 
-Deviations
-----------
-- The fields of an id-based recommender are users and items: two sizes to search. `fields` cuts each of them into so
-  many fields of equal size by training interactions; 1 is the paper's.
-- ||.|| is the mean over the row, and thresholds are in units of its mean over the field. They start at 0 and have a
-  learning rate with which they rise to no more than `reach` in the search: with that of the table they would pass every
-  row's norm in ten steps, before there is anything in the rows.
-- Sizes are drawn uniformly on a logarithmic scale, by the supernet's training and by the evolution: a budget of a few
-  values an entity is at the very end of a linear one.
-- The paper has no budget. Here an individual of the evolution is repaired to meet it: the thresholds of its fields are
-  raised together, until the rows that are left cost what may be spent. Rows and sizes are so traded on validation.
+Deviations: `fields` cuts users and items into so many fields of equal size by training interactions; 1 is the paper's.
+Thresholds are in units of the mean norm of a field and rise to no more than `reach` in the search: with the table's
+learning rate they would pass every row's norm in ten steps. Sizes are drawn uniformly on a logarithmic scale: a budget
+of a few values an entity is at the very end of a linear one. The paper has no budget; here an individual meets it by
+raising the thresholds of its fields together.
 """
 
 from __future__ import annotations
@@ -32,28 +22,20 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from c2f_dgl.baselines.fitting import SELECT, build_model, layout_of
-from c2f_dgl.baselines.masked import prefix_mask, random_table
-from c2f_dgl.baselines.searching import (
-    SEARCH_SPACE,
-    SearchSettings,
-    degrees,
-    judged,
-    retrain,
-    search_loss,
-    search_phase,
-)
+from c2f_dgl.baselines.fitting import SELECT, bpr_loss, build_model, layout_of
+from c2f_dgl.baselines.searching import SEARCH_SPACE, SearchSettings, degrees, retrain, search_phase
 from c2f_dgl.baselines.system import Context, Fitted, System
-from c2f_dgl.embedding import ComputedTable
+from c2f_dgl.baselines.tables import PrefixTable, prefix_mask, random_table
 from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.graph.layout import NodeLayout
 from c2f_dgl.model import Recommender
 from c2f_dgl.training.sampler import Triplets
+from c2f_dgl.training.search import sampled_rows
+
+Sizes = tuple[int, ...]  # of each field: an individual
 
 
 class OptEmbedSettings(SearchSettings):
-    """Hyper-parameters of OptEmbed."""
-
     d: int = Field(64, ge=1, description="d, the largest size")
     fields: int = Field(4, ge=1, description="fields of users and of items")
     alpha: float = Field(1e-1, ge=0, description="alpha: weight of the term that pushes thresholds up")
@@ -80,30 +62,19 @@ class _LongTailStep(torch.autograd.Function):
         return gradient * torch.where(size <= 0.4, 2 - 4 * size, torch.where(size <= 1, 0.4, 0.0))
 
 
-class Supernet(ComputedTable):
-    """A full table with a threshold per field, and the sizes its fields are cut to at present.
+class Supernet(PrefixTable):
+    """A prefix table with a threshold for each field of entities (N,), int64.
 
-    Parameters
-    ----------
-    layout : NodeLayout
-    start : Tensor, shape (N, d)
-    field : Tensor, shape (N,), int64
-        Of each entity.
-    rate : float
-        Learning rate of thresholds as a multiple of that of the table (t is learned as ``rate`` times a parameter,
-        which is the same under Adam).
+    `rate` is the learning rate of thresholds as a multiple of that of the table: t is learned as ``rate`` times a
+    parameter, which is the same under Adam.
     """
 
     field: Tensor
-    sizes: Tensor
 
     def __init__(self, layout: NodeLayout, start: Tensor, field: Tensor, rate: float) -> None:
-        super().__init__(layout)
-        n_fields = int(field.max()) + 1
-        self.weight = nn.Parameter(start.clone())
-        self.raw_threshold, self.rate = nn.Parameter(torch.zeros(n_fields)), rate
+        super().__init__(layout, start)
+        self.raw_threshold, self.rate = nn.Parameter(torch.zeros(int(field.max()) + 1)), rate
         self.register_buffer("field", field)
-        self.register_buffer("sizes", torch.full((n_fields,), start.shape[1]))
 
     def thresholds(self) -> Tensor:
         """t of each field, in units of the mean norm of its rows."""
@@ -116,29 +87,17 @@ class Supernet(ComputedTable):
         mean = total / zeros.index_add(0, self.field, torch.ones_like(norms))
         return norms - (self.thresholds() * mean)[self.field]
 
-    def row_mask(self) -> Tensor:
-        """m_e (N,), 0 or 1, differentiable as the paper has it."""
-        kept: Tensor = _LongTailStep.apply(self.margins())
-        return kept
-
     def table(self) -> Tensor:
-        """E (N x d)."""
-        return self.weight * self.row_mask()[:, None] * prefix_mask(self.sizes, self.weight.shape[1])[self.field]
-
-    def count_values(self) -> dict[str, int]:
-        """What both masks keep, and the thresholds."""
-        with torch.no_grad():
-            return {"table": int((self.sizes[self.field] * (self.margins() > 0)).sum()), "thresholds": len(self.sizes)}
+        row_mask: Tensor = _LongTailStep.apply(self.margins())
+        return super().table() * row_mask[:, None]
 
 
 def fields_of(layout: NodeLayout, degree: Tensor, n_fields: int) -> Tensor:
     """Fields (N,), int64: each node type's entities by degree, in `n_fields` parts of equal size; users first."""
     parts = []
-    for number, node_type in enumerate(layout.types):
-        own = degree[layout.rows(node_type)]
-        rank = torch.empty(len(own), dtype=torch.int64)
-        rank[own.argsort(stable=True)] = torch.arange(len(own))
-        parts.append(rank * n_fields // len(own) + number * n_fields)
+    for number, degrees_of_type in enumerate(layout.split(degree).values()):
+        rank = degrees_of_type.argsort(stable=True).argsort()
+        parts.append(rank * n_fields // len(rank) + number * n_fields)
     return torch.cat(parts)
 
 
@@ -148,73 +107,66 @@ def draw_sizes(n: int, d: int, generator: torch.Generator) -> Tensor:
 
 
 def rows_within(margins: Tensor, cost: Tensor, budget: int) -> Tensor:
-    """Rows (n,), bool, with the largest margins whose costs sum to no more than a budget.
-
-    Rows are taken in the order of their margins up to the first that does not fit: a threshold raised for all.
-    """
+    """Rows (n,), bool, of the largest margins, up to the first that a budget does not pay: a threshold for all."""
     order = margins.argsort(descending=True, stable=True)
-    kept = torch.zeros(len(margins), dtype=torch.bool)
-    kept[order[cost[order].cumsum(0) <= budget]] = True
-    return kept
+    rows = torch.zeros(len(margins), dtype=torch.bool)
+    rows[order[cost[order].cumsum(0) <= budget]] = True
+    return rows
 
 
 class Evolution:
-    """Sizes of fields, their figures, and how a generation follows from the last.
-
-    Parameters
-    ----------
-    n_fields, d : int
-        An individual has `n_fields` sizes from 1 to d.
-    settings : OptEmbedSettings
-    generator : torch.Generator
-    """
+    """Individuals of `n_fields` sizes from 1 to d, their figures, and how a generation follows from the last."""
 
     def __init__(self, n_fields: int, d: int, settings: OptEmbedSettings, generator: torch.Generator) -> None:
         self.d, self.settings, self.generator = d, settings, generator
-        self.figures: dict[tuple[int, ...], float] = {}
+        self.figures: dict[Sizes, float] = {}
         self.generation = [self._drawn(n_fields) for _ in range(settings.population)]
 
-    def best(self) -> list[tuple[int, ...]]:
+    def best(self) -> list[Sizes]:
         """The parents, best first."""
         return sorted(self.figures, key=lambda sizes: -self.figures[sizes])[: self.settings.parents]
 
     def breed(self) -> None:
         """The next generation: half of it crossovers of two parents, half of it mutations of one."""
-        parents = self.best()
-        half = self.settings.population // 2
-        self.generation = [self._crossed(self._one(parents), self._one(parents)) for _ in range(half)]
-        self.generation += [self._mutated(self._one(parents)) for _ in range(self.settings.population - half)]
+        parents, n_crossed = self.best(), self.settings.population // 2
+        self.generation = []
+        for number in range(self.settings.population):
+            sizes = self._one(parents)
+            if number < n_crossed:
+                other = self._one(parents)
+                self.generation.append(_where(self._chances(len(sizes), 0.5), sizes, other))
+            else:
+                is_new = self._chances(len(sizes), self.settings.mutation)
+                self.generation.append(_where(is_new, self._drawn(len(sizes)), sizes))
 
-    def _drawn(self, n: int) -> tuple[int, ...]:
+    def _drawn(self, n: int) -> Sizes:
         return tuple(draw_sizes(n, self.d, self.generator).tolist())
 
-    def _one(self, parents: list[tuple[int, ...]]) -> tuple[int, ...]:
+    def _one(self, parents: list[Sizes]) -> Sizes:
         return parents[int(torch.randint(len(parents), (), generator=self.generator))]
 
-    def _crossed(self, left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, ...]:
-        take = (torch.rand(len(left), generator=self.generator) < 0.5).tolist()
-        return tuple(a if mine else b for a, b, mine in zip(left, right, take, strict=True))
+    def _chances(self, n: int, share: float) -> list[bool]:
+        return (torch.rand(n, generator=self.generator) < share).tolist()
 
-    def _mutated(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
-        anew = (torch.rand(len(sizes), generator=self.generator) < self.settings.mutation).tolist()
-        drawn = self._drawn(len(sizes))
-        return tuple(b if change else a for a, b, change in zip(sizes, drawn, anew, strict=True))
+
+def _where(mask: list[bool], left: Sizes, right: Sizes) -> Sizes:
+    return tuple(a if first else b for first, a, b in zip(mask, left, right, strict=True))
 
 
 @torch.no_grad()
 def evolve(context: Context[OptEmbedSettings], model: Recommender[Supernet]) -> tuple[Tensor, dict[str, Any]]:
-    """The mask (N x d, bool) of the best individual, and what is worth recording."""
+    """The mask (N x d, bool) of the best individual, and the record of the evolution."""
     settings, net = context.settings, model.embedding
-    valid, d = judged(context, settings.judges), net.weight.shape[1]
+    valid, d = sampled_rows(context.split.valid, settings.judges, context.rng("judges")), net.weight.shape[1]
     margins, field = net.margins().cpu(), net.field.cpu()
-    evolution = Evolution(len(net.sizes), d, settings, context.generator("evolution"))
+    evolution = Evolution(len(net.raw_threshold), d, settings, context.generator("evolution"))
 
-    def mask_of(sizes: tuple[int, ...]) -> Tensor:
+    def mask_of(sizes: Sizes) -> Tensor:
         cost = torch.tensor(sizes)[field]
-        kept = rows_within(margins, cost, context.values) & (margins > 0)
-        return prefix_mask(cost * kept, d)
+        rows = rows_within(margins, cost, context.values) & (margins > 0)
+        return prefix_mask(cost * rows, d)
 
-    def figure_of(sizes: tuple[int, ...]) -> float:
+    def figure_of(sizes: Sizes) -> float:
         features = model.propagation(model.graph, net, [net.weight * mask_of(sizes).to(net.weight.device)])
         scorer = model.readout.scorer(features["user"], features["item"])
         return evaluate(scorer, context.split.train, valid)[SELECT]
@@ -237,16 +189,15 @@ def train(context: Context[OptEmbedSettings]) -> Fitted:
     """Train the supernet, search the sizes of its fields, retrain."""
     settings, layout = context.settings, layout_of(context)
     start = random_table(context.n_entities, settings.d, settings.std, context.generator("table"))
-    steps = settings.search_steps(context.split.train.nnz)
-    rate = settings.reach / (settings.search_lr * steps)
+    rate = settings.rate(settings.reach, context.split.train.nnz)
     net = Supernet(layout, start, fields_of(layout, degrees(context), settings.fields), rate)
     model = build_model(context, net, settings.layers)
     generator = context.generator("sizes")
 
     def objective(model: Recommender[Supernet], batch: Triplets) -> Tensor:
-        net.sizes.copy_(draw_sizes(len(net.sizes), settings.d, generator))
-        loss = search_loss(model, batch, settings.l2)
-        return loss + settings.alpha * (-net.thresholds()).exp().sum()
+        sizes = draw_sizes(len(net.raw_threshold), settings.d, generator).to(net.field.device)
+        net.sizes.copy_(sizes[net.field])
+        return bpr_loss(model, batch, settings.l2) + settings.alpha * (-net.thresholds()).exp().sum()
 
     supernet = search_phase(context, model, "supernet", share=0.4, objective=objective)
     supernet["rows"] = int((net.margins() > 0).sum())
@@ -254,13 +205,5 @@ def train(context: Context[OptEmbedSettings]) -> Fitted:
     return retrain(context, mask, start, [supernet, evolution])
 
 
-SYSTEMS = (
-    System(
-        "optembed",
-        "OptEmbed",
-        "Lyu et al. 2022 (CIKM)",
-        OptEmbedSettings(),
-        train,
-        {**SEARCH_SPACE, "fields": (1, 4, 16), "alpha": (3e-2, 1e-1, 3e-1)},
-    ),
-)
+_GRID = {**SEARCH_SPACE, "fields": (1, 4, 16), "alpha": (3e-2, 1e-1, 3e-1)}
+SYSTEMS = (System("optembed", "OptEmbed", "Lyu et al. 2022 (CIKM)", OptEmbedSettings(), train, _GRID),)

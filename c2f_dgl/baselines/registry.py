@@ -1,67 +1,28 @@
-"""All systems by name. A new one is a module with ``SYSTEMS`` and a line in `_MODULES`."""
+"""All systems by name. A new one is a module with ``SYSTEMS`` and its name in `_MODULES`."""
 
 from __future__ import annotations
 
 import difflib
 import importlib
-from types import ModuleType
 
-from c2f_dgl.baselines import (
-    anchors,
-    autoemb,
-    cerp,
-    ciess,
-    dgl_lightgcn,
-    dgl_ngcf,
-    dhe,
-    esapn,
-    full,
-    graph_filters,
-    item_item,
-    legcf,
-    nimble_tt,
-    optembed,
-    ours,
-    pep,
-    pruned,
-    qr,
-)
 from c2f_dgl.baselines.system import System
 from c2f_dgl.errors import InputError
 
-# One a line, in the order of the table.
-_MODULES: tuple[ModuleType, ...] = (
-    ours,
-    full,
-    qr,
-    legcf,
-    dhe,
-    nimble_tt,
-    pep,
-    cerp,
-    autoemb,
-    esapn,
-    optembed,
-    ciess,
-    anchors,
-    item_item,
-    graph_filters,
-    pruned,
-    dgl_lightgcn,
-    dgl_ngcf,
+# In the order of the table.
+_MODULES = (
+    *("ours", "full", "qr", "legcf", "dhe", "nimble_tt", "pruning", "autoemb", "esapn", "optembed", "ciess"),
+    *("anchors", "item_item", "graph_filters", "pruned", "dgl_programs"),
 )
 
-SYSTEMS: dict[str, System] = {system.name: system for module in _MODULES for system in module.SYSTEMS}
+SYSTEMS: dict[str, System] = {
+    system.name: system
+    for module in _MODULES
+    for system in importlib.import_module(f"c2f_dgl.baselines.{module}").SYSTEMS
+}
 
 
 def find_system(reference: str) -> System:
-    """A system by its name, or by ``module:attribute`` for one that is not of this package.
-
-    Raises
-    ------
-    InputError
-        There is none.
-    """
+    """A system by its name, or by ``module:attribute`` for one that is not of this package; `InputError` for none."""
     module, colon, attribute = reference.partition(":")
     if not colon:
         if reference in SYSTEMS:
@@ -69,29 +30,23 @@ def find_system(reference: str) -> System:
         near = difflib.get_close_matches(reference, SYSTEMS, n=1, cutoff=0.3)
         raise InputError(f"no system {reference!r}", where="--systems", expected=f"e.g. {(near or list(SYSTEMS))[0]}")
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        system = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise InputError(f"{error}", where=f"--systems {reference}", expected="module:attribute") from error
-    if not isinstance(found, System):
-        raise InputError(f"is a {type(found).__name__}", where=f"--systems {reference}", expected="a System")
-    return found
+    if not isinstance(system, System):
+        raise InputError(f"is a {type(system).__name__}", where=f"--systems {reference}", expected="a System")
+    return system
 
 
 def select_systems(names: str) -> list[str]:
     """References from a list with commas: ``all``, names, families, ``module:attribute``; in order, each once."""
-    selected: list[str] = []
+    selected: dict[str, str] = {}  # reference to name
     for name in (part.strip() for part in names.split(",")):
         family = [system.name for system in SYSTEMS.values() if name in ("all", system.family)]
-        if name not in SYSTEMS and family:
-            selected += family
-        else:
-            find_system(name)
-            selected.append(name)
-    selected = list(dict.fromkeys(selected))
-    owner: dict[str, str] = {}
-    for reference in selected:
-        name = find_system(reference).name
-        if name in owner:
-            raise InputError(f"{owner[name]} and {reference} are both called {name}", expected="a name of its own each")
-        owner[name] = reference
-    return selected
+        for reference in [name] if name in SYSTEMS or not family else family:
+            selected[reference] = find_system(reference).name
+    owners: dict[str, str] = {}
+    for reference, name in selected.items():
+        if (owner := owners.setdefault(name, reference)) != reference:
+            raise InputError(f"{owner} and {reference} are both called {name}", expected="a name of its own each")
+    return list(selected)

@@ -42,44 +42,31 @@ class GradientSettings(Settings):
 
     def training(self, **changes: Any) -> TrainingConfig:
         """As the package's trainer takes them, for one phase; `changes` are fields of `TrainingConfig`."""
-        shared = ("lr", "l2", "batch_size", "negatives", "evaluate_every", "patience")
-        given = {name: getattr(self, name) for name in shared} | {"fixed_epochs": self.epochs, "updating_epochs": 0}
-        return TrainingConfig(**{**given, **changes})
+        shared = self.model_dump(include={"lr", "l2", "batch_size", "negatives", "evaluate_every", "patience"})
+        return TrainingConfig(**{**shared, "fixed_epochs": self.epochs, "updating_epochs": 0, **changes})
 
+
+# The learning rates and penalties that tuning tries for every system trained by gradient.
+GRADIENT_SPACE: Mapping[str, Sequence[Any]] = {
+    "lr": (1e-3, 2e-3, 5e-3, 1e-2, 2e-2),
+    "l2": (0.0, 1e-5, 1e-4, 5e-4, 2e-3),
+}
 
 Tuned = TypeVar("Tuned", bound=Settings, default=Settings, covariant=True)
 
 
 @dataclass(frozen=True)
 class Context(Generic[Tuned]):
-    """What a system is given to train with.
+    """What a system is given to train with."""
 
-    Parameters
-    ----------
-    split : Split
-        Trains on ``train``; early stops and any search on ``valid``. ``test`` is not a system's business.
-    graph : DGLGraph
-        Interactions of ``split.train`` (see `c2f_dgl.graph.hetero.interaction_graph`).
-    values : int
-        Learned values it may have, where its size can be set: an upper bound to come close to.
-    settings : Settings
-        Of the system's own class.
-    seed : int
-    device : torch.device
-    reporter : Reporter
-        Shows progress of what takes over two seconds.
-    deadline : float, optional
-        `time.monotonic` seconds at which training stops and keeps the best model it has.
-    """
-
-    split: Split
-    graph: dgl.DGLGraph
-    values: int
-    settings: Tuned
+    split: Split  # to train on ``train``; early stops and any search are on ``valid``, ``test`` is not its business
+    graph: dgl.DGLGraph  # interactions of ``split.train`` (see `c2f_dgl.graph.hetero.interaction_graph`)
+    values: int  # learned ones it may have, where its size can be set: an upper bound to come close to
+    settings: Tuned  # of the system's own class
     seed: int
     device: torch.device
     reporter: Reporter
-    deadline: float | None = None
+    deadline: float | None = None  # `time.monotonic` at which training stops and keeps the best model it has
 
     @property
     def n_entities(self) -> int:
@@ -104,58 +91,33 @@ class Context(Generic[Tuned]):
         now = time.monotonic()
         return None if self.deadline is None else now + share * max(0.0, self.deadline - now)
 
+    def check_one_each(self) -> None:
+        """`InputError` where the budget is below one value per entity."""
+        if self.values < (least := self.n_entities):
+            raise InputError(f"{self.values:,} values do not pay for one per entity", expected=f"at least {least:,}")
+
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a system leaves behind.
-
-    Parameters
-    ----------
-    ranker : Ranker
-        Scores all items for any users; the best model on validation.
-    values : dict of str to int
-        Learned values per part, without a total.
-    bytes : int
-        That store them (float32 values, int32 indices).
-    phases : sequence of dict
-        A JSON-able record per phase: its name, seconds, epochs, best validation figure, sizes found and the like.
-    """
+    """What a system leaves behind: the best model on validation, and what it costs."""
 
     ranker: Ranker
-    values: Mapping[str, int]
-    bytes: int
-    phases: Sequence[dict[str, Any]] = ()
+    values: Mapping[str, int]  # learned, per part, without a total
+    bytes: int  # that store them: float32 values, int32 indices
+    phases: Sequence[dict[str, Any]] = ()  # a JSON-able record each: name, seconds, epochs, best validation figure
 
 
 @dataclass(frozen=True)
 class System:
-    """A row of the table.
+    """A row of the table."""
 
-    Parameters
-    ----------
-    name : str
-        E.g. ``"qr-sum"``. What stands before the first dash names the family, which `--systems` takes too.
-    title : str
-        As tables print it.
-    source : str
-        The paper it is from.
-    defaults : Settings
-        Of its own class: the hyper-parameters it runs with untuned.
-    train : callable
-        Context, with settings of that class, to `Fitted`.
-    space : mapping of str to sequence
-        Values that tuning draws settings from; the defaults are always tried first.
-    budgeted : bool
-        Whether its size follows `Context.values`.
-    """
-
-    name: str
-    title: str
-    source: str
-    defaults: Settings
-    train: Callable[[Context[Any]], Fitted]
-    space: Mapping[str, Sequence[Any]]
-    budgeted: bool = True
+    name: str  # e.g. "qr-sum"; what stands before the first dash names the family, which --systems takes too
+    title: str  # as tables print it
+    source: str  # its paper
+    defaults: Settings  # of its own class: the hyper-parameters it runs with untuned
+    train: Callable[[Context[Any]], Fitted]  # with settings of that class
+    space: Mapping[str, Sequence[Any]]  # values that tuning draws settings from; the defaults are always tried first
+    budgeted: bool = True  # whether its size follows `Context.values`
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9_]+(-[a-z0-9_]+)*", self.name):
@@ -173,24 +135,10 @@ def phase_record(name: str, started: float, **more: int) -> dict[str, Any]:
 
 
 def make_settings(system: System, changes: Mapping[str, Any]) -> Settings:
-    """The settings of a system with some of them changed.
-
-    Raises
-    ------
-    InputError
-        An unknown setting or a value it cannot have.
-    """
+    """The settings of a system with some of them changed; `InputError` for an unknown one or a value out of range."""
     try:
         return type(system.defaults).model_validate({**system.defaults.model_dump(), **changes})
     except ValidationError as error:
         first = error.errors()[0]
-        raise InputError(
-            f"{'.'.join(map(str, first['loc']))}: {first['msg']}", where=f"settings of {system.name}"
-        ) from error
-
-
-# The learning rates and penalties that tuning tries for every system trained by gradient.
-GRADIENT_SPACE: Mapping[str, Sequence[Any]] = {
-    "lr": (1e-3, 2e-3, 5e-3, 1e-2, 2e-2),
-    "l2": (0.0, 1e-5, 1e-4, 5e-4, 2e-3),
-}
+        message = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise InputError(message, where=f"settings of {system.name}") from error

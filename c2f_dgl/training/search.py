@@ -336,7 +336,7 @@ class Search:
         return graph_filter(graph, self.config.model.filter_neighbours, shape, roles.target)
 
 
-def sampled_rows(matrix: sp.csr_matrix, n: int, seed: int) -> sp.csr_matrix:
+def sampled_rows(matrix: sp.csr_matrix, n: int, seed: int | np.random.Generator) -> sp.csr_matrix:
     """`matrix` with the entries of n of its rows that have some, drawn at random; itself where there are no more."""
     rows = np.flatnonzero(matrix.getnnz(axis=1))
     if len(rows) <= n:

@@ -12,7 +12,6 @@ from scipy import stats
 from c2f_dgl.baselines import dhe
 from c2f_dgl.baselines.fitting import layout_of
 from c2f_dgl.errors import InputError
-from c2f_dgl.evaluation.ranking import evaluate
 
 
 def test_codes_are_deterministic_uniform_and_collide_as_random_ones_would() -> None:
@@ -48,13 +47,6 @@ def test_the_widest_decoder_that_fits_is_taken(values: int, k: int, d: int) -> N
 def test_too_small_a_budget_is_refused() -> None:
     with pytest.raises(InputError, match="for a decoder"):
         dhe.hidden_width(100, 64, 64)
-
-
-def test_it_counts_what_it_has_and_trains(planted_context, popular_ndcg: float) -> None:
-    context = planted_context(dhe.DheSettings(d=16, k=32, lr=0.02, epochs=10))
-    fitted = dhe.train(context)
-    assert 0.95 * 9_600 < sum(fitted.values.values()) <= 9_600
-    assert evaluate(fitted.ranker, context.split.train, context.split.valid)["ndcg@20"] > 1.1 * popular_ndcg
 
 
 def test_a_row_is_that_of_the_table(planted_context) -> None:

@@ -53,9 +53,10 @@ def constrained(r: np.ndarray, l2: float) -> np.ndarray:
 def test_ease_is_the_constrained_least_squares_solution() -> None:
     context = random_context(item_item.EaseSettings(l2=5.0), seed=4)
     r, _, _ = dense(context)
+    weights = item_item.ease(context)
+    assert np.all(np.diag(weights) == 0)
+    np.testing.assert_allclose(weights, constrained(r, 5.0), atol=1e-5)
     fitted = SYSTEMS["anchor-ease"].train(context)
-    assert np.all(np.diag(fitted.ranker.weights) == 0)
-    np.testing.assert_allclose(fitted.ranker.weights, constrained(r, 5.0), atol=1e-5)
     np.testing.assert_allclose(all_scores(context, fitted.ranker), r @ constrained(r, 5.0), atol=1e-4)
     assert fitted.values == {"B": 25 * 25}
 
@@ -71,17 +72,17 @@ def test_ease_in_blocks_is_a_ridge_on_the_items_that_help_most(support: int, mem
     for item, others in enumerate(chosen):
         system = gram[np.ix_(others, others)] + 5.0 * np.eye(others.sum())
         expected[others, item] = np.linalg.solve(system, gram[others, item])
-    found = item_item.sparse_ease(context.split.train, 5.0, support, memory)
-    np.testing.assert_allclose(found.toarray(), expected, atol=1e-6)
+    weights = item_item.sparse_ease(context.split.train, 5.0, support, memory)
+    np.testing.assert_allclose(weights.toarray(), expected, atol=1e-6)
     if support == 100:
-        np.testing.assert_allclose(found.toarray(), constrained(r, 5.0), atol=1e-6)
+        np.testing.assert_allclose(weights.toarray(), constrained(r, 5.0), atol=1e-6)
 
 
 def test_ease_is_done_in_blocks_where_it_does_not_fit() -> None:
     fits, does_not = (25**2 * 24 / 2**30 * share for share in (1.01, 0.99))
     context = random_context(item_item.EaseSettings(memory=fits), seed=6)
-    assert isinstance(SYSTEMS["anchor-ease"].train(context).ranker.weights, np.ndarray)
+    assert isinstance(item_item.ease(context), np.ndarray)
     context = random_context(item_item.EaseSettings(memory=does_not, support=4), seed=6)
     fitted = SYSTEMS["anchor-ease"].train(context)
-    assert sp.issparse(fitted.ranker.weights)
+    assert sp.issparse(item_item.ease(context))
     assert fitted.values == {"B": 4 * 24} and fitted.bytes == 8 * 4 * 24 + 4 * 26

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from c2f_dgl.baselines import nimble_tt as tt
 from c2f_dgl.baselines.fitting import layout_of
-from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.graph.layout import NodeLayout
 
 
@@ -68,13 +67,6 @@ def test_neighbours_share_leading_indices(planted_context) -> None:
         return float((leading[users] == leading[items + layout.offset("item")]).mean())
 
     assert sharing(position) > 4 * sharing(np.random.default_rng(0).permutation(layout.total))
-
-
-def test_it_trains_above_most_popular_within_the_budget(planted_context, popular_ndcg: float) -> None:
-    context = planted_context(tt.NimbleTTSettings(d_factors=(2, 4, 2), lr=0.02, epochs=15))
-    fitted = tt.train(context)
-    assert 0.7 * 9_600 < sum(fitted.values.values()) <= 9_600
-    assert evaluate(fitted.ranker, context.split.train, context.split.valid)["ndcg@20"] > 1.5 * popular_ndcg
 
 
 def test_parts_have_the_slots_of_their_numbers_and_overflow_goes_where_there_is_room(

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from c2f_dgl.baselines.masked import MaskedValues, allocate, cut_to_budget, keep_largest, prefix_mask
-from c2f_dgl.baselines.thresholds import SoftThresholded
+from c2f_dgl.baselines.pruning import Granularity, SoftThresholded
+from c2f_dgl.baselines.tables import MaskedValues, allocate, cut_to_budget, keep_largest, prefix_mask
 
 
 @given(st.integers(1, 9), st.integers(1, 5), st.integers(0, 2**32 - 1))
@@ -82,10 +82,12 @@ def test_the_largest_are_kept_across_tensors() -> None:
     assert first.tolist() == [[False, True]] and second.tolist() == [[True], [False], [True]]
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 3), (4, 1), (4, 3)])
-def test_soft_threshold_is_its_equation_and_the_pull_prunes(shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("granularity", "shape"), [("global", (1, 1)), ("dimension", (1, 3)), ("entity", (4, 1)), ("entry", (4, 3))]
+)
+def test_soft_threshold_is_its_equation_and_the_pull_prunes(granularity: Granularity, shape: tuple[int, int]) -> None:
     start = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
-    layer = SoftThresholded(start, shape, start_logit=-6.0, rate=10.0)
+    layer = SoftThresholded(start, granularity, start_logit=-6.0, rate=10.0)
     with torch.no_grad():
         layer.logit += torch.randn(shape, generator=torch.Generator().manual_seed(2)) / 10
     threshold = torch.sigmoid(10.0 * layer.logit)
