@@ -12,7 +12,7 @@ from typer.core import TyperCommand
 
 from c2f_dgl.cli.serve import UsersOption
 from c2f_dgl.errors import InputError
-from c2f_dgl.progress import Reporter, plain_console
+from c2f_dgl.io.progress import Reporter, plain_console
 
 RunArgument = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
 ServedArgument = Annotated[
@@ -47,8 +47,8 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
 ) -> None:
     """Train on DATASET, stage after stage, and evaluate the best model of each."""
-    from c2f_dgl.checks import check_new_run
     from c2f_dgl.config.load import load_config
+    from c2f_dgl.training.checks import check_new_run
 
     named = {"seed": seed, "model.memory_budget": memory_budget}
     overrides = [*(set_ or []), *(f"{key}={value}" for key, value in named.items() if value is not None)]
@@ -57,7 +57,7 @@ def train(
     check_new_run(out, config, stage=stage, resume=resume, device=device)
     reporter = Reporter()
     with reporter.busy("reading the data"):
-        from c2f_dgl.data.configured import load_split
+        from c2f_dgl.data.catalogue import load_split
 
         split = load_split(config)  # before torch is imported: a wrong column is told at once
         from c2f_dgl import api
@@ -92,7 +92,7 @@ def evaluate(
     json_: JsonOption = False,
 ) -> None:
     """Rank all items for all users, with a run's model or by a model file: NDCG and recall at 5, 10, 20, 50."""
-    from c2f_dgl.checks import check_run
+    from c2f_dgl.training.checks import check_run
 
     if split not in ("valid", "test"):
         raise InputError(f"no split {split!r}", where="--split", expected="valid or test")
@@ -113,7 +113,7 @@ def evaluate(
 
         from c2f_dgl import api
         from c2f_dgl.config.load import load_config
-        from c2f_dgl.data.configured import read_data
+        from c2f_dgl.data.catalogue import read_data
         from c2f_dgl.evaluation import ranking
 
         scorer: ranking.Ranker
@@ -169,7 +169,7 @@ def recommend(
     json_: JsonOption = False,
 ) -> None:
     """Recommend items: to users of a run, or by a model file for a history."""
-    from c2f_dgl.checks import check_run
+    from c2f_dgl.training.checks import check_run
 
     if more and history is None:
         raise InputError(f"unexpected {more[0]!r}", where=run, expected="--history before items")
@@ -224,8 +224,8 @@ def _from_run(
 ) -> dict[str, list[dict[str, Any]]]:
     with reporter.busy("loading the run"):
         from c2f_dgl import api
+        from c2f_dgl.data.ids import IdMap
         from c2f_dgl.evaluation import ranking
-        from c2f_dgl.ids import IdMap
 
         model, data = api.load_run(run, stage=stage, device=device, source=source)
         rows = IdMap(data.user_ids, "user").rows(user, where="--user")
@@ -320,7 +320,7 @@ def data_source(dataset: str) -> str:
     InputError
         There is no such data.
     """
-    from c2f_dgl.cards import find_source
+    from c2f_dgl.data.cards import find_source
 
     card, path = find_source(dataset)
     return str(path.resolve()) if card is None else dataset

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from c2f_dgl.config.graph import GraphConfig
 from c2f_dgl.config.schema import DataConfig, RunConfig
 from c2f_dgl.errors import InputError
-from c2f_dgl.files import read_text
+from c2f_dgl.io.files import read_text
 
 _PRESETS = resources.files("c2f_dgl.config") / "presets"
 

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from c2f_dgl.cards import Card, RemoteFile
+from c2f_dgl.data.cards import Card, RemoteFile
 from c2f_dgl.data.fetch import fetch
 from c2f_dgl.errors import InputError
 
