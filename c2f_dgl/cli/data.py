@@ -61,11 +61,10 @@ def fetch_card(name: Annotated[str, typer.Argument(help="Name in the catalogue."
     """Download a data set; a download that was interrupted goes on where it stopped."""
     from c2f_dgl.data.cards import find_card
 
-    find_card(name)
-    from c2f_dgl.data.cards import CARDS
+    card = find_card(name)  # before pandas is imported
     from c2f_dgl.data.fetch import fetch
 
-    typer.echo(f"{name} is in {fetch(CARDS[name], data_dir)}")
+    typer.echo(f"{name} is in {fetch(card, data_dir)}")
 
 
 @app.command()

@@ -63,6 +63,11 @@ class Origin:
         return InputError(problem, where=self.where, line=self.line_of(row), expected=expected)
 
 
+def counted(count: int, noun: str, rest: str = "") -> str:
+    """``"1 user ..."`` or ``"12 users ..."``; nothing for none."""
+    return f"{count:,} {noun}{'s' if count > 1 else ''} {rest}".rstrip() if count else ""
+
+
 def require(columns: Iterable[object], column: str, role: str, where: str | Path) -> None:
     """Refuse `column`, meant as the `role`, where none or more than one of `columns` is called so."""
     names = [str(name) for name in columns]
@@ -121,10 +126,8 @@ def index_ids(values: pd.Series, role: str, origin: Origin) -> tuple[npt.NDArray
         values = values.astype("string")
     codes, distinct = pd.factorize(values)
     ids = _sortable(pd.Series(distinct), role, lambda code: int(np.argmax(codes == code)), origin)
-    order = np.argsort(ids, kind="stable")
-    rank = np.empty(len(ids), dtype=np.int64)
-    rank[order] = np.arange(len(ids))
-    return rank[codes], ids[order]
+    ids, rank = np.unique(ids, return_inverse=True)
+    return rank.astype(np.int64)[codes], ids
 
 
 def _sortable(distinct: pd.Series, role: str, row_of: Callable[[int], int], origin: Origin) -> np.ndarray:

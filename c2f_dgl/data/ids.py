@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from c2f_dgl.errors import InputError
 
-# Of the largest int64.
-_DIGITS, _NO_NUMBER = 19, -(2**63)
+# Stands for what is no whole number; no id.
+_NO_NUMBER = -(2**63)
 
 
 class IdMap:
@@ -54,8 +54,7 @@ class IdMap:
             return np.full(np.shape(values), -1, dtype=np.int64)
         keys = self.normalised(values)
         if keys is None:  # some may be integers all the same
-            whole = np.asarray(_whole_number(np.asarray(values, dtype=object))).astype(np.int64)
-            return np.where(whole == _NO_NUMBER, -1, self.find(whole))
+            keys = _whole_numbers(values)
         position = np.searchsorted(self._sorted, keys).clip(max=len(self) - 1)
         return np.where(self._sorted[position] == keys, self._order[position], -1)
 
@@ -82,16 +81,13 @@ class IdMap:
             return ids.astype(np.int64)
         if ids.dtype.kind == "f":  # as pandas has whole numbers in a column where one was missing
             return ids.astype(np.int64) if (np.abs(ids) < 2.0**53).all() and (ids % 1 == 0).all() else None
-        try:
-            whole = ids.astype(np.int64)
-        except (ValueError, TypeError, OverflowError):
-            return None
-        return whole if (as_text(whole) == as_text(ids)).all() else None
+        whole = _whole_numbers(ids)
+        return None if (whole == _NO_NUMBER).any() else whole
 
 
 def as_text(ids: np.ndarray) -> np.ndarray:
     """Ids as str in an object array: each takes its own length, where numpy's text takes that of the longest."""
-    return np.asarray(_text(ids), dtype=object)
+    return np.asarray(np.frompyfunc(_text, 1, 1)(ids), dtype=object)
 
 
 def id_array(values: Any) -> np.ndarray:
@@ -99,33 +95,33 @@ def id_array(values: Any) -> np.ndarray:
     if isinstance(values, np.ndarray):
         return values
     objects = np.asarray(values, dtype=object)
-    return objects if _is_text(objects).any() else np.asarray(values)
+    has_text = np.frompyfunc(lambda value: isinstance(value, str), 1, 1)(objects)
+    return objects if np.any(has_text) else np.asarray(values)
 
 
-@partial(np.vectorize, otypes=[bool])
-def is_missing(value: Any) -> bool:
+def is_missing(ids: np.ndarray) -> np.ndarray:
     """Where there is no id: None, NaN and their kin, or empty text."""
+    return np.vectorize(_is_missing, otypes=[bool])(ids)
+
+
+def _is_missing(value: Any) -> bool:
     if isinstance(value, (str, bytes)):
         return not value
     return value is None or str(value) in ("nan", "NaT", "<NA>")
 
 
-@partial(np.vectorize, otypes=[bool])
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _printed(value: Any) -> str:
+def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-@partial(np.frompyfunc, nin=1, nout=1)
-def _text(value: Any) -> str:
-    return _printed(value)
+def _whole_numbers(values: Any) -> np.ndarray:
+    """The whole numbers (int64) that values are printed as, `_NO_NUMBER` for others."""
+    return np.asarray(np.frompyfunc(_whole_number, 1, 1)(np.asarray(values, dtype=object))).astype(np.int64)
 
 
-@partial(np.frompyfunc, nin=1, nout=1)
 def _whole_number(value: Any) -> int:
-    text = _printed(value)
-    is_whole = len(text) < _DIGITS and text.removeprefix("-").isdecimal()
-    return int(text) if is_whole and str(int(text)) == text else _NO_NUMBER
+    text = _text(value)
+    if len(text) > 20 or not text.removeprefix("-").isdecimal():
+        return _NO_NUMBER
+    number = int(text)
+    return number if str(number) == text and abs(number) < 2**63 else _NO_NUMBER

@@ -9,8 +9,10 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.sparse import csr_matrix, issparse
 
-from c2f_dgl.data.columns import Origin, index_ids, numbers, require, times
+from c2f_dgl.data.columns import Origin, counted, index_ids, numbers, require, times
 from c2f_dgl.errors import InputError
+
+_DATA_FRAME = Origin("data frame")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +62,7 @@ class Interactions:
             merged, timestamps = keys[latest], timestamps[order][latest]
         n_duplicates = len(keys) - len(merged)
         if n_duplicates:
-            notes = (*notes, f"{n_duplicates:,} duplicate pair{'s' if n_duplicates > 1 else ''} merged")
+            notes = (*notes, counted(n_duplicates, "duplicate pair", "merged"))
         users, items = np.divmod(merged, max(len(item_ids), 1))
         return cls(users, items, user_ids, item_ids, timestamps, notes, n_duplicates)
 
@@ -73,6 +75,8 @@ class Interactions:
         rating: str | None = None,
         min_rating: float | None = None,
         timestamp: str | None = None,
+        *,
+        origin: Origin = _DATA_FRAME,
     ) -> Interactions:
         """Take interactions from a data frame, a row each.
 
@@ -87,13 +91,39 @@ class Interactions:
             Keep rows with at least this rating; needs `rating`.
         timestamp : str, optional
             Column of times: numbers, dates, or ISO 8601 text.
+        origin : Origin
+            What the rows were read from, for messages.
 
         Raises
         ------
         InputError
             A column is missing; an id, rating or time is missing or malformed; no row is left.
         """
-        return interactions_from_table(df, Origin("data frame"), user, item, rating, min_rating, timestamp)
+        if min_rating is not None and rating is None:
+            raise InputError(
+                "min_rating needs a rating column", where=origin.where, expected="rating and min_rating together"
+            )
+        for column, role in ((user, "user"), (item, "item"), (rating, "rating"), (timestamp, "timestamp")):
+            if column is not None:
+                require(df.columns, column, role, origin.where)
+        users, user_ids = index_ids(df[user], "user", origin)
+        items, item_ids = index_ids(df[item], "item", origin)
+        stamps = None if timestamp is None else times(df[timestamp], origin)
+        notes: tuple[str, ...] = ()
+        if rating is not None:
+            ratings = numbers(df[rating], "rating", origin)
+            if min_rating is not None:
+                liked = ratings >= min_rating
+                if n_dropped := int((~liked).sum()):
+                    notes = (f"{n_dropped:,} of {len(liked):,} rows below rating {min_rating:g} dropped",)
+                # The ids of dropped rows go too: nobody asked for users known only by what they disliked.
+                users, user_ids = _compact(users[liked], user_ids)
+                items, item_ids = _compact(items[liked], item_ids)
+                stamps = None if stamps is None else stamps[liked]
+        if not len(users):
+            problem = "no interactions left" if notes else "no interactions"
+            raise InputError(problem, where=origin.where, expected="at least one row")
+        return cls.from_pairs(users, items, user_ids, item_ids, stamps, notes)
 
     @classmethod
     def from_csr(cls, matrix: csr_matrix) -> Interactions:
@@ -142,43 +172,6 @@ class Interactions:
     def to_csr(self) -> csr_matrix:
         """The interactions as a binary matrix, n_users x n_items, float32, with sorted column indices."""
         return binary_csr(self.users, self.items, (self.n_users, self.n_items))
-
-
-def interactions_from_table(
-    table: pd.DataFrame,
-    origin: Origin,
-    user: str,
-    item: str,
-    rating: str | None,
-    min_rating: float | None,
-    timestamp: str | None,
-) -> Interactions:
-    """Do the work of `Interactions.from_frame` for a table that came from `origin`."""
-    if min_rating is not None and rating is None:
-        raise InputError(
-            "min_rating needs a rating column", where=origin.where, expected="rating and min_rating together"
-        )
-    for column, role in ((user, "user"), (item, "item"), (rating, "rating"), (timestamp, "timestamp")):
-        if column is not None:
-            require(table.columns, column, role, origin.where)
-    users, user_ids = index_ids(table[user], "user", origin)
-    items, item_ids = index_ids(table[item], "item", origin)
-    stamps = None if timestamp is None else times(table[timestamp], origin)
-    notes: tuple[str, ...] = ()
-    if rating is not None:
-        ratings = numbers(table[rating], "rating", origin)
-        if min_rating is not None:
-            liked = ratings >= min_rating
-            if n_dropped := int((~liked).sum()):
-                notes = (f"{n_dropped:,} of {len(liked):,} rows below rating {min_rating:g} dropped",)
-            # The ids of dropped rows go too: nobody asked for users known only by what they disliked.
-            users, user_ids = _compact(users[liked], user_ids)
-            items, item_ids = _compact(items[liked], item_ids)
-            stamps = None if stamps is None else stamps[liked]
-    if not len(users):
-        problem = "no interactions left" if notes else "no interactions"
-        raise InputError(problem, where=origin.where, expected="at least one row")
-    return Interactions.from_pairs(users, items, user_ids, item_ids, stamps, notes)
 
 
 def _compact(codes: npt.NDArray[np.int64], ids: np.ndarray) -> tuple[npt.NDArray[np.int64], np.ndarray]:

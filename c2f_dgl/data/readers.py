@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow
+from pyarrow import compute
 
 from c2f_dgl.data.columns import Origin, find_column, is_number, parsed, require
-from c2f_dgl.data.interactions import Interactions, interactions_from_table
+from c2f_dgl.data.interactions import Interactions
 from c2f_dgl.data.tables import (
     LOG_SUFFIXES,
     first_line,
@@ -66,52 +68,45 @@ def read_lightgcn(path: str | Path) -> Interactions:
     path = Path(path)
     with reading(path, "LightGCN's text"), opened(path) as stream:
         text = stream.read().removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    if text.translate(None, b"0123456789 \t\n"):
-        raise _bad_token(path, text)
-    letters = np.frombuffer(text, dtype=np.uint8)
-    edges = np.flatnonzero(np.diff(letters >= ord("0"), prepend=False, append=False))
-    starts, ends = edges[::2], edges[1::2]
-    if not len(starts):
+    try:
+        lines = pyarrow.array(text.split(b"\n")).cast(pyarrow.string())
+    except pyarrow.ArrowInvalid as error:
+        raise wrong_encoding(path) from error
+    words = compute.split_pattern_regex(lines, "[ \t]+")
+    tokens, line = words.flatten(), compute.list_parent_indices(words)
+    filled = compute.not_equal(tokens, "")
+    tokens, line = tokens.filter(filled), line.filter(filled).to_numpy()
+    if not len(tokens):
         raise InputError("the file is empty", where=path, expected=LIGHTGCN_LINE)
-    line_ends = np.append(np.flatnonzero(letters == ord("\n")), len(letters))
-    tokens_before = np.searchsorted(starts, line_ends)
-    per_line = np.diff(tokens_before, prepend=0)
     # Ten digits are the most that an id below 2**31 has, and always fit into an int64.
-    too_long = ends - starts > 10
-    ids = np.zeros(len(starts), dtype=np.int64) if too_long.any() else np.fromstring(text, dtype=np.int64, sep=" ")
-    too_large = too_long | (ids > LARGEST_ID)
-    if too_large.any():
-        token = int(np.argmax(too_large))
-        raise InputError(
-            f"id {text[starts[token] : ends[token]][:24].decode()} is absurdly large",
-            where=path,
-            line=int(np.searchsorted(tokens_before, token, side="right")) + 1,
-            expected=f"ids from 0 to {LARGEST_ID}",
-        )
-    filled = per_line > 0
-    first = (tokens_before - per_line)[filled]
-    user_ids, line_users = np.unique(ids[first], return_inverse=True)
-    item_ids, items = np.unique(np.delete(ids, first), return_inverse=True)
+    valid = compute.match_substring_regex(tokens, "^[0-9]{1,10}$").to_numpy(zero_copy_only=False)
+    if valid.all():
+        ids = tokens.cast(pyarrow.int64()).to_numpy()
+        valid = ids <= LARGEST_ID
+    if not valid.all():
+        first_bad = int(np.argmin(valid))
+        raise _bad_token(path, tokens[first_bad].as_py(), int(line[first_bad]) + 1)
+    is_user = np.append(True, line[1:] != line[:-1])
+    user_ids, line_users = np.unique(ids[is_user], return_inverse=True)
+    item_ids, items = np.unique(ids[~is_user], return_inverse=True)
     if not len(items):
         raise InputError("no user has an item", where=path, expected=LIGHTGCN_LINE)
-    users = np.repeat(line_users, per_line[filled] - 1)
+    users = line_users[np.cumsum(is_user) - 1][~is_user]
     return Interactions.from_pairs(users.astype(np.int64), items.astype(np.int64), user_ids, item_ids)
 
 
-def _bad_token(path: Path, text: bytes) -> InputError:
-    """The error for the first word of a LightGCN file that is no id."""
-    match = re.search(rb"[^\s]*[^0-9\s][^\s]*|[^0-9 \t\r\n]", text)
-    assert match is not None, "only called for text that has a letter which no id has"
-    line = text.count(b"\n", 0, match.start()) + 1
-    try:
-        word = match.group().decode()
-    except UnicodeDecodeError:
-        return wrong_encoding(path)
+def _bad_token(path: Path, word: str, line: int) -> InputError:
+    """The error for a word of a LightGCN file that is no id."""
     if "\0" in word:
         return wrong_encoding(path)
-    if re.fullmatch(r"-\d+", word):
-        return InputError(f"id {word[:24]} is negative", where=path, line=line, expected="ids of 0 or more")
-    return InputError(f"{word[:24]!r} is not a whole number", where=path, line=line, expected=LIGHTGCN_LINE)
+    expected = LIGHTGCN_LINE
+    if word.isdecimal() and word.isascii():
+        problem, expected = f"id {word[:24]} is absurdly large", f"ids from 0 to {LARGEST_ID}"
+    elif re.fullmatch(r"-\d+", word):
+        problem, expected = f"id {word[:24]} is negative", "ids of 0 or more"
+    else:
+        problem = f"{word[:24]!r} is not a whole number"
+    return InputError(problem, where=path, line=line, expected=expected)
 
 
 def read_log(
@@ -182,7 +177,7 @@ def read_log(
     if guessed:
         notes.append(f"columns guessed: {', '.join(guessed)}" + (" (no header)" if table.headless else ""))
     ratings, times = (role if role in used else None for role in ("rating", "timestamp"))
-    log = interactions_from_table(table.frame, table.origin, "user", "item", ratings, min_rating, times)
+    log = Interactions.from_frame(table.frame, "user", "item", ratings, min_rating, times, origin=table.origin)
     return replace(log, notes=(*notes, *log.notes))
 
 

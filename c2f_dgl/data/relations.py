@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix, issparse
 
 from c2f_dgl.config.graph import GraphConfig, RelationConfig
-from c2f_dgl.data.columns import Origin, index_ids, numbers
+from c2f_dgl.data.columns import Origin, counted, index_ids, numbers
 from c2f_dgl.data.ids import IdMap
 from c2f_dgl.data.interactions import Entries
 from c2f_dgl.data.readers import read_leading
@@ -251,7 +251,7 @@ def _with_side(
         elif graph.relations[name].unknown == "error":
             known[:] = True  # `edge_matrix` refuses the others
         elif n := int((~known).sum()):
-            notes.append(f"{name}: {n:,} edge{'s' if n > 1 else ''} of unknown {noun} dropped")
+            notes.append(f"{name}: {counted(n, 'edge', f'of unknown {noun} dropped')}")
         if len(known) and not known.any():
             raise InputError("no edge between known nodes", where=table.origin.where, expected="ids of the data")
         matrix, mended = edge_matrix(

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
-from c2f_dgl.data.columns import Origin
+from c2f_dgl.data.columns import Origin, counted
 from c2f_dgl.errors import InputError
 
 # A relation of at least so many edges whose busiest node has more than this share of them gets a note.
@@ -108,13 +108,11 @@ def edge_matrix(
         raise InputError("no edges but from nodes to themselves", where=origin.where, expected="edges between nodes")
     matrix = csr_matrix((values[used], (source[used], destination[used])), shape=(len(ids[0]), len(ids[1])))
     matrix.sum_duplicates()
-    counts = {
-        "of weight 0 left out": int((~weighty).sum()),
-        "to itself left out": int((weighty & ~used).sum()),
-    }
-    notes = [f"{n:,} edge{'s' if n > 1 else ''} {what}" for what, n in counts.items() if n]
-    if n_merged := int(used.sum()) - matrix.nnz:
-        notes.append(f"{n_merged:,} repeated edge{'s' if n_merged > 1 else ''} merged")
+    notes = [
+        counted(int((~weighty).sum()), "edge", "of weight 0 left out"),
+        counted(int((weighty & ~used).sum()), "edge", "to itself left out"),
+        counted(int(used.sum()) - matrix.nnz, "repeated edge", "merged"),
+    ]
     if weights is None:
         matrix.data[:] = 1.0
     for role, axis, nodes in (("source", 1, ids[0]), ("destination", 0, ids[1])):
@@ -122,7 +120,7 @@ def edge_matrix(
         if matrix.nnz >= _HUB_EDGES and len(degrees) > 2 and degrees.max() > _HUB_SHARE * matrix.nnz:
             share = 100 * degrees.max() / matrix.nnz
             notes.append(f"{role} {nodes[int(degrees.argmax())]} has {share:.0f} % of all edges")
-    return matrix.astype(np.float32), notes
+    return matrix.astype(np.float32), list(filter(None, notes))
 
 
 def checked_features(features: np.ndarray, n_nodes: int, where: str | Path) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
+from c2f_dgl.data.columns import counted
 from c2f_dgl.data.ids import as_text
 from c2f_dgl.data.interactions import Interactions, binary_csr
 from c2f_dgl.data.side import SideData
@@ -82,10 +83,10 @@ class Split:
         item_train, item_held = self.train.getnnz(axis=0), held_out.getnnz(axis=0)
         n_isolated = ((user_train + user_held) == 0).sum() + ((item_train + item_held) == 0).sum()
         odd = [
-            _counted(((user_train == 0) & (user_held > 0)).sum(), "user", "without training items"),
-            _counted(((user_train > 0) & (self.test.getnnz(axis=1) == 0)).sum(), "user", "without test items"),
-            _counted(((item_train == 0) & (item_held > 0)).sum(), "item", "seen only in what is held out"),
-            _counted(n_isolated, "isolated node"),
+            counted(((user_train == 0) & (user_held > 0)).sum(), "user", "without training items"),
+            counted(((user_train > 0) & (self.test.getnnz(axis=1) == 0)).sum(), "user", "without test items"),
+            counted(((item_train == 0) & (item_held > 0)).sum(), "item", "seen only in what is held out"),
+            counted(n_isolated, "isolated node"),
             _gaps("user", self.user_ids),
             _gaps("item", self.item_ids),
             *self.notes,
@@ -96,11 +97,6 @@ class Split:
             f"({self.train.nnz:,} train, {self.valid.nnz:,} valid, {self.test.nnz:,} test; {density:.3g}% dense)"
         )
         return "; ".join([sizes, *filter(None, odd)])
-
-
-def _counted(count: int, noun: str, rest: str = "") -> str:
-    """``"1 user ..."`` or ``"12 users ..."``; nothing for none."""
-    return f"{count:,} {noun}{'s' if count > 1 else ''} {rest}".rstrip() if count else ""
 
 
 def _gaps(role: str, ids: np.ndarray) -> str:
@@ -155,7 +151,7 @@ def given_split(
         fresh.eliminate_zeros()
         fresh.sort_indices()
         if n_dropped := matrix.nnz - fresh.nnz:
-            notes.append(f"{_counted(n_dropped, 'pair', f'of {role} already in an earlier set')}, dropped from {role}")
+            notes.append(f"{counted(n_dropped, 'pair', f'of {role} already in an earlier set')}, dropped from {role}")
         matrices[role], seen = fresh, seen + fresh
     for role, matrix in matrices.items():
         if matrix.nnz == 0:

@@ -23,7 +23,7 @@ import pyarrow
 import pyarrow.json
 import pyarrow.parquet
 
-from c2f_dgl.data.columns import MISSING, Origin, is_known
+from c2f_dgl.data.columns import MISSING, Origin, counted, is_known
 from c2f_dgl.errors import InputError
 
 PACKED_SUFFIXES = ("", ".gz", ".bz2", ".xz", ".zst")
@@ -290,7 +290,7 @@ def _read_text(
     if headless:
         complete = frame.dropna(subset=[role for role in ("user", "item") if role in chosen])
         if n_left_out := len(frame) - len(complete):
-            notes = (*notes, f"{n_left_out:,} row{'s' if n_left_out > 1 else ''} without user or item left out")
+            notes = (*notes, counted(n_left_out, "row", "without user or item left out"))
         frame = complete
     lines = frame.index + n_blank + n_header + 1
     origin = Origin(path, lambda row: int(lines[row]), decimal="," if sep == ";" else ".")
