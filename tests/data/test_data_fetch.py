@@ -101,16 +101,10 @@ def test_a_truncated_download_is_refused_and_resumed(server, tmp_path, ranges):
     assert sorted(file.name for file in folder.iterdir()) == ["test.txt", "train.txt"]
 
 
-def test_a_part_that_is_whole_already_is_taken(server, tmp_path):
+@pytest.mark.parametrize("part", [FILES["/tiny/train.txt"], b"x" * 400_000], ids=["whole", "too long"])
+def test_a_part_that_is_whole_already_is_taken_and_a_longer_one_thrown_away(server, tmp_path, part):
     (tmp_path / "tiny").mkdir()
-    (tmp_path / "tiny" / "train.txt.part").write_bytes(FILES["/tiny/train.txt"])
-    folder = fetch(card(), tmp_path, base_url=server.url)
-    assert (folder / "train.txt").read_bytes() == FILES["/tiny/train.txt"]
-
-
-def test_a_part_longer_than_the_file_is_thrown_away(server, tmp_path):
-    (tmp_path / "tiny").mkdir()
-    (tmp_path / "tiny" / "train.txt.part").write_bytes(b"x" * 400_000)
+    (tmp_path / "tiny" / "train.txt.part").write_bytes(part)
     folder = fetch(card(), tmp_path, base_url=server.url)
     assert (folder / "train.txt").read_bytes() == FILES["/tiny/train.txt"]
 
