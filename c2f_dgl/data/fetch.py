@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
-from c2f_dgl.data.cards import Card, RemoteFile, dataset_folder
+from c2f_dgl.data.cards import Card, RemoteFile, dataset_folder, is_here
 from c2f_dgl.data.catalogue import planted_folder
 from c2f_dgl.errors import InputError
 from c2f_dgl.io.files import locked, writing
@@ -21,16 +21,16 @@ BLOCK = 1 << 18
 TIMEOUT_S = 30.0
 
 
-def fetch(card: Card, data_dir: str | Path | None = None, *, base_url: str | None = None) -> Path:
+def fetch(card: Card, data_dir: str | Path | None = None) -> Path:
     """Download the files of a data set that are not there yet; its folder.
 
     Each file grows as ``NAME.part`` and takes its name only when it is whole and its checksum, where known, is right.
-    A part that is left behind is resumed next time. With a mirror `base_url`, files come from ``base_url/CARD/FILE``.
+    A part that is left behind is resumed next time.
     """
     if not card.files:
         return planted_folder(data_dir)
     folder = dataset_folder(card, data_dir)
-    if all((folder / file.filename).is_file() for file in card.files):
+    if is_here(card, data_dir):
         return folder
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -42,11 +42,10 @@ def fetch(card: Card, data_dir: str | Path | None = None, *, base_url: str | Non
             path = folder / file.filename
             if path.is_file():
                 continue
-            url = file.url if base_url is None else f"{base_url.rstrip('/')}/{card.name}/{file.filename}"
             task = progress.add_task(f"{card.name}/{file.filename}", total=None)
             part = path.with_name(f"{path.name}.part")
-            _download(url, part, progress, task)
-            _verify(part, file, url)
+            _download(file.url, part, progress, task)
+            _verify(part, file)
             with writing(path):
                 part.replace(path)
     return folder
@@ -87,7 +86,7 @@ def _download(url: str, part: Path, progress: Progress, task: TaskID) -> None:
         raise InputError(problem, where=url, expected="all; fetch again to resume")
 
 
-def _verify(part: Path, file: RemoteFile, url: str) -> None:
+def _verify(part: Path, file: RemoteFile) -> None:
     """Compare the checksum, where one is known; a part that fails is removed, since it would fail again."""
     if file.sha256 is None:
         return
@@ -97,4 +96,4 @@ def _verify(part: Path, file: RemoteFile, url: str) -> None:
             digest.update(block)
     if digest.hexdigest() != file.sha256:
         part.unlink()
-        raise InputError(f"sha256 is {digest.hexdigest()}", where=url, expected=file.sha256)
+        raise InputError(f"sha256 is {digest.hexdigest()}", where=file.url, expected=file.sha256)
