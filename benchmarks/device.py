@@ -35,8 +35,8 @@ from c2f_dgl.data.catalogue import load_dataset
 from c2f_dgl.data.splits import Split
 from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.evaluation.served import Served
-from c2f_dgl.files import write_text
-from c2f_dgl.progress import Reporter
+from c2f_dgl.io.files import write_text
+from c2f_dgl.io.progress import Reporter
 from c2f_dgl.serving import ItemCodes, Level, Neighbours, ServingModel
 from c2f_dgl.serving.codes import degree_levels, level_means
 from c2f_dgl.training.folder import processor, versions

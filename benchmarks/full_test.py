@@ -21,7 +21,7 @@ from benchmarks.measure import keep
 from c2f_dgl import load_config, load_dataset
 from c2f_dgl.config.sizes import resolve_sizes
 from c2f_dgl.evaluation.ranking import evaluate
-from c2f_dgl.progress import Reporter
+from c2f_dgl.io.progress import Reporter
 from c2f_dgl.training.build import spectral_model, start_graph
 
 

@@ -21,10 +21,10 @@ from torch.nn import functional as F
 
 from c2f_dgl.baselines.fitting import fitted, layout_of, train_phase
 from c2f_dgl.baselines.system import Context, Fitted, GradientSettings, System
+from c2f_dgl.data.interactions import Entries
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.engines import Propagation, RelationImportance, propagated_basis
 from c2f_dgl.engines.pairs import dots
-from c2f_dgl.entries import Entries
 from c2f_dgl.graph.layout import NodeLayout, take_rows
 from c2f_dgl.graph.matrices import normalised
 from c2f_dgl.graph.partition import metis_parts

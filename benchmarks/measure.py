@@ -16,7 +16,7 @@ import torch
 from c2f_dgl import load_dataset
 from c2f_dgl.data.planted import generate_planted
 from c2f_dgl.data.splits import Split, random_split
-from c2f_dgl.files import write_text
+from c2f_dgl.io.files import write_text
 from c2f_dgl.training.folder import processor, versions
 
 RESULTS = Path(__file__).parent / "results"

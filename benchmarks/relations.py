@@ -32,7 +32,7 @@ from c2f_dgl.config.load import load_config
 from c2f_dgl.data.relations import add_relations, sized
 from c2f_dgl.data.splits import Split
 from c2f_dgl.examples.compare import measure
-from c2f_dgl.files import write_text
+from c2f_dgl.io.files import write_text
 from c2f_dgl.training.build import start_graph, start_model
 from c2f_dgl.training.loss import batch_loss
 from c2f_dgl.training.sampler import Triplets, TripletSampler

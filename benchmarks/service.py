@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 import uvloop
 
-from c2f_dgl.files import write_text
+from c2f_dgl.io.files import write_text
 from c2f_dgl.serving import ItemCodes, Level, Neighbours, Rows, ServingModel
 from c2f_dgl.serving.codes import degree_levels, level_means
 from c2f_dgl.training.folder import processor

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from c2f_dgl.config.load import load_config
     from c2f_dgl.data import load_dataset
     from c2f_dgl.data.relations import add_relations
-    from c2f_dgl.dataset import InteractionDataset
     from c2f_dgl.errors import InputError
     from c2f_dgl.evaluation.ranking import evaluate, top_items
+    from c2f_dgl.graph.dataset import InteractionDataset
     from c2f_dgl.graph.propagate import propagate
     from c2f_dgl.heterograph import from_heterograph
     from c2f_dgl.recommender import C2FRecommender, ndcg_scorer
@@ -32,7 +32,7 @@ _HOMES = {
     "C2FRecommender": "c2f_dgl.recommender",
     "GraphConfig": "c2f_dgl.config.graph",
     "InputError": "c2f_dgl.errors",
-    "InteractionDataset": "c2f_dgl.dataset",
+    "InteractionDataset": "c2f_dgl.graph.dataset",
     "ServingModel": "c2f_dgl.serving",
     "add_relations": "c2f_dgl.data.relations",
     "evaluate": "c2f_dgl.evaluation.ranking",

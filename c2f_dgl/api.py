@@ -7,15 +7,15 @@ from typing import Any
 
 import torch
 
-from c2f_dgl.checks import check_device, check_new_run, check_run, stage_names
 from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.config.sizes import resolve_sizes
-from c2f_dgl.data.configured import load_split
+from c2f_dgl.data.catalogue import load_split
 from c2f_dgl.data.relations import sized
 from c2f_dgl.data.splits import Split, check_part
 from c2f_dgl.errors import InputError
+from c2f_dgl.io.progress import Reporter
 from c2f_dgl.model import Recommender
-from c2f_dgl.progress import Reporter
+from c2f_dgl.training.checks import check_device, check_new_run, check_run, stage_names
 from c2f_dgl.training.folder import RunFolder
 from c2f_dgl.training.run import load_model, train_run
 

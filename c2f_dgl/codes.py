@@ -22,7 +22,7 @@ from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.products import product
 from c2f_dgl.evaluation.ranking import compare
 from c2f_dgl.graph.neighbourhood import FilterShape, item_filter, largest_of_rows
-from c2f_dgl.progress import Reporter
+from c2f_dgl.io.progress import Reporter
 from c2f_dgl.serving import Csr, ItemCodes, Level, Neighbours, Rows
 from c2f_dgl.serving.codes import degree_levels, level_means
 from c2f_dgl.training.search import sampled_rows

@@ -15,14 +15,14 @@ import numpy as np
 import c2f_dgl
 from c2f_dgl.codes import fit_codes, weighted_alone
 from c2f_dgl.config.schema import RunConfig
+from c2f_dgl.data.ids import IdMap
 from c2f_dgl.data.splits import Split
 from c2f_dgl.data.tables import read_table
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.evaluation.served import Served
-from c2f_dgl.files import replacing
-from c2f_dgl.ids import IdMap
-from c2f_dgl.progress import Reporter
+from c2f_dgl.io.files import replacing
+from c2f_dgl.io.progress import Reporter
 from c2f_dgl.serving import Csr, ItemCodes, Level, Neighbours, ServingModel, UserHistories
 from c2f_dgl.serving.codes import level_means
 from c2f_dgl.serving.file import id_tensors

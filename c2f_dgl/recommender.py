@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from c2f_dgl import api
 from c2f_dgl.config.load import load_config
-from c2f_dgl.data.columns import Place, find_column
+from c2f_dgl.data.columns import Origin, find_column
 from c2f_dgl.data.interactions import Interactions, binary_csr
 from c2f_dgl.data.readers import unused_ratings
 from c2f_dgl.data.splits import Split, random_split
@@ -26,7 +26,7 @@ from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import CUTOFFS, evaluate
 from c2f_dgl.evaluation.served import Served
 from c2f_dgl.exports import coded_model, details_of, serving_model, user_histories
-from c2f_dgl.progress import Reporter
+from c2f_dgl.io.progress import Reporter
 from c2f_dgl.serving import Explanation, ServingModel, UserHistories
 from c2f_dgl.serving.pairs import read_pairs
 from c2f_dgl.teacher import teacher_of
@@ -323,10 +323,10 @@ class C2FRecommender(BaseEstimator):
 def _tell_of_ratings(interactions: Any) -> None:
     """Warn of a data frame's ratings, which `fit` does not look at."""
     if isinstance(interactions, pd.DataFrame):
-        place, columns = Place("data frame"), [str(name) for name in interactions.columns]
-        if (at := find_column(columns, None, "rating", place.where)) is not None:
+        origin, columns = Origin("data frame"), [str(name) for name in interactions.columns]
+        if (at := find_column(columns, None, "rating", origin.where)) is not None:
             hint = "leave out the rows of what is not liked"
-            log.warning("%s", unused_ratings(interactions.iloc[:, at], columns[at], place, hint))
+            log.warning("%s", unused_ratings(interactions.iloc[:, at], columns[at], origin, hint))
 
 
 def _held_out_of_all(split: Split, share: float, seed: int) -> Split:

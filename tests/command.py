@@ -9,8 +9,8 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from c2f_dgl import progress
 from c2f_dgl.cli.main import main
+from c2f_dgl.io import progress
 
 
 def c2f(*arguments: object) -> CompletedProcess[str]:

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from c2f_dgl import codes as fitting
 from c2f_dgl.codes import fit_codes
 from c2f_dgl.errors import InputError
-from c2f_dgl.progress import Reporter
+from c2f_dgl.io.progress import Reporter
 from c2f_dgl.serving import ItemCodes, Level, Neighbours, Rows, ServingModel
 from c2f_dgl.serving.codes import degree_levels, level_means
 

@@ -13,7 +13,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from benchmarks.studies.report import digest
-from c2f_dgl.files import replacing
+from c2f_dgl.io.files import replacing
 
 COLOURS = {"gowalla": "#7a3e9d", "lastfm": "#1f6fb4", "planted": "#d9822b"}
 OTHER = "#555555"

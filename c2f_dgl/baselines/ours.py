@@ -18,7 +18,7 @@ from c2f_dgl.baselines.item_item import csr_bytes
 from c2f_dgl.baselines.system import Context, Fitted, Settings, System
 from c2f_dgl.config.load import load_config
 from c2f_dgl.config.sizes import resolve_sizes
-from c2f_dgl.training.build import stage_names
+from c2f_dgl.training.checks import stage_names
 from c2f_dgl.training.folder import RunFolder
 from c2f_dgl.training.run import load_model, train_run
 

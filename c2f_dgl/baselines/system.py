@@ -18,7 +18,7 @@ from c2f_dgl.data.splits import Split
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import Ranker
-from c2f_dgl.progress import Reporter
+from c2f_dgl.io.progress import Reporter
 from c2f_dgl.training.build import stage_rng
 
 

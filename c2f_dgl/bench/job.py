@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from c2f_dgl.baselines.registry import find_system
-from c2f_dgl.files import write_text
+from c2f_dgl.io.files import write_text
 
 # Test metrics that are kept for each user, for paired tests.
 PER_USER = ("ndcg@20", "recall@20")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from c2f_dgl.bench.table import Row
 from c2f_dgl.errors import InputError
-from c2f_dgl.files import replacing
+from c2f_dgl.io.files import replacing
 
 _OURS, _ANCHORS, _OTHERS = "#7a3e9d", "#999999", "#1f6fb4"
 

@@ -19,10 +19,8 @@ import numpy as np
 from c2f_dgl.baselines.registry import find_system
 from c2f_dgl.baselines.system import System, make_settings
 from c2f_dgl.bench.job import Job, read_record, write_record
-from c2f_dgl.checks import check_bench_folder
 from c2f_dgl.errors import InputError
-from c2f_dgl.files import write_text
-from c2f_dgl.locks import locked
+from c2f_dgl.io.files import check_new_folder, locked, write_text
 
 SELECT = "ndcg@20"
 
@@ -85,7 +83,7 @@ class Bench:
         """
         path, options = out / "bench.json", asdict(self)
         if not path.is_file():
-            check_bench_folder(out)
+            check_new_folder(out, expected="a new folder, or that of a bench to go on with")
             write_text(path, json.dumps(options, indent=2) + "\n")
             return
         there = {"reading": {}, **json.loads(path.read_text(encoding="utf-8"))}  # before 0.6 it had none

@@ -23,11 +23,11 @@ from c2f_dgl.baselines.registry import find_system
 from c2f_dgl.baselines.system import Context, make_settings
 from c2f_dgl.bench.job import PER_USER, Job, write_record
 from c2f_dgl.config.schema import DataConfig
-from c2f_dgl.data.configured import read_data
+from c2f_dgl.data.catalogue import read_data
 from c2f_dgl.evaluation.ranking import evaluate, evaluate_per_user
-from c2f_dgl.files import replacing
 from c2f_dgl.graph.hetero import interaction_graph
-from c2f_dgl.progress import Reporter
+from c2f_dgl.io.files import replacing
+from c2f_dgl.io.progress import Reporter
 from c2f_dgl.training.folder import processor, versions
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from c2f_dgl.cli.runs import DeviceOption, data_source
-from c2f_dgl.files import write_text
-from c2f_dgl.progress import Reporter, plain_console
+from c2f_dgl.io.files import write_text
+from c2f_dgl.io.progress import Reporter, plain_console
 
 if TYPE_CHECKING:
     from c2f_dgl.bench.job import Job
@@ -48,8 +48,9 @@ def bench(
     device: DeviceOption = "auto",
 ) -> None:
     """Train systems side by side on DATASET: accuracy, learned values, bytes, seconds, memory, significance."""
-    from c2f_dgl.checks import check_bench_folder, check_device, check_systems
+    from c2f_dgl.cli.checks import check_bench_folder, check_systems
     from c2f_dgl.config.load import parse_data
+    from c2f_dgl.training.checks import check_device
 
     source = data_source(dataset)
     data = parse_data([option for option in set_ or [] if option.startswith("data.")])
@@ -59,7 +60,7 @@ def bench(
     check_device(device)
     reporter = Reporter()
     with reporter.busy("reading the data"):
-        from c2f_dgl.data.configured import read_data
+        from c2f_dgl.data.catalogue import read_data
         from c2f_dgl.data.splits import check_part
 
         split = read_data(source, data, seed)  # before torch is imported: a wrong column is told at once
@@ -108,7 +109,7 @@ def _settings(given: list[str], references: list[str]) -> dict[str, Any]:
 
     from c2f_dgl.baselines.registry import find_system
     from c2f_dgl.baselines.system import make_settings
-    from c2f_dgl.checks import unknown_setting
+    from c2f_dgl.cli.checks import unknown_setting
 
     settings = {}
     known = {name for reference in references for name in type(find_system(reference).defaults).model_fields}

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from c2f_dgl.errors import InputError
-from c2f_dgl.progress import plain_console
+from c2f_dgl.io.progress import plain_console
 
 app = typer.Typer(no_args_is_help=True, help="List, describe, fetch, split and generate data sets.")
 
@@ -25,7 +25,7 @@ def list_cards(data_dir: DataDir = None) -> None:
     """List the data sets of the catalogue."""
     from rich.table import Table
 
-    from c2f_dgl.cards import CARDS, is_here
+    from c2f_dgl.data.cards import CARDS, is_here
 
     table = Table("name", "users", "items", "interactions", "here", "what it is", box=None)
     for card in CARDS.values():
@@ -37,7 +37,7 @@ def list_cards(data_dir: DataDir = None) -> None:
 @app.command()
 def describe(name: Annotated[str, typer.Argument(help="Name in the catalogue.")], data_dir: DataDir = None) -> None:
     """Show the card of a data set."""
-    from c2f_dgl.cards import dataset_folder, find_card, is_here
+    from c2f_dgl.data.cards import dataset_folder, find_card, is_here
 
     card = find_card(name)
     here = is_here(card, data_dir)
@@ -59,13 +59,12 @@ def describe(name: Annotated[str, typer.Argument(help="Name in the catalogue.")]
 @app.command("fetch")
 def fetch_card(name: Annotated[str, typer.Argument(help="Name in the catalogue.")], data_dir: DataDir = None) -> None:
     """Download a data set; a download that was interrupted goes on where it stopped."""
-    from c2f_dgl.cards import find_card
+    from c2f_dgl.data.cards import find_card
 
-    find_card(name)
-    from c2f_dgl.cards import CARDS
+    card = find_card(name)  # before pandas is imported
     from c2f_dgl.data.fetch import fetch
 
-    typer.echo(f"{name} is in {fetch(CARDS[name], data_dir)}")
+    typer.echo(f"{name} is in {fetch(card, data_dir)}")
 
 
 @app.command()
@@ -98,7 +97,7 @@ def split(
     from c2f_dgl.config.load import load_config
     from c2f_dgl.data.catalogue import split_interactions
     from c2f_dgl.data.readers import read_interactions
-    from c2f_dgl.data.streams import unpacked
+    from c2f_dgl.data.tables import unpacked
     from c2f_dgl.data.writers import write_split
 
     named = {"user": user, "item": item, "rating": rating, "min_rating": min_rating, "timestamp": timestamp}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,8 +11,10 @@ import typer
 
 from c2f_dgl.cli.runs import DataOption, DeviceOption, JsonOption, ServedArgument, StageOption
 from c2f_dgl.errors import InputError
-from c2f_dgl.progress import Reporter, plain_console
+from c2f_dgl.io.files import check_new_folder
+from c2f_dgl.io.progress import Reporter, plain_console
 
+_FORMATS = ("model", "onnx", "faiss", "web")
 _SHOWN = {"ndcg@20": "N@20", "recall@20": "R@20"}
 
 
@@ -41,7 +44,7 @@ def export(
     json_: JsonOption = False,
 ) -> None:
     """Write a run's model as codes of its items, and compare it with the run; or write a model file as a page."""
-    from c2f_dgl.checks import check_export, check_run, read_bytes
+    from c2f_dgl.training.checks import check_run
 
     n_bytes = None if bytes_ is None else read_bytes(bytes_)
     if titles is not None:
@@ -109,6 +112,28 @@ def export(
         for metric, title in _SHOWN.items():
             table.add_row(f"{name} {title}", f"{before[name][metric]:.4f}", f"{after[name][metric]:.4f}")
     plain_console().print(table)
+
+
+def check_export(form: str, paths: Sequence[Path | None]) -> None:
+    """Refuse a form of export that there is not, and files or folders that are there."""
+    if form not in _FORMATS:
+        raise InputError(f"no format {form!r}", where="--format", expected=f"one of {', '.join(_FORMATS)}")
+    for path in paths:
+        if path is not None:
+            if path.exists():
+                raise InputError("is there already", where=path, expected="a new file or folder")
+            check_new_folder(path)
+
+
+def read_bytes(text: str) -> int:
+    """A number of bytes, as ``1MB``, ``500 kB`` or ``64000``."""
+    from pydantic import ByteSize, TypeAdapter, ValidationError
+
+    try:
+        return int(TypeAdapter(ByteSize).validate_python(text.strip()))
+    except ValidationError as error:
+        problem = f"{text!r} is no number of bytes"
+        raise InputError(problem, where="--bytes", expected="e.g. 1MB, 500kB or 64000") from error
 
 
 def _page_of(path: Path, out: Path, titles: Path | None, json_: bool) -> None:

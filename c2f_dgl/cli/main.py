@@ -14,7 +14,7 @@ import typer
 
 from c2f_dgl.cli import bench, data, export, report, runs, serve
 from c2f_dgl.errors import InputError, printable
-from c2f_dgl.progress import plain_console
+from c2f_dgl.io.progress import plain_console
 
 app = typer.Typer(
     help="Coarse-to-fine lightweight meta-embeddings for recommendation, on DGL heterographs.",

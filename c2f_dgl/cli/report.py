@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from c2f_dgl.errors import InputError
-from c2f_dgl.files import write_text
-from c2f_dgl.progress import Reporter, plain_console
+from c2f_dgl.io.files import write_text
+from c2f_dgl.io.progress import Reporter, plain_console
 
 
 def report(
@@ -17,7 +17,7 @@ def report(
     out: Annotated[Path, typer.Option(help="HTML file to write; one that is there is replaced.", show_default=False)],
 ) -> None:
     """Write one self-contained HTML page about a run, or about several side by side."""
-    from c2f_dgl.checks import check_run
+    from c2f_dgl.training.checks import check_run
 
     for run in runs:
         check_run(run, device="cpu")

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
 from c2f_dgl.cli.serve import UsersOption
 from c2f_dgl.errors import InputError
-from c2f_dgl.progress import Reporter, plain_console
+from c2f_dgl.io.progress import Reporter, plain_console
 
-RunArgument = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
+if TYPE_CHECKING:
+    import numpy as np
+
 ServedArgument = Annotated[
     Path, typer.Argument(metavar="RUN|MODEL", help="Folder of a run, or a model file of `export`.", show_default=False)
 ]
@@ -47,8 +49,8 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
 ) -> None:
     """Train on DATASET, stage after stage, and evaluate the best model of each."""
-    from c2f_dgl.checks import check_new_run
     from c2f_dgl.config.load import load_config
+    from c2f_dgl.training.checks import check_new_run
 
     named = {"seed": seed, "model.memory_budget": memory_budget}
     overrides = [*(set_ or []), *(f"{key}={value}" for key, value in named.items() if value is not None)]
@@ -57,7 +59,7 @@ def train(
     check_new_run(out, config, stage=stage, resume=resume, device=device)
     reporter = Reporter()
     with reporter.busy("reading the data"):
-        from c2f_dgl.data.configured import load_split
+        from c2f_dgl.data.catalogue import load_split
 
         split = load_split(config)  # before torch is imported: a wrong column is told at once
         from c2f_dgl import api
@@ -92,7 +94,7 @@ def evaluate(
     json_: JsonOption = False,
 ) -> None:
     """Rank all items for all users, with a run's model or by a model file: NDCG and recall at 5, 10, 20, 50."""
-    from c2f_dgl.checks import check_run
+    from c2f_dgl.training.checks import check_run
 
     if split not in ("valid", "test"):
         raise InputError(f"no split {split!r}", where="--split", expected="valid or test")
@@ -113,7 +115,7 @@ def evaluate(
 
         from c2f_dgl import api
         from c2f_dgl.config.load import load_config
-        from c2f_dgl.data.configured import read_data
+        from c2f_dgl.data.catalogue import read_data
         from c2f_dgl.evaluation import ranking
 
         scorer: ranking.Ranker
@@ -132,9 +134,9 @@ def evaluate(
     with reporter.busy("ranking"):
         seen = data.train if mask == "train" else data.train + data.valid
         metrics = ranking.evaluate(scorer, seen, data.valid if split == "valid" else data.test)
-    total = counts.pop("bytes" if of_file else "total")
     if json_:
-        print(json.dumps({**metrics, **({"bytes": total} if of_file else {"parameters": {"total": total, **counts}})}))
+        sizes = counts if of_file else {"parameters": {"total": counts["total"], **counts}}
+        print(json.dumps({**metrics, **sizes}))
         return
     table = Table(title=f"{data.name}, {split}", title_justify="left")
     for name in ("", *(f"@{k}" for k in ranking.CUTOFFS)):
@@ -142,8 +144,8 @@ def evaluate(
     for metric in ("ndcg", "recall"):
         table.add_row(metric, *(f"{metrics[f'{metric}@{k}']:.4f}" for k in ranking.CUTOFFS))
     plain_console().print(table)
-    said = f"{total:,} bytes" if of_file else f"learned values: {total:,} ({_parts(counts)})"
-    plain_console().print(said, soft_wrap=True)
+    size = f"{counts['bytes']:,} bytes" if of_file else f"learned values: {_total_and_parts(counts, '')}"
+    plain_console().print(size, soft_wrap=True)
 
 
 def recommend(
@@ -169,7 +171,7 @@ def recommend(
     json_: JsonOption = False,
 ) -> None:
     """Recommend items: to users of a run, or by a model file for a history."""
-    from c2f_dgl.checks import check_run
+    from c2f_dgl.training.checks import check_run
 
     if more and history is None:
         raise InputError(f"unexpected {more[0]!r}", where=run, expected="--history before items")
@@ -177,36 +179,37 @@ def recommend(
     if of_file:
         if (user is None) == (history is None) or (user is not None and users is None):
             raise InputError("for whom?", where=run, expected="--history ITEM..., or --users FILE --user ID")
-        found = _from_file(run, history and [*history, *(more or [])], user, users, k, include_seen)
+        ranked = _from_file(run, history and [*history, *(more or [])], user or [], users, k, include_seen)
     else:
         check_run(run, stage=stage, source=data_, device=device)
         if user is None or history is not None:
             raise InputError("for whom?", where=run, expected="--user ID (--history is of a model file)")
-        found = _from_run(run, user, k, include_seen, stage, data_, device, Reporter(quiet=json_))
+        ranked = _from_run(run, user, k, include_seen, stage, data_, device, Reporter(quiet=json_))
     if json_:
-        print(json.dumps(found))
+        print(json.dumps(ranked))
         return
     from rich.table import Table
 
-    for name, ranked in found.items():
+    for name, entries in ranked.items():
         table = Table("rank", title=f"user {name}" if user else name, title_justify="left")
         table.add_column("item", overflow="fold")  # never cut: an id must be told from another
         table.add_column("score", no_wrap=True)
-        for rank, entry in enumerate(ranked, 1):
+        for rank, entry in enumerate(entries, 1):
             table.add_row(str(rank), str(entry["item"]), f"{entry['score']:.4f}")
         plain_console().print(table)
 
 
 def _from_file(
-    path: Path, history: list[str] | None, user: list[str] | None, users: Path | None, k: int, include_seen: bool
+    path: Path, history: list[str] | None, user: list[str], users: Path | None, k: int, include_seen: bool
 ) -> dict[str, list[dict[str, Any]]]:
+    """Items for a history, or for users of the file `users`."""
     from c2f_dgl.serving import ServingModel, UserHistories
 
     model = ServingModel.load(path)
     if history is not None:
         names, histories = ["history"], model.histories([history])
     else:
-        assert user is not None and users is not None
+        assert users is not None
         names, histories = user, UserHistories.load(users, model.items).of(user)
     items, scores = model.recommend_rows(histories, k, exclude_seen=not include_seen)
     return {name: _entries(*ranked) for name, *ranked in zip(names, items, scores, strict=True)}
@@ -222,28 +225,27 @@ def _from_run(
     device: str,
     reporter: Reporter,
 ) -> dict[str, list[dict[str, Any]]]:
+    """Items for users of a run."""
     with reporter.busy("loading the run"):
         from c2f_dgl import api
+        from c2f_dgl.data.ids import IdMap
         from c2f_dgl.evaluation import ranking
-        from c2f_dgl.ids import IdMap
 
         model, data = api.load_run(run, stage=stage, device=device, source=source)
         rows = IdMap(data.user_ids, "user").rows(user, where="--user")
-        had = None if include_seen else data.train + data.valid + data.test
-        items, scores = ranking.top_items(model.scorer(), rows, k, had)
+        seen = None if include_seen else data.train + data.valid + data.test
+        items, scores = ranking.top_items(model.scorer(), rows, k, seen)
     if cold := [name for name, row in zip(user, rows, strict=True) if not data.train[row].nnz]:
         names = ", ".join(cold)
         reporter.console.print(f"nothing to go by in the training part: {names}: all items are alike", soft_wrap=True)
     return {name: _entries(data.item_ids[items[n]], scores[n]) for n, name in enumerate(user)}
 
 
-def _entries(items: Any, scores: Any) -> list[dict[str, Any]]:
+def _entries(items: np.ndarray, scores: np.ndarray) -> list[dict[str, Any]]:
     """Ranked ids with their scores, without missing ranks."""
-    there = int((scores > -math.inf).sum())
-    return [
-        {"item": _plain(item), "score": round(float(score), 6)}
-        for item, score in zip(items[:there], scores[:there], strict=True)
-    ]
+    n = int((scores > -math.inf).sum())
+    pairs = zip(items[:n].tolist(), scores[:n].tolist(), strict=True)
+    return [{"item": item, "score": round(score, 6)} for item, score in pairs]
 
 
 def info(
@@ -275,8 +277,7 @@ def info(
         return
     _print_stages(summary)
     for name, stage in summary["stages"].items():
-        counts = dict(stage["parameters"])
-        console.print(f"{name}: {counts.pop('total'):,} learned values ({_parts(counts)})", soft_wrap=True)
+        console.print(f"{name}: {_total_and_parts(stage['parameters'], ' learned values')}", soft_wrap=True)
     chosen = summary["chosen"]
     console.print(f"chosen on validation: {chosen}")
     if scalars := summary["stages"][chosen].get("scalars"):
@@ -313,25 +314,16 @@ class WithOptions(TyperCommand):
 
 
 def data_source(dataset: str) -> str:
-    """A catalogue name as it is; a path made absolute, so that the run can be evaluated from anywhere.
-
-    Raises
-    ------
-    InputError
-        There is no such data.
-    """
-    from c2f_dgl.cards import find_source
+    """A catalogue name as it is; a path made absolute, so that the run can be evaluated from anywhere."""
+    from c2f_dgl.data.cards import find_source
 
     card, path = find_source(dataset)
     return str(path.resolve()) if card is None else dataset
 
 
-def _plain(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else value
-
-
-def _parts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
+def _total_and_parts(counts: dict[str, int], unit: str) -> str:
+    parts = ", ".join(f"{name} {count:,}" for name, count in counts.items() if name != "total")
+    return f"{counts['total']:,}{unit} ({parts})"
 
 
 def _print_stages(summary: dict[str, Any]) -> None:

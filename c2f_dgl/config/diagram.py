@@ -15,51 +15,49 @@ def mermaid(config: RunConfig) -> str:
     """
     graph = config.graph
     lines = ["graph LR"]
-    for node_type in graph.roles.entities:
-        lines.append(f'  {node_type}(("{_entity(config, node_type)}"))')
-    target = graph.relations.get(graph.target)
-    facts = [] if target is None else _facts(graph, graph.target)
-    lines.append(f'  {graph.query} == "{", ".join([graph.target, *facts])}" ==> {graph.ranked}')
+    lines += [f'  {node_type}(("{_entity(graph, node_type)}"))' for node_type in graph.roles.entities]
+    lines.append(f'  {graph.query} == "{_label(graph, graph.target)}" ==> {graph.ranked}')
     for name, relation in graph.extra.items():
         arrow = "---" if relation.symmetric else "-->"
-        label = ", ".join([name, *_facts(graph, name)])
-        lines.append(f'  {relation.source} -- "{label}" {arrow} {relation.destination}')
-    above, composed = list(graph.roles.entities), "composed_of, t = {t}"
-    if config.coarse is not None:
-        tiers = [("coarse", config.coarse.m, 0), *((name, tier.m, tier.t) for name, tier in config.finer.items())]
-        for name, m, t_finer in tiers:
-            size = "" if m is None else f"<br>{m:,} meta-embeddings"
-            lines.append(f'  {name}("{name}{size}")')
-            for parent in above:
-                t = t_finer or slots_of(config, parent)
-                if t:
-                    lines.append(f'  {parent} -. "{composed.format(t=t)}" .-> {name}')
-            above, composed = [name], "refined_by, t = {t}"
+        lines.append(f'  {relation.source} -- "{_label(graph, name)}" {arrow} {relation.destination}')
+    if config.coarse is None:
+        return "\n".join(lines)
+    lines.append(_tier("coarse", config.coarse.m))
+    for node_type in graph.roles.entities:
+        if t := slots_of(config, node_type):
+            lines.append(f'  {node_type} -. "composed_of, t = {t}" .-> coarse')
+    above = "coarse"
+    for name, tier in config.finer.items():
+        lines += [_tier(name, tier.m), f'  {above} -. "refined_by, t = {tier.t}" .-> {name}']
+        above = name
     return "\n".join(lines)
 
 
-def _entity(config: RunConfig, node_type: str) -> str:
-    node = config.graph.node(node_type)
-    roles = {config.graph.query: "recommended to", config.graph.ranked: "ranked"}
-    facts = [node_type]
-    if node.size is not None:
-        facts.append(f"{node.size:,} nodes")
-    if node_type in roles:
-        facts.append(roles[node_type])
+def _tier(name: str, m: int | None) -> str:
+    size = "" if m is None else f"<br>{m:,} meta-embeddings"
+    return f'  {name}("{name}{size}")'
+
+
+def _entity(graph: GraphConfig, node_type: str) -> str:
+    node = graph.node(node_type)
+    facts = [
+        node_type,
+        "" if node.size is None else f"{node.size:,} nodes",
+        {graph.query: "recommended to", graph.ranked: "ranked"}.get(node_type, ""),
+    ]
     if node.features is not None or node.width is not None:
         facts.append("features" if node.width is None else f"{node.width:,} features")
     if node.codebook == "own":
         facts.append("own codebook" if node.m is None else f"own codebook of {node.m:,}")
-    return "<br>".join(facts)
+    return "<br>".join(filter(None, facts))
 
 
-def _facts(graph: GraphConfig, name: str) -> list[str]:
-    relation = graph.relations[name]
-    facts = []
-    if relation.weighted:
+def _label(graph: GraphConfig, name: str) -> str:
+    relation, facts = graph.relations.get(name), [name]
+    if relation is not None and relation.weighted:
         facts.append("weighted" if relation.transform == "none" else f"{relation.transform} weights")
-    if relation.normalisation == "own":
+    if relation is not None and relation.normalisation == "own":
         facts.append("own normalisation")
-    if name != graph.target:
+    if relation is not None and name != graph.target:
         facts.append(f"importance {'chosen' if relation.importance is None else relation.importance}")
-    return facts
+    return ", ".join(facts)

@@ -12,10 +12,15 @@ import difflib
 from collections.abc import Iterable
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from c2f_dgl.config.base import Options
 from c2f_dgl.roles import REVERSE_PREFIX, Roles, colliding
+
+
+class Options(BaseModel):
+    """A group of options: unknown keys are refused, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class NodeConfig(Options):
@@ -131,6 +136,7 @@ class GraphConfig(Options):
 
 
 def _unknown(node_type: str | None, known: Iterable[str]) -> str:
+    """What is wrong with a node type that is none of the known."""
     if node_type is None:
         return "is missing: expected a node type"
     near = difflib.get_close_matches(node_type, list(known), n=1)

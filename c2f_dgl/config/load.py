@@ -9,7 +9,7 @@ import typing
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -17,13 +17,15 @@ from pydantic import BaseModel, ValidationError
 from c2f_dgl.config.graph import GraphConfig
 from c2f_dgl.config.schema import DataConfig, RunConfig
 from c2f_dgl.errors import InputError
-from c2f_dgl.files import read_text
+from c2f_dgl.io.files import read_text
 
 _PRESETS = resources.files("c2f_dgl.config") / "presets"
 
+Group = TypeVar("Group", bound=BaseModel)
+
 
 def preset_names() -> list[str]:
-    """Names accepted by `load_preset`."""
+    """Names accepted by `load_config`."""
     return sorted(entry.name.removesuffix(".yaml") for entry in _PRESETS.iterdir() if entry.name.endswith(".yaml"))
 
 
@@ -54,14 +56,14 @@ def load_config(preset: str = "fast", overrides: Sequence[str] = (), graph: Grap
 
 def _preset_tree(preset: str, above: tuple[str, ...] = ()) -> tuple[dict[str, Any], str]:
     """Options of a preset on top of those of the preset it names, and what to call it in messages."""
-    if preset in preset_names():
+    names = preset_names()
+    if preset in names:
         text, where = (_PRESETS / f"{preset}.yaml").read_text(encoding="utf-8"), f"preset {preset}"
     elif os.path.isfile(preset):
         text, where = read_text(preset, expected="a YAML file of options"), preset
     else:
-        raise InputError(
-            f"no preset and no file called {preset!r}", expected=f"one of {', '.join(preset_names())} or a YAML file"
-        )
+        expected = f"one of {', '.join(names)} or a YAML file"
+        raise InputError(f"no preset and no file called {preset!r}", expected=expected)
     tree = _read_yaml(text, where)
     if "fine" in tree and "fine" not in (tree.get("finer") or {}):  # as --set and `options` call it
         tree["finer"] = {**(tree.get("finer") or {}), "fine": tree.pop("fine")}
@@ -77,57 +79,30 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """`base` with the values of `changes`, group by group."""
     merged = dict(base)
     for key, value in changes.items():
-        below = merged.get(key)
-        merged[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+        group = merged.get(key)
+        merged[key] = _merged(group, value) if isinstance(group, dict) and isinstance(value, dict) else value
     return merged
 
 
 def parse_config(tree: dict[str, Any], where: str) -> RunConfig:
     """A validated configuration from nested dictionaries."""
-    try:
-        return RunConfig.model_validate(tree)
-    except ValidationError as error:
-        raise _refused(error, where) from error
+    return _validated(RunConfig, tree, where)
 
 
 def parse_graph(tree: dict[str, Any], where: str = "graph") -> GraphConfig:
     """A validated schema from nested dictionaries, with errors that name the field."""
-    try:
-        return GraphConfig.model_validate(tree)
-    except ValidationError as error:
-        raise _refused(error, where, "graph.") from error
+    return _validated(GraphConfig, tree, where, "graph.")
 
 
 def parse_data(overrides: Sequence[str]) -> DataConfig:
-    """How data is read and split, from overrides of ``data`` alone, such as ``"data.user=who"``.
-
-    Raises
-    ------
-    InputError
-        An unknown option, a value of the wrong type, or ``data.source``.
-    """
+    """How data is read and split, from overrides of ``data`` alone, such as ``"data.user=who"``; not its source."""
     tree: dict[str, Any] = {}
     for override in overrides:
         _override(tree, override)
-    where = f"--set {' '.join(overrides)}"
-    if "source" in tree.get("data", {}):
+    options, where = tree.get("data", {}), f"--set {' '.join(overrides)}"
+    if "source" in options:
         raise InputError("data.source is not set here", where=where, expected="DATASET to say it")
-    try:
-        return DataConfig.model_validate(tree.get("data", {}))
-    except ValidationError as error:
-        raise _refused(error, where, "data.") from error
-
-
-def _refused(error: ValidationError, where: str, prefix: str = "") -> InputError:
-    """The first thing that is wrong, in one line."""
-    first = error.errors()[0]
-    key = prefix + ".".join(str(part) for part in first["loc"])
-    known = [option for option, _, _ in options()]
-    if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-        return InputError(f"unknown option {key!r}", where=where, expected=f"e.g. {(near or known)[0]}")
-    message = first["msg"].removeprefix("Value error, ")
-    return InputError(f"{key + ': ' if key else ''}{message}", where=where)
+    return _validated(DataConfig, options, where, "data.")
 
 
 def read_config(path: str | Path) -> RunConfig:
@@ -141,41 +116,19 @@ def dump_config(config: RunConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def options(model: type[BaseModel] = RunConfig, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
-    """Every option as (key, default, description); tiers below the first stand under ``fine``, other names as NAME."""
-    for name, field in model.model_fields.items():
-        nested = _nested_model(field.annotation)
-        key = "fine" if name == "finer" else f"{prefix}{name}"
-        if typing.get_origin(field.annotation) is dict and name != "finer":
-            key = f"{key}.NAME"
-        if nested is not None:
-            yield from options(nested, f"{key}.")
-        else:
-            yield key, field.default, field.description or ""
-
-
-def value_of(config: RunConfig, key: str, default: Any) -> Any:
-    """The value of an option as `options` calls it; `default` where the configuration has no such group."""
-    found: Any = config
-    path = key.split(".")
-    if path[0] not in RunConfig.model_fields:  # a tier below the first
-        path = ["finer", *path]
-    for part in path:
-        found = found.get(part) if isinstance(found, dict) else getattr(found, part)
-        if found is None and part != path[-1]:
-            return default
-    return found
-
-
-def _nested_model(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType, dict):
-        for argument in typing.get_args(annotation):
-            found = _nested_model(argument)
-            if found is not None:
-                return found
-    return None
+def _validated(model: type[Group], tree: dict[str, Any], where: str, prefix: str = "") -> Group:
+    """A group of options from nested dictionaries; the error is the first thing that is wrong, in one line."""
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = prefix + ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            known = [option for option, _, _ in options()]
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+            raise InputError(f"unknown option {key!r}", where=where, expected=f"e.g. {(near or known)[0]}") from error
+        message = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"{key + ': ' if key else ''}{message}", where=where) from error
 
 
 def _read_yaml(text: str, where: str) -> dict[str, Any]:
@@ -198,14 +151,46 @@ def _override(tree: dict[str, Any], override: str) -> None:
     finer = tree.get("finer", {})  # where it is left out it stays so: the schema has a tier there
     if path and path[0] not in RunConfig.model_fields and isinstance(finer, dict) and path[0] in {"fine", *finer}:
         path = ["finer", *path]
-    node = tree
-    for part in path:
-        child = node.get(part)
-        if part in node and child is None:
-            raise InputError(f"the preset has no {part}", where=f"--set {override}", expected="a preset that has one")
-        if child is None:
-            child = node[part] = {}
-        if not isinstance(child, dict):
-            raise InputError(f"{part!r} in {key!r} is not a group of options", where="--set")
-        node = child
-    node[leaf] = _read_yaml(f"value: {value}", f"--set {override}")["value"]
+    group = tree
+    for name in path:
+        if name in group and group[name] is None:
+            raise InputError(f"the preset has no {name}", where=f"--set {override}", expected="a preset that has one")
+        group = group.setdefault(name, {})
+        if not isinstance(group, dict):
+            raise InputError(f"{name!r} in {key!r} is not a group of options", where="--set")
+    group[leaf] = _read_yaml(f"value: {value}", f"--set {override}")["value"]
+
+
+def options(model: type[BaseModel] = RunConfig, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+    """Every option as (key, default, description); tiers below the first stand under ``fine``, other names as NAME."""
+    for name, field in model.model_fields.items():
+        key = "fine" if name == "finer" else f"{prefix}{name}"
+        if typing.get_origin(field.annotation) is dict and name != "finer":
+            key = f"{key}.NAME"
+        nested = _nested_model(field.annotation)
+        if nested is None:
+            yield key, field.default, field.description or ""
+        else:
+            yield from options(nested, f"{key}.")
+
+
+def _nested_model(annotation: Any) -> type[BaseModel] | None:
+    """The group of options that a field is, may be or has by name."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if typing.get_origin(annotation) not in (typing.Union, types.UnionType, dict):
+        return None
+    return next(filter(None, map(_nested_model, typing.get_args(annotation))), None)
+
+
+def value_of(config: RunConfig, key: str, default: Any) -> Any:
+    """The value of an option as `options` calls it; `default` where the configuration has no such group."""
+    path = key.split(".")
+    if path[0] not in RunConfig.model_fields:  # a tier below the first
+        path = ["finer", *path]
+    value: Any = config
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else getattr(value, name)
+        if value is None and name != path[-1]:
+            return default
+    return value

@@ -11,13 +11,12 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from c2f_dgl.config.base import Options as _Options
-from c2f_dgl.config.graph import GraphConfig
+from c2f_dgl.config.graph import GraphConfig, Options
 
 Metric = Literal["ndcg@5", "ndcg@10", "ndcg@20", "ndcg@50", "recall@5", "recall@10", "recall@20", "recall@50"]
 
 
-class TrainingConfig(_Options):
+class TrainingConfig(Options):
     """How one stage is trained: loss, optimiser, phases and early stop (Alg. 1 and 2)."""
 
     lr: float = Field(1e-3, gt=0, description="Adam's learning rate")
@@ -46,7 +45,7 @@ class TrainingConfig(_Options):
     patience: int = Field(5, ge=1, description="validations without improvement that end a phase")
 
 
-class CoarseConfig(_Options):
+class CoarseConfig(Options):
     """The first tier: meta-embeddings that compose users and items (Sec. 3.1)."""
 
     m: int | None = Field(
@@ -89,7 +88,7 @@ class CoarseConfig(_Options):
         return self
 
 
-class FineConfig(_Options):
+class FineConfig(Options):
     """A tier that refines the one above it (Sec. 3.2, 3.3)."""
 
     m: int | None = Field(
@@ -128,7 +127,7 @@ class FineConfig(_Options):
         return self
 
 
-class ModelConfig(_Options):
+class ModelConfig(Options):
     """H(0) and its propagation (Eq. 3-8, 12-22)."""
 
     d: int | None = Field(
@@ -205,7 +204,7 @@ class ModelConfig(_Options):
         return self
 
 
-class DataConfig(_Options):
+class DataConfig(Options):
     """Which data, and how it is read and split."""
 
     model_config = ConfigDict(coerce_numbers_to_str=True)  # columns may be given by their place
@@ -233,7 +232,7 @@ class DataConfig(_Options):
     )
 
 
-class RunConfig(_Options):
+class RunConfig(Options):
     """A whole run: the model, its tiers from coarse to fine, and how it is judged."""
 
     seed: int = Field(2024, ge=0, lt=2**32, description="seed of the split, of the start and of the training")

@@ -1,10 +1,31 @@
-"""Interactions: read, split, fetched, generated."""
+"""Interactions: read, split, fetched, generated.
 
-from c2f_dgl.cards import CARDS
-from c2f_dgl.data.catalogue import load_dataset
-from c2f_dgl.data.interactions import Interactions
-from c2f_dgl.data.readers import read_interactions
-from c2f_dgl.data.splits import Split, given_split, leave_last_out, random_split, temporal_split
+Names are imported when they are first asked for, so that ids and cards need neither pandas nor scipy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from c2f_dgl.data.cards import CARDS
+    from c2f_dgl.data.catalogue import load_dataset
+    from c2f_dgl.data.interactions import Interactions
+    from c2f_dgl.data.readers import read_interactions
+    from c2f_dgl.data.splits import Split, given_split, leave_last_out, random_split, temporal_split
+
+_HOMES = {
+    "CARDS": "cards",
+    "Interactions": "interactions",
+    "Split": "splits",
+    "given_split": "splits",
+    "leave_last_out": "splits",
+    "load_dataset": "catalogue",
+    "random_split": "splits",
+    "read_interactions": "readers",
+    "temporal_split": "splits",
+}
 
 __all__ = [
     "CARDS",
@@ -17,3 +38,9 @@ __all__ = [
     "read_interactions",
     "temporal_split",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -12,45 +12,25 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
-from c2f_dgl.cards import Card, RemoteFile, dataset_folder
+from c2f_dgl.data.cards import Card, RemoteFile, dataset_folder, is_here
 from c2f_dgl.data.catalogue import planted_folder
 from c2f_dgl.errors import InputError
-from c2f_dgl.files import writing
-from c2f_dgl.locks import locked
+from c2f_dgl.io.files import locked, writing
 
 BLOCK = 1 << 18
 TIMEOUT_S = 30.0
 
 
-def fetch(card: Card, data_dir: str | Path | None = None, *, base_url: str | None = None) -> Path:
-    """Download the files of a data set that are not there yet.
+def fetch(card: Card, data_dir: str | Path | None = None) -> Path:
+    """Download the files of a data set that are not there yet; its folder.
 
     Each file grows as ``NAME.part`` and takes its name only when it is whole and its checksum, where known, is right.
     A part that is left behind is resumed next time.
-
-    Parameters
-    ----------
-    card : Card
-    data_dir : str or Path, optional
-        By default `default_data_dir`.
-    base_url : str, optional
-        A mirror: files come from ``base_url/CARD/FILE`` instead of the card's addresses.
-
-    Returns
-    -------
-    Path
-        The folder of the data set.
-
-    Raises
-    ------
-    InputError
-        The address cannot be reached, the download stops early, a checksum is wrong, the folder cannot be written, or
-        another process fetches into it.
     """
     if not card.files:
         return planted_folder(data_dir)
     folder = dataset_folder(card, data_dir)
-    if all((folder / file.filename).is_file() for file in card.files):
+    if is_here(card, data_dir):
         return folder
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -59,56 +39,54 @@ def fetch(card: Card, data_dir: str | Path | None = None, *, base_url: str | Non
     bars = Progress(*columns, console=console, disable=not console.is_terminal)
     with locked(folder, "fetches", folder.with_name(f".{folder.name}.lock")), bars as progress:
         for file in card.files:
-            whole = folder / file.filename
-            if whole.is_file():
+            path = folder / file.filename
+            if path.is_file():
                 continue
-            url = file.url if base_url is None else f"{base_url.rstrip('/')}/{card.name}/{file.filename}"
             task = progress.add_task(f"{card.name}/{file.filename}", total=None)
-            part = whole.with_name(f"{whole.name}.part")
-            _download(url, part, progress, task)
-            _verify(part, file, url)
-            with writing(whole):
-                part.replace(whole)
+            part = path.with_name(f"{path.name}.part")
+            _download(file.url, part, progress, task)
+            _verify(part, file)
+            with writing(path):
+                part.replace(path)
     return folder
 
 
 def _download(url: str, part: Path, progress: Progress, task: TaskID) -> None:
-    """Bring `part` to the length that the server names, from where it stands."""
+    """Bring `part` to the length that the server names, from the size it has."""
     try:
-        have = part.stat().st_size if part.exists() else 0
-        request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+        size = part.stat().st_size if part.exists() else 0
+        request = urllib.request.Request(url, headers={"Range": f"bytes={size}-"} if size else {})
         try:
             answer = urllib.request.urlopen(request, timeout=TIMEOUT_S)
         except urllib.error.HTTPError as error:
-            if not have or error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            if not size or error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                 raise
             # Nothing follows the part: either it is whole already, or it is not a part of this file.
-            if error.headers.get("Content-Range") == f"bytes */{have}":
+            if error.headers.get("Content-Range") == f"bytes */{size}":
                 return
             part.unlink()
             return _download(url, part, progress, task)
         with answer:
             # A server that knows no ranges answers 200 and starts over.
             if answer.status != http.HTTPStatus.PARTIAL_CONTENT:
-                have = 0
+                size = 0
             length = answer.headers.get("Content-Length")
-            total = None if length is None else have + int(length)
-            progress.update(task, total=total, completed=have)
-            with part.open("ab" if have else "wb") as file:
+            total = None if length is None else size + int(length)
+            progress.update(task, total=total, completed=size)
+            with part.open("ab" if size else "wb") as file:
                 while block := answer.read(BLOCK):
                     file.write(block)
-                    have += len(block)
-                    progress.update(task, completed=have)
+                    size += len(block)
+                    progress.update(task, completed=size)
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise InputError(f"cannot be fetched: {reason}", where=url, expected="a file; fetch again to resume") from error
-    if total is not None and have != total:
-        raise InputError(
-            f"the download is truncated: {have:,} of {total:,} bytes", where=url, expected="all; fetch again to resume"
-        )
+    if total is not None and size != total:
+        problem = f"the download is truncated: {size:,} of {total:,} bytes"
+        raise InputError(problem, where=url, expected="all; fetch again to resume")
 
 
-def _verify(part: Path, file: RemoteFile, url: str) -> None:
+def _verify(part: Path, file: RemoteFile) -> None:
     """Compare the checksum, where one is known; a part that fails is removed, since it would fail again."""
     if file.sha256 is None:
         return
@@ -118,4 +96,4 @@ def _verify(part: Path, file: RemoteFile, url: str) -> None:
             digest.update(block)
     if digest.hexdigest() != file.sha256:
         part.unlink()
-        raise InputError(f"sha256 is {digest.hexdigest()}", where=url, expected=file.sha256)
+        raise InputError(f"sha256 is {digest.hexdigest()}", where=file.url, expected=file.sha256)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy.sparse import csr_matrix, issparse
 
-from c2f_dgl.data.columns import Place, index_ids, numbers, require, times
+from c2f_dgl.data.columns import Origin, counted, index_ids, numbers, require, times
 from c2f_dgl.errors import InputError
+
+_DATA_FRAME = Origin("data frame")
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,18 +51,7 @@ class Interactions:
         timestamps: np.ndarray | None = None,
         notes: tuple[str, ...] = (),
     ) -> Interactions:
-        """Sort pairs of internal indices and merge repeated ones, keeping the latest timestamp.
-
-        Parameters
-        ----------
-        users, items : int64 arrays, length n
-            Indices below ``len(user_ids)`` and ``len(item_ids)``.
-        user_ids, item_ids : arrays
-            External ids.
-        timestamps : array, length n, optional
-        notes : tuple of str
-            Kept, before the note on duplicates.
-        """
+        """Sort pairs of internal indices and merge repeated ones, keeping the latest timestamp; see the attributes."""
         keys = users * len(item_ids) + items
         if timestamps is None:
             merged = distinct(keys)
@@ -72,7 +62,7 @@ class Interactions:
             merged, timestamps = keys[latest], timestamps[order][latest]
         n_duplicates = len(keys) - len(merged)
         if n_duplicates:
-            notes = (*notes, f"{n_duplicates:,} duplicate pair{'s' if n_duplicates > 1 else ''} merged")
+            notes = (*notes, counted(n_duplicates, "duplicate pair", "merged"))
         users, items = np.divmod(merged, max(len(item_ids), 1))
         return cls(users, items, user_ids, item_ids, timestamps, notes, n_duplicates)
 
@@ -85,6 +75,8 @@ class Interactions:
         rating: str | None = None,
         min_rating: float | None = None,
         timestamp: str | None = None,
+        *,
+        origin: Origin = _DATA_FRAME,
     ) -> Interactions:
         """Take interactions from a data frame, a row each.
 
@@ -99,24 +91,46 @@ class Interactions:
             Keep rows with at least this rating; needs `rating`.
         timestamp : str, optional
             Column of times: numbers, dates, or ISO 8601 text.
+        origin : Origin
+            What the rows were read from, for messages.
 
         Raises
         ------
         InputError
             A column is missing; an id, rating or time is missing or malformed; no row is left.
         """
-        return interactions_from_table(df, Place("data frame"), user, item, rating, min_rating, timestamp)
+        if min_rating is not None and rating is None:
+            raise InputError(
+                "min_rating needs a rating column", where=origin.where, expected="rating and min_rating together"
+            )
+        for column, role in ((user, "user"), (item, "item"), (rating, "rating"), (timestamp, "timestamp")):
+            if column is not None:
+                require(df.columns, column, role, origin.where)
+        users, user_ids = index_ids(df[user], "user", origin)
+        items, item_ids = index_ids(df[item], "item", origin)
+        stamps = None if timestamp is None else times(df[timestamp], origin)
+        notes: tuple[str, ...] = ()
+        if rating is not None:
+            ratings = numbers(df[rating], "rating", origin)
+            if min_rating is not None:
+                liked = ratings >= min_rating
+                if n_dropped := int((~liked).sum()):
+                    notes = (f"{n_dropped:,} of {len(liked):,} rows below rating {min_rating:g} dropped",)
+                # The ids of dropped rows go too: nobody asked for users known only by what they disliked.
+                users, user_ids = _compact(users[liked], user_ids)
+                items, item_ids = _compact(items[liked], item_ids)
+                stamps = None if stamps is None else stamps[liked]
+        if not len(users):
+            problem = "no interactions left" if notes else "no interactions"
+            raise InputError(problem, where=origin.where, expected="at least one row")
+        return cls.from_pairs(users, items, user_ids, item_ids, stamps, notes)
 
     @classmethod
     def from_csr(cls, matrix: csr_matrix) -> Interactions:
         """Take interactions from a sparse matrix, users by items: every entry above 0 is one.
 
-        External ids are the row and column numbers. Rows and columns without entries are kept.
-
-        Raises
-        ------
-        InputError
-            Not a sparse matrix; an entry is NaN or negative; no entry is above 0.
+        External ids are the row and column numbers. Rows and columns without entries are kept. NaN and negative entries
+        are refused.
         """
         where = "sparse matrix"
         if not issparse(matrix):
@@ -128,17 +142,16 @@ class Interactions:
         # NaN fails this comparison too.
         bad = ~(values >= 0)
         if bad.any():
-            at = int(np.argmax(bad))
-            raise InputError(
-                f"entry ({entries.row[at]}, {entries.col[at]}) is {values[at]:g}", where=where, expected="0 or more"
-            )
-        there = values > 0
-        if not there.any():
+            first = int(np.argmax(bad))
+            position = f"({entries.row[first]}, {entries.col[first]})"
+            raise InputError(f"entry {position} is {values[first]:g}", where=where, expected="0 or more")
+        positive = values > 0
+        if not positive.any():
             raise InputError("no interactions", where=where, expected="at least one entry above 0")
         n_users, n_items = matrix.shape
         return cls.from_pairs(
-            entries.row[there].astype(np.int64),
-            entries.col[there].astype(np.int64),
+            entries.row[positive].astype(np.int64),
+            entries.col[positive].astype(np.int64),
             np.arange(n_users, dtype=np.int64),
             np.arange(n_items, dtype=np.int64),
         )
@@ -157,50 +170,8 @@ class Interactions:
         return len(self.users)
 
     def to_csr(self) -> csr_matrix:
-        """Give the interactions as a binary matrix.
-
-        Returns
-        -------
-        csr_matrix, n_users x n_items, float32
-            Ones, with sorted column indices.
-        """
+        """The interactions as a binary matrix, n_users x n_items, float32, with sorted column indices."""
         return binary_csr(self.users, self.items, (self.n_users, self.n_items))
-
-
-def interactions_from_table(
-    table: pd.DataFrame,
-    place: Place,
-    user: str,
-    item: str,
-    rating: str | None,
-    min_rating: float | None,
-    timestamp: str | None,
-) -> Interactions:
-    """Do the work of `Interactions.from_frame` for a table that came from `place`."""
-    where: str | Path = place.where
-    if min_rating is not None and rating is None:
-        raise InputError("min_rating needs a rating column", where=where, expected="rating and min_rating together")
-    for column, role in ((user, "user"), (item, "item"), (rating, "rating"), (timestamp, "timestamp")):
-        if column is not None:
-            require(table.columns, column, role, where)
-    users, user_ids = index_ids(table[user], "user", place)
-    items, item_ids = index_ids(table[item], "item", place)
-    stamps = None if timestamp is None else times(table[timestamp], place)
-    notes: tuple[str, ...] = ()
-    if rating is not None:
-        ratings = numbers(table[rating], "rating", place)
-        if min_rating is not None:
-            kept = ratings >= min_rating
-            dropped = len(kept) - int(kept.sum())
-            if dropped:
-                notes = (f"{dropped:,} of {len(kept):,} rows below rating {min_rating:g} dropped",)
-            # The ids of dropped rows go too: nobody asked for users known only by what they disliked.
-            users, user_ids = _compact(users[kept], user_ids)
-            items, item_ids = _compact(items[kept], item_ids)
-            stamps = None if stamps is None else stamps[kept]
-    if not len(users):
-        raise InputError("no interactions" + (" left" if notes else ""), where=where, expected="at least one row")
-    return Interactions.from_pairs(users, items, user_ids, item_ids, stamps, notes)
 
 
 def _compact(codes: npt.NDArray[np.int64], ids: np.ndarray) -> tuple[npt.NDArray[np.int64], np.ndarray]:
@@ -216,7 +187,32 @@ def distinct(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def binary_csr(users: npt.NDArray[np.integer], items: npt.NDArray[np.integer], shape: tuple[int, int]) -> csr_matrix:
-    """Build a float32 matrix of ones with sorted column indices from distinct pairs."""
+    """A float32 matrix of ones with sorted column indices from distinct pairs."""
     matrix = csr_matrix((np.ones(len(users), dtype=np.float32), (users, items)), shape=shape)
     matrix.sort_indices()
     return matrix
+
+
+class Entries:
+    """The stored entries of a matrix whose rows have ascending columns, asked for many at once by binary search.
+
+    Attributes
+    ----------
+    keys : int64 array, shape (nnz,)
+        ``row * n_columns + column``, ascending.
+    """
+
+    def __init__(self, matrix: csr_matrix) -> None:
+        self.shape = matrix.shape
+        rows = np.repeat(np.arange(matrix.shape[0], dtype=np.int64), np.diff(matrix.indptr))
+        self.keys = rows * matrix.shape[1] + matrix.indices
+
+    def key(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Keys of pairs, which must lie within the matrix; the arrays broadcast."""
+        return rows.astype(np.int64) * self.shape[1] + columns
+
+    def hold(self, keys: np.ndarray) -> np.ndarray:
+        """Whether there is an entry, by key."""
+        if not len(self.keys):
+            return np.zeros(keys.shape, dtype=bool)
+        return np.equal(self.keys[np.searchsorted(self.keys, keys).clip(max=len(self.keys) - 1)], keys)

@@ -16,7 +16,7 @@ from c2f_dgl.data.interactions import Interactions, distinct
 from c2f_dgl.data.splits import random_split
 from c2f_dgl.data.writers import write_lightgcn
 from c2f_dgl.errors import InputError
-from c2f_dgl.files import replacing_folder
+from c2f_dgl.io.files import replacing_folder
 
 Labels = dict[str, npt.NDArray[np.int64]]
 
@@ -42,46 +42,22 @@ def generate_planted(
     popularity_exponent: float = 0.7,
     min_per_user: int = 8,
 ) -> tuple[Interactions, Labels]:
-    """Draw interactions of users and items that live in fine communities inside coarse ones.
+    """Draw interactions of users and items that live in fine communities inside coarse ones; and their labels.
 
     Each interaction stays within the user's fine community with probability `within_fine`, else within the coarse one
     with `within_coarse`, else goes anywhere; there it picks an item by popularity. Activity and popularity fall as
     ``rank ** -exponent``, ranks being random. Memory grows with the interactions alone.
 
-    Parameters
-    ----------
-    n_users, n_items : int
-    n_interactions : int
-        Aimed at: a few less come out where users have used up what they would draw.
-    n_coarse, n_fine_per_coarse : int
-        Coarse communities, and fine ones within each.
-    seed : int
-    within_fine, within_coarse : float
-        Probabilities; what is left of 1 is noise.
-    activity_exponent, popularity_exponent : float
-        0 makes all users, or items, alike.
-    min_per_user : int
-        Interactions that every user has at least.
-
-    Returns
-    -------
-    interactions : Interactions
-        Ids are the indices from 0; items that nobody drew are kept.
-    labels : dict of int64 arrays
-        ``user_coarse``, ``user_fine`` (length n_users), ``item_coarse``, ``item_fine`` (length n_items). Fine labels
-        count through: coarse = fine // n_fine_per_coarse.
-
-    Raises
-    ------
-    InputError
-        A size or probability is impossible.
+    Ids are the indices from 0; items that nobody drew are kept. A few less than `n_interactions` come out where users
+    have used up what they would draw. Labels are ``user_coarse``, ``user_fine`` (n_users,), ``item_coarse``,
+    ``item_fine`` (n_items,); fine ones count through: coarse = fine // n_fine_per_coarse.
     """
     n_fine = n_coarse * n_fine_per_coarse
-    _check(n_users, n_items, n_interactions, n_fine, min_per_user, within_fine, within_coarse)
+    _check(n_users, n_items, n_interactions, n_fine, min_per_user, (within_fine, within_coarse))
     rng = np.random.default_rng(seed)
     user_fine = _permutation(n_users, rng) % n_fine
     item_fine = _permutation(n_items, rng) % n_fine
-    wanted = _quotas(n_users, n_items, n_interactions, min_per_user, activity_exponent, rng)
+    quotas = _quotas(n_users, n_items, n_interactions, min_per_user, activity_exponent, rng)
     popularity = (1.0 + _permutation(n_items, rng)) ** -popularity_exponent
 
     # Items in the order of their communities: a fine one is a run inside the run of its coarse one, so that one
@@ -99,15 +75,15 @@ def generate_planted(
         in_fine, in_coarse = level < within_fine, level < within_fine + within_coarse
         low = np.where(in_fine, fine_mass[fine], np.where(in_coarse, coarse_mass[coarse], 0.0))
         high = np.where(in_fine, fine_mass[fine + 1], np.where(in_coarse, coarse_mass[coarse + 1], cumulated[-1]))
-        place = np.searchsorted(cumulated, low + at * (high - low), side="right") - 1
-        return by_community[np.minimum(place, n_items - 1)]
+        position = np.searchsorted(cumulated, low + at * (high - low), side="right") - 1
+        return by_community[np.minimum(position, n_items - 1)]
 
     # Whole users at a time: repeated pairs are then always within a chunk.
-    total = np.cumsum(wanted)
+    total = np.cumsum(quotas)
     cuts = np.searchsorted(total, np.arange(DRAWN_AT_A_TIME, total[-1], DRAWN_AT_A_TIME))
     keys = np.concatenate(
         [
-            _distinct_pairs(chunk, wanted[chunk], n_items, draw)
+            _distinct_pairs(chunk, quotas[chunk], n_items, draw)
             for chunk in np.split(np.arange(n_users), np.unique(cuts))
             if len(chunk)
         ]
@@ -124,19 +100,19 @@ def generate_planted(
 
 def _distinct_pairs(
     users: npt.NDArray[np.int64],
-    wanted: npt.NDArray[np.int64],
+    quotas: npt.NDArray[np.int64],
     n_items: int,
     draw: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.int64]],
 ) -> npt.NDArray[np.int64]:
-    """Draw `wanted` different items for each of `users` (neighbours); give sorted keys, user * n_items + item."""
+    """Draw `quotas` different items for each of `users` (neighbours); sorted keys, user * n_items + item."""
     settled = []
     keys = np.empty(0, dtype=np.int64)
-    missing = wanted
+    missing = quotas
     for _ in range(MOST_ROUNDS):
         drawn_for = np.repeat(users, missing)
         keys = distinct(np.append(keys, drawn_for * n_items + draw(drawn_for)))
         owner = keys // n_items - users[0]
-        missing = np.where(missing > 0, wanted - np.bincount(owner, minlength=len(users)), 0)
+        missing = np.where(missing > 0, quotas - np.bincount(owner, minlength=len(users)), 0)
         # Most users are done after a round or two: later rounds look at the others alone.
         done = missing[owner] == 0
         settled.append(keys[done])
@@ -149,7 +125,7 @@ def _distinct_pairs(
 def _quotas(
     n_users: int, n_items: int, n_interactions: int, min_per_user: int, exponent: float, rng: np.random.Generator
 ) -> npt.NDArray[np.int64]:
-    """Say how many items each user wants; they add up to `n_interactions` unless a user would want half of all."""
+    """How many items each user draws; they add up to `n_interactions` unless a user would draw half of all."""
     activity = np.cumsum((1.0 + _permutation(n_users, rng)) ** -exponent)
     spare = n_interactions - min_per_user * n_users
     # Rounding the running total instead of each share leaves no remainder to hand out.
@@ -162,50 +138,35 @@ def _permutation(n: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
 
 
 def _check(
-    n_users: int,
-    n_items: int,
-    n_interactions: int,
-    n_fine: int,
-    min_per_user: int,
-    within_fine: float,
-    within_coarse: float,
+    n_users: int, n_items: int, n_interactions: int, n_fine: int, least: int, within: tuple[float, float]
 ) -> None:
     if n_fine < 1 or min(n_users, n_items) < n_fine:
         raise InputError(
             f"{n_users} users and {n_items} items cannot fill {n_fine} fine communities",
             expected="at least one community, and a user and an item in each",
         )
-    if min_per_user < 1 or min_per_user > n_items // 2:
-        raise InputError(f"min_per_user = {min_per_user}", expected=f"1 to {n_items // 2}, half of the items")
-    if not min_per_user * n_users <= n_interactions <= n_users * (n_items // 2):
-        raise InputError(
-            f"{n_interactions} interactions",
-            expected=f"{min_per_user * n_users} ({min_per_user} a user) to {n_users * (n_items // 2)} (half of all)",
-        )
-    if not (within_fine >= 0 and within_coarse >= 0 and within_fine + within_coarse <= 1):
-        raise InputError(
-            f"within_fine = {within_fine:g} and within_coarse = {within_coarse:g}",
-            expected="probabilities that add up to 1 or less",
-        )
+    most = n_items // 2
+    if least < 1 or least > most:
+        raise InputError(f"min_per_user = {least}", expected=f"1 to {most}, half of the items")
+    if not least * n_users <= n_interactions <= n_users * most:
+        expected = f"{least * n_users} ({least} a user) to {n_users * most} (half of all)"
+        raise InputError(f"{n_interactions} interactions", expected=expected)
+    if not (min(within) >= 0 and sum(within) <= 1):
+        problem = f"within_fine = {within[0]:g} and within_coarse = {within[1]:g}"
+        raise InputError(problem, expected="probabilities that add up to 1 or less")
 
 
 def built_in_sample() -> tuple[Interactions, Labels]:
-    """Generate the sample that comes with the package (see `write_planted`, which writes it with the same seed)."""
+    """The sample that comes with the package (see `write_planted`, which writes it with the same seed)."""
     return generate_planted(1000, 800, 28_000, 6, 4, seed=SAMPLE_SEED)
 
 
 def write_planted(inter: Interactions, labels: Labels, folder: str | Path, *, seed: int) -> None:
-    """Write ``train.txt`` and ``test.txt`` (a fifth of each user's items) in LightGCN's format, and ``labels.tsv``.
-
-    Raises
-    ------
-    InputError
-        `folder` is there and is not empty, or cannot be written.
-    """
+    """Write ``train.txt`` and ``test.txt`` (a fifth of each user's items) in LightGCN's format, and ``labels.tsv``."""
     split = random_split(inter, seed=seed, valid=0.0, test=0.2)
-    with replacing_folder(folder) as whole:
-        write_lightgcn(split.train, whole / "train.txt")
-        write_lightgcn(split.test, whole / "test.txt")
+    with replacing_folder(folder) as temporary:
+        write_lightgcn(split.train, temporary / "train.txt")
+        write_lightgcn(split.test, temporary / "test.txt")
         pd.DataFrame(
             {
                 "kind": np.repeat(["user", "item"], [inter.n_users, inter.n_items]),
@@ -213,22 +174,11 @@ def write_planted(inter: Interactions, labels: Labels, folder: str | Path, *, se
                 "coarse": np.append(labels["user_coarse"], labels["item_coarse"]),
                 "fine": np.append(labels["user_fine"], labels["item_fine"]),
             }
-        ).to_csv(whole / LABELS_FILE, sep="\t", index=False, lineterminator="\n")
+        ).to_csv(temporary / LABELS_FILE, sep="\t", index=False, lineterminator="\n")
 
 
 def read_labels(folder: str | Path) -> Labels:
-    """Read the ``labels.tsv`` that `write_planted` wrote.
-
-    Returns
-    -------
-    labels : dict of int64 arrays
-        As `generate_planted` gives them, by id from 0.
-
-    Raises
-    ------
-    InputError
-        The file is missing, or is not what `write_planted` writes.
-    """
+    """Read the ``labels.tsv`` that `write_planted` wrote: labels as `generate_planted` gives them, by id from 0."""
     path = Path(folder) / LABELS_FILE
     try:
         table = pd.read_csv(path, sep="\t").set_index("kind")

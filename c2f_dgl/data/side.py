@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
+from c2f_dgl.data.columns import Origin, counted
 from c2f_dgl.errors import InputError
 
 # A relation of at least so many edges whose busiest node has more than this share of them gets a note.
@@ -55,17 +56,16 @@ def edge_matrix(
     source: npt.NDArray[np.int64],
     destination: npt.NDArray[np.int64],
     weights: np.ndarray | None,
-    shape: tuple[int, int],
+    ids: tuple[np.ndarray, np.ndarray],
+    origin: Origin,
     *,
-    where: str | Path,
+    rows: np.ndarray | None = None,
     loops: bool = True,
-    line_of: Callable[[int], int] | None = None,
-    ids: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[csr_matrix, list[str]]:
-    """Edges as a matrix of weights above 0, and notes on what was mended.
+    """Edges as a matrix of weights above 0 (n_source, n_destination), and notes on what was mended.
 
     Repeated edges are merged: unweighted ones into one, of weighted ones the weights are added. Weights of 0 are no
-    edges. A hub is kept as it is; a note names it.
+    edges. A hub is kept as it is; a note names it. No edges, ends outside and impossible weights are refused.
 
     Parameters
     ----------
@@ -73,100 +73,71 @@ def edge_matrix(
         Node indices.
     weights : array, length n, optional
         Ones by default.
-    shape : (int, int)
-        Numbers of source and destination nodes.
-    where : str or Path
-        The relation or its file, for messages.
+    ids : pair of arrays
+        External ids of the source and of the destination nodes.
+    origin : Origin
+    rows : array, length n, optional
+        Where the edges stand in `origin`; one after the other by default.
     loops : bool
         Keep edges from a node to the one of the same index; False drops them, with a note.
-    line_of : callable, optional
-        Gives the line of an edge in the file.
-    ids : pair of arrays, optional
-        External ids of source and destination nodes, for the notes; the indices by default.
-
-    Raises
-    ------
-    InputError
-        There are no edges, or none but loops; an end lies outside; a weight is NaN, infinite or negative; all of them
-        are 0.
     """
 
-    def refused(at: int, problem: str, expected: str) -> InputError:
-        if line_of is not None:
-            return InputError(problem, where=where, line=line_of(at), expected=expected)
-        return InputError(f"edge {at}: {problem}", where=where, expected=expected)
+    def refused(edge: int, problem: str, expected: str) -> InputError:
+        return origin.error(edge if rows is None else int(rows[edge]), problem, expected)
 
     if len(source) == 0:
-        raise InputError("no edges", where=where, expected="at least one, or the relation left out")
-    for role, ends, n in (("source", source, shape[0]), ("destination", destination, shape[1])):
-        outside = (ends < 0) | (ends >= n)
+        raise InputError("no edges", where=origin.where, expected="at least one, or the relation left out")
+    for role, ends, nodes in (("source", source, ids[0]), ("destination", destination, ids[1])):
+        outside = (ends < 0) | (ends >= len(nodes))
         if outside.any():
-            at = int(np.argmax(outside))
-            raise refused(at, f"{role} {ends[at]} is no node", f"numbers from 0 to {n - 1}")
-    notes = []
-    # Checked as they are kept: what float32 cannot hold is 0 or infinite.
+            edge = int(np.argmax(outside))
+            raise refused(edge, f"{role} {ends[edge]} is no node", f"numbers from 0 to {len(nodes) - 1}")
+    # Checked in the precision they are kept in: what float32 cannot hold is 0 or infinite.
     with np.errstate(over="ignore"):
         values = np.ones(len(source)) if weights is None else np.asarray(weights).astype(np.float32)
     values = values.astype(np.float64)
     bad = ~(np.isfinite(values) & (values >= 0))
     if bad.any():
-        at = int(np.argmax(bad))
-        raise refused(at, f"weight {values[at]:g}", "finite weights of 0 or more")
+        edge = int(np.argmax(bad))
+        raise refused(edge, f"weight {values[edge]:g}", "finite weights of 0 or more")
     if not values.any():
-        raise InputError("all weights are 0", where=where, expected="weights above 0, or the relation left out")
-    kept = values > 0
-    if not loops:
-        kept &= source != destination
-        if not kept.any():
-            raise InputError("no edges but from nodes to themselves", where=where, expected="edges between nodes")
-    for what, n in (("of weight 0", int((values == 0).sum())), ("to itself", int(((values > 0) & ~kept).sum()))):
-        if n:
-            notes.append(f"{n:,} edge{'s' if n > 1 else ''} {what} left out")
-    matrix = csr_matrix((values[kept], (source[kept], destination[kept])), shape=shape)
-    n_before = int(kept.sum())
+        raise InputError("all weights are 0", where=origin.where, expected="weights above 0, or the relation left out")
+    weighty = values > 0
+    used = weighty if loops else weighty & (source != destination)
+    if not used.any():
+        raise InputError("no edges but from nodes to themselves", where=origin.where, expected="edges between nodes")
+    matrix = csr_matrix((values[used], (source[used], destination[used])), shape=(len(ids[0]), len(ids[1])))
     matrix.sum_duplicates()
-    if merged := n_before - matrix.nnz:
-        notes.append(f"{merged:,} repeated edge{'s' if merged > 1 else ''} merged")
+    notes = [
+        counted(int((~weighty).sum()), "edge", "of weight 0 left out"),
+        counted(int((weighty & ~used).sum()), "edge", "to itself left out"),
+        counted(int(used.sum()) - matrix.nnz, "repeated edge", "merged"),
+    ]
     if weights is None:
         matrix.data[:] = 1.0
-    return matrix.astype(np.float32), notes + _hubs(matrix, ids)
-
-
-def _hubs(matrix: csr_matrix, ids: tuple[np.ndarray, np.ndarray] | None) -> list[str]:
-    notes = []
-    for at, (role, axis) in enumerate((("source", 1), ("destination", 0))):
-        counts = matrix.getnnz(axis=axis)
-        if matrix.nnz >= _HUB_EDGES and len(counts) > 2 and counts.max() > _HUB_SHARE * matrix.nnz:
-            share = 100 * counts.max() / matrix.nnz
-            busiest = int(counts.argmax())
-            notes.append(f"{role} {busiest if ids is None else ids[at][busiest]} has {share:.0f} % of all edges")
-    return notes
+    for role, axis, nodes in (("source", 1, ids[0]), ("destination", 0, ids[1])):
+        degrees = matrix.getnnz(axis=axis)
+        if matrix.nnz >= _HUB_EDGES and len(degrees) > 2 and degrees.max() > _HUB_SHARE * matrix.nnz:
+            share = 100 * degrees.max() / matrix.nnz
+            notes.append(f"{role} {nodes[int(degrees.argmax())]} has {share:.0f} % of all edges")
+    return matrix.astype(np.float32), list(filter(None, notes))
 
 
 def checked_features(features: np.ndarray, n_nodes: int, where: str | Path) -> np.ndarray:
-    """A feature matrix as float32.
-
-    Raises
-    ------
-    InputError
-        Not a matrix of numbers with a row a node, or a value is not finite, or a column is all zeros.
-    """
+    """A feature matrix as float32: a row a node, finite, and no column all zeros; anything else is refused."""
     if features.ndim != 2 or features.dtype.kind not in "fiub":
-        raise InputError(
-            f"{features.dtype} array of shape {features.shape}", where=where, expected="a matrix of numbers"
-        )
+        problem = f"{features.dtype} array of shape {features.shape}"
+        raise InputError(problem, where=where, expected="a matrix of numbers")
     if len(features) != n_nodes or features.shape[1] == 0:
         raise InputError(f"shape {features.shape}", where=where, expected=f"{n_nodes:,} rows and at least one column")
     features = np.ascontiguousarray(features, dtype=np.float32)
     bad = ~np.isfinite(features)
     if bad.any():
         row, column = np.argwhere(bad)[0]
-        raise InputError(
-            f"row {row}, column {column} is {features[row, column]}", where=where, expected="finite numbers"
-        )
+        problem = f"row {row}, column {column} is {features[row, column]}"
+        raise InputError(problem, where=where, expected="finite numbers")
     empty = ~features.any(axis=0)
     if empty.any():
-        raise InputError(
-            f"column {int(np.argmax(empty))} is all zeros", where=where, expected="columns that say something"
-        )
+        problem = f"column {int(np.argmax(empty))} is all zeros"
+        raise InputError(problem, where=where, expected="columns that say something")
     return features

@@ -1,22 +1,116 @@
-"""Splits of interactions into training, validation and test sets; all of them seeded, none with a loop."""
+"""Training, validation and test interactions: split by rule and by seed, without a loop, and what is odd in them."""
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
+from c2f_dgl.data.columns import counted
+from c2f_dgl.data.ids import as_text
 from c2f_dgl.data.interactions import Interactions, binary_csr
-from c2f_dgl.data.parts import Split, counted
+from c2f_dgl.data.side import SideData
 from c2f_dgl.errors import InputError
-from c2f_dgl.ids import as_text
 
 Protocol = Literal["paper", "full-test"]
 
 # Of a user's training items, what validates where validation is drawn from them.
 _VALID_SHARE = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Three binary matrices over the same users and items, no pair in two of them.
+
+    Attributes
+    ----------
+    name : str
+        The data set's name, or that of its file.
+    train, valid, test : csr_matrix, n_users x n_items, float32
+        Ones, with sorted column indices.
+    user_ids, item_ids : arrays, length n_users and n_items
+        External ids, by internal index; int64, or object holding str.
+    notes : tuple of str
+        What was mended on the way in.
+    side : SideData, optional
+        Further relations, node types and features (see `c2f_dgl.data.relations`).
+    valid_from_train : bool
+        Whether `valid` was drawn from a given training part, so that train and valid together are what others train on.
+    """
+
+    name: str
+    train: csr_matrix
+    valid: csr_matrix
+    test: csr_matrix
+    user_ids: np.ndarray
+    item_ids: np.ndarray
+    notes: tuple[str, ...] = ()
+    side: SideData | None = None
+    valid_from_train: bool = False
+
+    @property
+    def n_users(self) -> int:
+        """Users, with or without interactions."""
+        return self.train.shape[0]
+
+    @property
+    def n_items(self) -> int:
+        """Items, with or without interactions."""
+        return self.train.shape[1]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 (hex) of the shape, of the three matrices' indices and of `side`; ids do not enter."""
+        digest = hashlib.sha256(np.array(self.train.shape, dtype="<i8").tobytes())
+        for part in (self.train, self.valid, self.test):
+            # scipy picks 32 or 64 bit indices by size; the digest must not.
+            digest.update(part.indptr.astype("<i8").tobytes())
+            digest.update(part.indices.astype("<i8").tobytes())
+        if self.side is not None:
+            digest.update(self.side.digest())
+        return digest.hexdigest()
+
+    def summary(self) -> str:
+        """One line on what the split holds, and everything odd about it."""
+        held_out = self.valid + self.test
+        n_total = self.train.nnz + held_out.nnz
+        user_train, user_held = self.train.getnnz(axis=1), held_out.getnnz(axis=1)
+        item_train, item_held = self.train.getnnz(axis=0), held_out.getnnz(axis=0)
+        n_isolated = ((user_train + user_held) == 0).sum() + ((item_train + item_held) == 0).sum()
+        odd = [
+            counted(((user_train == 0) & (user_held > 0)).sum(), "user", "without training items"),
+            counted(((user_train > 0) & (self.test.getnnz(axis=1) == 0)).sum(), "user", "without test items"),
+            counted(((item_train == 0) & (item_held > 0)).sum(), "item", "seen only in what is held out"),
+            counted(n_isolated, "isolated node"),
+            _gaps("user", self.user_ids),
+            _gaps("item", self.item_ids),
+            *self.notes,
+        ]
+        density = 100 * n_total / max(self.n_users * self.n_items, 1)
+        sizes = (
+            f"{self.name}: {self.n_users:,} users, {self.n_items:,} items, {n_total:,} interactions "
+            f"({self.train.nnz:,} train, {self.valid.nnz:,} valid, {self.test.nnz:,} test; {density:.3g}% dense)"
+        )
+        return "; ".join([sizes, *filter(None, odd)])
+
+
+def _gaps(role: str, ids: np.ndarray) -> str:
+    """The note that whole-number ids leave numbers out; nothing for text, or for ids that leave none out."""
+    if ids.dtype == object or not len(ids) or ids[-1] - ids[0] + 1 == len(ids):
+        return ""
+    return f"{role} ids have gaps ({len(ids):,} ids from {ids[0]} to {ids[-1]})"
+
+
+def check_part(split: Split, part: Literal["train", "valid", "test"]) -> None:
+    """Refuse a split one part of which is empty."""
+    if getattr(split, part).nnz == 0:
+        command = "" if part == "train" else f", e.g. from c2f-dgl data split --{part} 0.2"
+        raise InputError(f"no {part} interactions", where=split.name, expected=f"a split with some{command}")
 
 
 def given_split(
@@ -36,46 +130,31 @@ def given_split(
     validates; so it is under ``paper`` where no user has two test items. Without `test` nothing tests. A pair that is
     also in an earlier set (train, then valid, then test) is dropped from the later one, as a model that has seen it
     would be tested on what it was told.
-
-    Parameters
-    ----------
-    train, valid, test : Interactions
-        Each with its own numbering of users and items.
-    seed : int
-        Of the draw; without effect where `valid` is given.
-    name : str
-    protocol : {"paper", "full-test"}
-        Likewise.
-
-    Raises
-    ------
-    InputError
-        No test pair is left, neither part is given, validation is to come from users with one training item each, or
-        there is no such protocol.
     """
     if test is None and valid is None:
         raise InputError("neither test nor valid", where=name, expected="one of them, or both")
     if protocol not in get_args(Protocol):
         raise InputError(f"no protocol {protocol!r}", where=name, expected=" or ".join(get_args(Protocol)))
-    parts = {"train": train, "valid": valid, "test": test}
-    given = {role: part for role, part in parts.items() if part is not None}
-    user_ids, users = align_ids([part.user_ids for part in given.values()])
-    item_ids, items = align_ids([part.item_ids for part in given.values()])
+    parts = {role: part for role, part in (("train", train), ("valid", valid), ("test", test)) if part is not None}
+    user_ids, users = align_ids([part.user_ids for part in parts.values()])
+    item_ids, items = align_ids([part.item_ids for part in parts.values()])
     shape = (len(user_ids), len(item_ids))
     matrices = {
-        role: binary_csr(users[at][part.users], items[at][part.items], shape)
-        for at, (role, part) in enumerate(given.items())
+        role: binary_csr(users[n][part.users], items[n][part.items], shape)
+        for n, (role, part) in enumerate(parts.items())
     }
-    said = dict.fromkeys(note for part in given.values() for note in part.notes)
-    notes = [f"{', '.join(role for role, part in given.items() if note in part.notes)}: {note}" for note in said]
+    texts = dict.fromkeys(note for part in parts.values() for note in part.notes)
+    notes = [f"{', '.join(role for role, part in parts.items() if text in part.notes)}: {text}" for text in texts]
     seen = matrices["train"]
-    for role in [role for role in matrices if role != "train"]:
-        fresh = _without(matrices[role], seen)
-        if dropped := matrices[role].nnz - fresh.nnz:
-            notes.append(f"{counted(dropped, 'pair', f'of {role} already in an earlier set')}, dropped from {role}")
+    for role, matrix in list(matrices.items())[1:]:
+        fresh = csr_matrix(matrix - matrix.multiply(seen), dtype=np.float32)
+        fresh.eliminate_zeros()
+        fresh.sort_indices()
+        if n_dropped := matrix.nnz - fresh.nnz:
+            notes.append(f"{counted(n_dropped, 'pair', f'of {role} already in an earlier set')}, dropped from {role}")
         matrices[role], seen = fresh, seen + fresh
-    for role in matrices:
-        if matrices[role].nnz == 0:
+    for role, matrix in matrices.items():
+        if matrix.nnz == 0:
             raise InputError(f"no {role} interactions", where=name, expected=f"{role} pairs that are in no earlier set")
     matrices.setdefault("test", csr_matrix(shape, dtype=np.float32))
     valid_from_train = False
@@ -84,21 +163,27 @@ def given_split(
         too_few = bool(per_user.max() < 2)
         valid_from_train = too_few or protocol == "full-test"
         if valid_from_train:
-            matrices["valid"], matrices["train"] = _draw_from_train(matrices["train"], rng, name)
+            n_valid = _training_items_to_validate(matrices["train"].getnnz(axis=1), rng, name)
+            matrices["valid"], matrices["train"] = _draw(matrices["train"], n_valid, rng)
             notes.append("valid drawn from train" + (", no user has two test items" if too_few else ""))
         else:
             matrices["valid"], matrices["test"] = _draw(matrices["test"], -(-per_user // 3), rng)
             notes.append("valid drawn from test")
-    train_part, valid_part, test_part = (matrices[role] for role in parts)
     return Split(
-        name, train_part, valid_part, test_part, user_ids, item_ids, tuple(notes), valid_from_train=valid_from_train
+        name,
+        matrices["train"],
+        matrices["valid"],
+        matrices["test"],
+        user_ids,
+        item_ids,
+        tuple(notes),
+        valid_from_train=valid_from_train,
     )
 
 
-def _draw_from_train(train: csr_matrix, rng: np.random.Generator, name: str) -> tuple[csr_matrix, csr_matrix]:
-    """A tenth of each user's training items, rounded at random, one at least over all users; and the rest."""
-    per_user = train.getnnz(axis=1)
-    n_valid = np.minimum(_at_random(_VALID_SHARE * per_user, rng), np.maximum(per_user - 1, 0))
+def _training_items_to_validate(per_user: np.ndarray, rng: np.random.Generator, name: str) -> npt.NDArray[np.int64]:
+    """A tenth of each user's number of training items, rounded at random, one at least over all users."""
+    n_valid = np.minimum(_rounded_at_random(_VALID_SHARE * per_user, rng), np.maximum(per_user - 1, 0))
     if not n_valid.any():
         n_valid[per_user.argmax()] = per_user.max() > 1
     if not n_valid.any():
@@ -107,61 +192,36 @@ def _draw_from_train(train: csr_matrix, rng: np.random.Generator, name: str) -> 
             where=name,
             expected="a valid file, or users with two training items",
         )
-    return _draw(train, n_valid, rng)
-
-
-def check_part(split: Split, part: Literal["train", "valid", "test"]) -> None:
-    """See that a part of a split is not empty.
-
-    Raises
-    ------
-    InputError
-        It is.
-    """
-    if getattr(split, part).nnz == 0:
-        share = "" if part == "train" else f", e.g. from c2f-dgl data split --{part} 0.2"
-        raise InputError(f"no {part} interactions", where=split.name, expected=f"a split with some{share}")
+    return n_valid
 
 
 def random_split(
     inter: Interactions, *, seed: int, valid: float = 0.1, test: float = 0.2, name: str = "random split"
 ) -> Split:
-    """Hold out a random part of each user's items; every user keeps at least one for training.
+    """Hold out random fractions of each user's items; every user keeps at least one for training.
 
-    Parameters
-    ----------
-    inter : Interactions
-    seed : int
-    valid, test : float
-        Fractions of each user's items, rounded to whole items; at random where all histories are so short that none
-        would be held out.
-    name : str
-
-    Raises
-    ------
-    InputError
-        The fractions are negative or add up to 1 or more.
+    Fractions are rounded to whole items; at random where all histories are so short that none would be held out.
     """
     _check_fractions(valid, test)
     matrix = inter.to_csr()
     rng = np.random.default_rng(seed)
     per_user = matrix.getnnz(axis=1)
     spare = np.maximum(per_user - 1, 0)
-    n_test = np.minimum(_whole(per_user * test, rng), spare)
-    n_valid = np.minimum(_whole(per_user * valid, rng), spare - n_test)
+    n_test = np.minimum(_rounded(per_user * test, rng), spare)
+    n_valid = np.minimum(_rounded(per_user * valid, rng), spare - n_test)
     held_out, train = _draw(matrix, n_test + n_valid, rng)
     test_part, valid_part = _draw(held_out, n_test, rng)
     return Split(name, train, valid_part, test_part, inter.user_ids, inter.item_ids, inter.notes)
 
 
-def _whole(counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Rounded (int64); at random, which keeps the sum on average, where nothing would be left of any."""
+def _rounded(counts: np.ndarray, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Counts rounded; at random, which keeps the sum on average, where nothing would be left of any."""
     rounded = np.floor(counts + 0.5).astype(np.int64)
-    return rounded if rounded.any() or not counts.any() else _at_random(counts, rng)
+    return rounded if rounded.any() or not counts.any() else _rounded_at_random(counts, rng)
 
 
-def _at_random(counts: np.ndarray, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """Rounded up or down at random, so that each is kept on average."""
+def _rounded_at_random(counts: np.ndarray, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Counts rounded up or down at random, so that each is kept on average."""
     return np.floor(counts + rng.random(len(counts))).astype(np.int64)
 
 
@@ -169,18 +229,11 @@ def leave_last_out(inter: Interactions, *, name: str = "leave-last-out split") -
     """Test on each user's latest item and validate on the one before it; every user keeps at least one for training.
 
     Items with the same time count as later the higher their index.
-
-    Raises
-    ------
-    InputError
-        There are no timestamps.
     """
     stamps = _timestamps(inter, name)
-    order = np.lexsort((inter.items, stamps, inter.users))
     per_user = np.bincount(inter.users, minlength=inter.n_users)
     # 0 is a user's first item, per_user - 1 the last.
-    position = np.empty(len(inter), dtype=np.int64)
-    position[order] = np.arange(len(inter)) - np.repeat(np.cumsum(per_user) - per_user, per_user)
+    position = _ranks_within(inter.users, np.lexsort((inter.items, stamps, inter.users)), per_user)
     count = per_user[inter.users]
     in_test = (position == count - 1) & (count >= 2)
     in_valid = (position == count - 2) & (count >= 3)
@@ -192,28 +245,15 @@ def temporal_split(
 ) -> Split:
     """Cut all interactions at two moments: train before the first, test from the second on.
 
-    Interactions of the same moment stay together, so the fractions are met as nearly as ties allow.
-
-    Parameters
-    ----------
-    inter : Interactions
-        With timestamps.
-    valid, test : float
-        Fractions of all interactions.
-    name : str
-
-    Raises
-    ------
-    InputError
-        There are no timestamps, the fractions are negative or add up to 1 or more, or everything
-        happened at one moment so that nothing is left to train on.
+    Interactions of the same moment stay together, so the fractions of all are met as nearly as ties allow.
     """
     _check_fractions(valid, test)
     stamps = _timestamps(inter, name)
     ordered = np.sort(stamps)
     n_test, n_held_out = (int(np.floor(len(inter) * part + 0.5)) for part in (test, valid + test))
-    in_test = _from_nth_last(stamps, ordered, n_test)
-    in_held_out = _from_nth_last(stamps, ordered, n_held_out)
+    in_test, in_held_out = (
+        stamps >= ordered[-n] if n else np.zeros(len(stamps), dtype=bool) for n in (n_test, n_held_out)
+    )
     if in_held_out.all():
         raise InputError(
             "no interaction is left for training", where=name, expected="timestamps that differ, or smaller fractions"
@@ -221,18 +261,10 @@ def temporal_split(
     return _partition(inter, in_held_out & ~in_test, in_test, name)
 
 
-def _from_nth_last(stamps: np.ndarray, ordered: np.ndarray, n: int) -> npt.NDArray[np.bool_]:
-    """Mark everything not before the n-th last moment of `ordered`."""
-    return stamps >= ordered[-n] if n else np.zeros(len(stamps), dtype=bool)
-
-
 def _timestamps(inter: Interactions, name: str) -> np.ndarray:
     if inter.timestamps is None:
-        raise InputError(
-            "a split by time needs timestamps",
-            where=name,
-            expected="a log with its time column named: --set data.timestamp=NAME",
-        )
+        expected = "a log with its time column named: --set data.timestamp=NAME"
+        raise InputError("a split by time needs timestamps", where=name, expected=expected)
     return inter.timestamps
 
 
@@ -245,7 +277,7 @@ def _check_fractions(valid: float, test: float) -> None:
 
 
 def _partition(inter: Interactions, in_valid: np.ndarray, in_test: np.ndarray, name: str) -> Split:
-    """Build a split from masks over the interactions."""
+    """The split of masks over the interactions."""
     shape = (inter.n_users, inter.n_items)
     train, valid, test = (
         binary_csr(inter.users[mask], inter.items[mask], shape) for mask in (~(in_valid | in_test), in_valid, in_test)
@@ -254,15 +286,7 @@ def _partition(inter: Interactions, in_valid: np.ndarray, in_test: np.ndarray, n
 
 
 def align_ids(ids: list[np.ndarray]) -> tuple[np.ndarray, list[npt.NDArray[np.int64]]]:
-    """Merge sorted id arrays.
-
-    Returns
-    -------
-    merged : array
-        Sorted and distinct.
-    positions : list of int64 arrays
-        Where the ids of each array stand in `merged`.
-    """
+    """Sorted id arrays merged into one, sorted and distinct, and the positions in it of each array's ids."""
     if any(part.dtype == object for part in ids):
         # A file whose text ids all happen to be numbers reads as numbers; they print back exactly as they were.
         ids = [as_text(part) for part in ids]
@@ -270,29 +294,21 @@ def align_ids(ids: list[np.ndarray]) -> tuple[np.ndarray, list[npt.NDArray[np.in
     return merged, np.split(inverse.astype(np.int64), np.cumsum([len(part) for part in ids])[:-1])
 
 
-def _without(matrix: csr_matrix, other: csr_matrix) -> csr_matrix:
-    """Drop from `matrix` the pairs that `other` has too; both binary."""
-    rest = matrix - matrix.multiply(other)
-    rest.eliminate_zeros()
-    rest.sort_indices()
-    return csr_matrix(rest, dtype=np.float32)
-
-
 def _draw(
     matrix: csr_matrix, per_user: npt.NDArray[np.integer], rng: np.random.Generator
 ) -> tuple[csr_matrix, csr_matrix]:
-    """Draw ``per_user[u]`` of user u's items at random, without replacement.
-
-    Returns
-    -------
-    drawn, rest : csr_matrix, float32
-    """
+    """``per_user[u]`` of user u's items drawn at random, without replacement, and the rest."""
     counts = matrix.getnnz(axis=1)
     users = np.repeat(np.arange(matrix.shape[0]), counts)
-    order = np.lexsort((rng.random(matrix.nnz), users))
-    rank = np.empty(matrix.nnz, dtype=np.int64)
-    rank[order] = np.arange(matrix.nnz) - np.repeat(matrix.indptr[:-1], counts)
-    drawn = rank < per_user[users]
-    return tuple(  # type: ignore[return-value]
-        binary_csr(users[mask], matrix.indices[mask], matrix.shape) for mask in (drawn, ~drawn)
+    drawn = _ranks_within(users, np.lexsort((rng.random(matrix.nnz), users)), counts) < per_user[users]
+    return (
+        binary_csr(users[drawn], matrix.indices[drawn], matrix.shape),
+        binary_csr(users[~drawn], matrix.indices[~drawn], matrix.shape),
     )
+
+
+def _ranks_within(users: np.ndarray, order: np.ndarray, per_user: np.ndarray) -> npt.NDArray[np.int64]:
+    """Each entry's rank, from 0, among its user's, where `order` sorts entries by user and then by rank."""
+    ranks = np.empty(len(users), dtype=np.int64)
+    ranks[order] = np.arange(len(users)) - np.repeat(np.cumsum(per_user) - per_user, per_user)
+    return ranks

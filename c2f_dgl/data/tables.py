@@ -1,37 +1,41 @@
-"""Tables of files: the columns that are wanted, of Parquet, of JSON lines and of delimited text."""
+"""Tables of files, compressed ones too: the wanted columns of Parquet, of JSON lines and of delimited text."""
 
 from __future__ import annotations
 
+import bz2
 import csv
+import gzip
 import io
 import json
+import lzma
 import os
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 import pandas as pd
 import pyarrow
 import pyarrow.json
 import pyarrow.parquet
 
-from c2f_dgl.data.columns import MISSING, Place, is_known
-from c2f_dgl.data.streams import PARQUET_SUFFIXES, log_files, opened, reading, suffix_of, unpacked
+from c2f_dgl.data.columns import MISSING, Origin, counted, is_known
 from c2f_dgl.errors import InputError
 
+PACKED_SUFFIXES = ("", ".gz", ".bz2", ".xz", ".zst")
+PARQUET_SUFFIXES = {".parquet", ".pq"}
 JSON_SUFFIXES = {".jsonl", ".ndjson", ".json"}
 LOG_SUFFIXES = {".csv", ".tsv", ".inter", *PARQUET_SUFFIXES, *JSON_SUFFIXES}
 # MovieLens separates by this in its ratings.dat.
 TWO_COLONS = "::"
 # Names for the leading columns of a log without a header; MovieLens, Amazon and HetRec all write them in this order.
 DEFAULT_NAMES = ("user", "item", "rating", "timestamp")
-_JSON_TYPES = {int: pyarrow.int64(), float: pyarrow.float64()}
 
-# From the names of all columns, the place of the column of each role.
+# From the names of all columns, the position of the column of each role.
 Choose = Callable[[list[str]], Mapping[str, int]]
 
 
@@ -44,7 +48,7 @@ class Table:
     frame : DataFrame
     names : dict
         What the file calls the column of each role: its name, or its number where there is no header.
-    place : Place
+    origin : Origin
     headless : bool
     notes : tuple of str
         What was mended.
@@ -52,15 +56,77 @@ class Table:
 
     frame: pd.DataFrame
     names: dict[str, str]
-    place: Place
+    origin: Origin
     headless: bool = False
     notes: tuple[str, ...] = ()
+
+
+def _zstd(path: Path) -> IO[bytes]:
+    stream: Any = pyarrow.CompressedInputStream(pyarrow.OSFile(str(path)), "zstd")
+    return io.BufferedReader(stream)
+
+
+# By first bytes: a suffix may be missing, or be left where something has unpacked the file on its way.
+_OPENERS: dict[bytes, Callable[[Path], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\0": lzma.open,
+    b"\x28\xb5\x2f\xfd": _zstd,
+}
+
+
+def opened(path: Path) -> IO[bytes]:
+    """The opened file; what gzip, bzip2, xz or zstd compressed is unpacked as it is read."""
+    # os.path: where a folder may not be entered it answers no, and pathlib raises.
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+        raise InputError("this is a pipe or a device", where=path, expected="a file, which can be read more than once")
+    with path.open("rb") as file:
+        start = file.read(6)
+    if start.startswith(b"PK\x03\x04"):
+        raise InputError("this is a zip archive", where=path, expected="the file within, as it is or as .gz")
+    opener = next((opener for magic, opener in _OPENERS.items() if start.startswith(magic)), None)
+    return path.open("rb") if opener is None else opener(path)
+
+
+@contextmanager
+def reading(path: Path, form: str) -> Iterator[None]:
+    """Turn whatever a library raises over a file, read as `form`, into the one line that names the file."""
+    try:
+        yield
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError("no such file", where=path, expected="a file of interactions, or of a relation") from error
+    except IsADirectoryError as error:
+        raise InputError("this is a directory", where=path, expected="a file, or a folder of one log") from error
+    except Exception as error:
+        if isinstance(error, OSError) and error.strerror:
+            raise InputError(f"cannot read: {error.strerror}", where=path, expected="a readable file") from error
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise InputError(f"not {form}, or damaged: {reason[:200]}", where=path, expected=form) from error
+
+
+def unpacked(path: Path) -> Path:
+    """The name without what compression has added to it."""
+    return path.with_suffix("") if path.suffix.lower() in PACKED_SUFFIXES[1:] else path
+
+
+def suffix_of(path: Path) -> str:
+    """The suffix that says the format, in small letters."""
+    return unpacked(path).suffix.lower()
+
+
+def log_files(folder: Path) -> list[Path]:
+    """The files that are one log: RecBole's ``.inter``, or parts in Parquet; none where there is neither."""
+    files = sorted(file for file in folder.iterdir() if not file.name.startswith((".", "_")))
+    inter = [file for file in files if suffix_of(file) == ".inter"]
+    return inter if len(inter) == 1 else [file for file in files if suffix_of(file) in PARQUET_SUFFIXES]
 
 
 def read_table(
     path: Path, choose: Choose, names: list[str] | None = None, sep: str | None = None, numbered: bool = False
 ) -> Table:
-    """Read the columns that `choose` picks, of a file in whichever form or of a folder of one log.
+    """The columns that `choose` picks, of a file in whichever form or of a folder of one log.
 
     Parameters
     ----------
@@ -70,11 +136,6 @@ def read_table(
         Of text: see `read_log`.
     numbered : bool
         Whether columns are asked for by number, so that a first line without any well-known name is no header.
-
-    Raises
-    ------
-    InputError
-        The file cannot be read as what it seems to be, or `choose` misses a column.
     """
     if os.path.isdir(path):  # where a folder may not be entered it answers no, and pathlib raises
         with reading(path, "a folder of one log"):
@@ -99,57 +160,56 @@ def read_table(
 
 
 def first_line(path: Path) -> str:
-    """Give the first line that is not blank, as far as it is UTF-8.
-
-    Raises
-    ------
-    InputError
-        The file cannot be read, or is empty.
-    """
+    """The first line that is not blank, as far as it is UTF-8."""
     with reading(path, "text"):
         return _first_line(path, "utf-8-sig", "replace")[0]
 
 
 def _first_line(path: Path, encoding: str, errors: str = "strict") -> tuple[str, int]:
-    """Give the first line that is not blank, and how many blank ones stand before it."""
+    """The first line that is not blank, and how many blank ones stand before it."""
     with opened(path) as stream:
         lines = enumerate(io.TextIOWrapper(stream, encoding=encoding, errors=errors))
-        before, line = next(((n, line) for n, line in lines if line.strip()), (0, None))
+        n_blank, line = next(((n, line) for n, line in lines if line.strip()), (0, None))
     if line is None:
         raise InputError("the file is empty", where=path, expected="interactions")
-    return line.rstrip("\r\n"), before
+    return line.rstrip("\r\n"), n_blank
 
 
 def wrong_encoding(path: Path) -> InputError:
-    """Name the first line that is not UTF-8 text; a file of NULs (UTF-16, binary) is decodable but no text."""
+    """The error for the first line that is not UTF-8; a file of NULs (UTF-16, binary) is decodable but no text."""
     with opened(path) as stream:
         raw = stream.read()
     try:
-        at = raw.decode().find("\0")
+        position = raw.decode().find("\0")
     except UnicodeDecodeError as error:
-        at = error.start
-    return InputError("this is not UTF-8 text", where=path, line=raw.count(b"\n", 0, at) + 1, expected="UTF-8")
+        position = error.start
+    return InputError("this is not UTF-8 text", where=path, line=raw.count(b"\n", 0, position) + 1, expected="UTF-8")
 
 
 def _read_parquet(path: Path, files: list[Path], choose: Choose) -> Table:
     parts: list[pyarrow.Table] = []
-    chosen: dict[str, str] = {}
+    names: dict[str, str] = {}
     for file in files:
         with reading(file, "Parquet"), opened(file) as stream:
             # Parquet is read from its end, so that what is compressed is unpacked whole.
             source = str(file) if unpacked(file) == file else pyarrow.BufferReader(stream.read())
             data = pyarrow.parquet.ParquetFile(source)
             columns = [field.name for field in data.schema_arrow if not pyarrow.types.is_nested(field.type)]
-            chosen = chosen or {role: columns[at] for role, at in choose(columns).items()}
-            parts.append(data.read(columns=list(dict.fromkeys(chosen.values()))))
+            names = names or {role: columns[position] for role, position in choose(columns).items()}
+            parts.append(data.read(columns=list(dict.fromkeys(names.values()))))
             parts[-1].validate(full=True)
     with reading(path, "Parquet"):
         table = pyarrow.concat_tables(parts, promote_options="permissive")
         # Some writers leave it open whether bytes are text.
-        kinds = [pyarrow.string() if pyarrow.types.is_binary(kind) else kind for kind in table.schema.types]
-        table = table.cast(pyarrow.schema(zip(table.schema.names, kinds, strict=True)))
+        types = [pyarrow.string() if pyarrow.types.is_binary(kind) else kind for kind in table.schema.types]
+        table = table.cast(pyarrow.schema(zip(table.schema.names, types, strict=True)))
         frame = table.to_pandas(ignore_metadata=True)  # with it an index of pandas would be no column
-    return Table(frame[list(chosen.values())].set_axis(list(chosen), axis=1), chosen, Place(path))
+    return Table(_by_role(frame, names), names, Origin(path))
+
+
+def _by_role(frame: pd.DataFrame, columns: Mapping[str, Any]) -> pd.DataFrame:
+    """The frame's columns of each role, called by their roles."""
+    return frame[list(columns.values())].set_axis(list(columns), axis=1)
 
 
 def _read_json(path: Path, choose: Choose) -> Table:
@@ -159,51 +219,50 @@ def _read_json(path: Path, choose: Choose) -> Table:
         if not isinstance(head, dict):
             raise InputError("the first line holds no object", where=path, expected='lines of {"user": ..., ...}')
         columns = [name for name, value in head.items() if not isinstance(value, (dict, list))]
-        chosen = {role: columns[at] for role, at in choose(columns).items()}
-        types = {name: _JSON_TYPES.get(type(head[name]), pyarrow.string()) for name in chosen.values()}
-        if "rating" in chosen and types[chosen["rating"]] == pyarrow.int64():  # the next may be a half
-            types[chosen["rating"]] = pyarrow.float64()
-        options = pyarrow.json.ParseOptions(
-            explicit_schema=pyarrow.schema(list(types.items())), unexpected_field_behavior="ignore"
-        )
+        names = {role: columns[position] for role, position in choose(columns).items()}
+        arrow_types = {int: pyarrow.int64(), float: pyarrow.float64()}
+        types = {name: arrow_types.get(type(head[name]), pyarrow.string()) for name in names.values()}
+        if "rating" in names and types[names["rating"]] == pyarrow.int64():  # the next may be a half
+            types[names["rating"]] = pyarrow.float64()
+        schema = pyarrow.schema(list(types.items()))
+        options = pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
         with opened(path) as stream:
             table = pyarrow.json.read_json(stream, parse_options=options)
         table.validate(full=True)
-        frame = table.to_pandas()[list(chosen.values())].set_axis(list(chosen), axis=1)
-    return Table(frame, chosen, Place(path))
+        return Table(_by_role(table.to_pandas(), names), names, Origin(path))
 
 
 def _read_text(
     path: Path, choose: Choose, names: list[str] | None, sep: str | None, numbered: bool, encoding: str
 ) -> Table:
     """Read delimited text as text, so that ids such as ``007`` survive."""
-    first, before = _first_line(path, encoding)
-    if "\0" in first:
+    line, n_blank = _first_line(path, encoding)
+    if "\0" in line:
         raise wrong_encoding(path)
-    said = sep = sep or separator(first) or ","
-    if sep == TWO_COLONS:  # pandas is fast with one character only
-        first, sep = first.replace(TWO_COLONS, "\t"), "\t"
-    rough = first.split(sep)
+    mark = sep or separator(line) or ","
+    sep = "\t" if mark == TWO_COLONS else mark  # pandas is fast with one character only
+    line = line.replace(TWO_COLONS, "\t") if mark == TWO_COLONS else line
+    rough = line.split(sep)
     typed = all(re.fullmatch(r"[^:]+:(token|float)(_seq)?", field) for field in rough)
     numeric = len(rough) >= 2 and all(map(_is_number, rough[:2]))
     headless = names is None and (numeric or (numbered and not any(map(is_known, rough))))
-    bare = headless or names is not None
+    n_header = 0 if headless or names is not None else 1
     # RecBole's files and dumps without a header do not quote, so that a quotation mark is one.
-    plain = sep == "\t" and (typed or bare) and not any(re.fullmatch(r'\s*".*"\s*', field) for field in rough)
+    plain = sep == "\t" and (typed or not n_header) and not any(re.fullmatch(r'\s*".*"\s*', field) for field in rough)
     quoting: Literal[0, 3] = csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL
-    fields = next(csv.reader([first], delimiter=sep, skipinitialspace=True, quoting=quoting))
+    columns = next(csv.reader([line], delimiter=sep, skipinitialspace=True, quoting=quoting))
     if typed:
-        fields = [field.partition(":")[0] for field in fields]
+        columns = [field.partition(":")[0] for field in columns]
     if headless:
         usual = DEFAULT_NAMES if numeric else ()
-        fields = [*usual[: len(fields)], *map(str, range(len(usual), len(fields)))]
-    columns = names or fields
+        columns = [*usual[: len(columns)], *map(str, range(len(usual), len(columns)))]
+    columns = names or columns
     chosen = choose(columns)
     read = partial(
         pd.read_csv,
         sep=sep,
         header=None,
-        skiprows=before + (not bare),
+        skiprows=n_blank + n_header,
         # A row's number is then that of its line.
         skip_blank_lines=False,
         # No `usecols`: with it pandas no longer sees a line with a field too many, and reads the wrong fields.
@@ -217,27 +276,26 @@ def _read_text(
         quoting=quoting,
     )
     try:
-        frame = _rows(path, read, len(columns), colons=said == TWO_COLONS)
+        frame = _rows(path, read, len(columns), colons=mark == TWO_COLONS)
     except pd.errors.ParserError as error:
-        line = re.search(r"line (\d+)", str(error))
+        row = re.search(r"line (\d+)", str(error))
         raise InputError(
-            f"cannot be split at {said!r}: {str(error).removeprefix('Error tokenizing data. C error: ')}",
+            f"cannot be split at {mark!r}: {str(error).removeprefix('Error tokenizing data. C error: ')}",
             where=path,
-            line=int(line.group(1)) if line else None,
+            line=int(row.group(1)) if row else None,
             expected="the same number of fields in every line",
         ) from error
-    frame = frame.dropna(how="all")
-    frame = frame[list(chosen.values())].set_axis(list(chosen), axis=1)
+    frame = _by_role(frame.dropna(how="all"), chosen)
     notes = ("not UTF-8, read as Latin-1",) if encoding == "latin-1" else ()
     if headless:
-        filled = frame.dropna(subset=[role for role in ("user", "item") if role in chosen])
-        if holes := len(frame) - len(filled):
-            notes = (*notes, f"{holes:,} row{'s' if holes > 1 else ''} without user or item left out")
-        frame = filled
-    lines = frame.index + before + (not bare) + 1
-    place = Place(path, lambda row: int(lines[row]), decimal="," if sep == ";" else ".")
-    called = {role: str(at) if headless else columns[at] for role, at in chosen.items()}
-    return Table(frame, called, place, headless, notes)
+        complete = frame.dropna(subset=[role for role in ("user", "item") if role in chosen])
+        if n_left_out := len(frame) - len(complete):
+            notes = (*notes, counted(n_left_out, "row", "without user or item left out"))
+        frame = complete
+    lines = frame.index + n_blank + n_header + 1
+    origin = Origin(path, lambda row: int(lines[row]), decimal="," if sep == ";" else ".")
+    called = {role: str(position) if headless else columns[position] for role, position in chosen.items()}
+    return Table(frame, called, origin, headless, notes)
 
 
 def _rows(path: Path, read: Callable[..., pd.DataFrame], n: int, colons: bool) -> pd.DataFrame:
@@ -269,7 +327,7 @@ def _rows(path: Path, read: Callable[..., pd.DataFrame], n: int, colons: bool) -
 
 
 def separator(line: str) -> str | None:
-    """Give what separates the fields of a line: tab, else the most frequent of ``::``, semicolon and comma, or none."""
+    """What separates the fields of a line: tab, else the most frequent of ``::``, semicolon and comma, or none."""
     mark = "\t" if "\t" in line else max((TWO_COLONS, ";", ","), key=line.count)
     return mark if mark in line else None
 

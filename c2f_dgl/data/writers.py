@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix
 from c2f_dgl.data.columns import MISSING
 from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
-from c2f_dgl.files import replacing_folder
+from c2f_dgl.io.files import replacing_folder
 
 # Users written at a time: bounds the memory that their text takes.
 USERS_AT_A_TIME = 1 << 16
@@ -36,27 +36,21 @@ def write_lightgcn(matrix: csr_matrix, path: Path) -> None:
 def write_split(split: Split, folder: str | Path) -> None:
     """Write a split as ``train.tsv``, ``valid.tsv`` and ``test.tsv`` with external ids, which `load_dataset` reads.
 
-    A part without interactions has no file.
-
-    Raises
-    ------
-    InputError
-        `folder` is there and is not empty, or cannot be written; or an id would be read as a missing one.
+    A part without interactions has no file. `folder` must be new or empty; ids that would read as missing are refused.
     """
     for role, ids in (("user", split.user_ids), ("item", split.item_ids)):
-        if ids.dtype == object and (taken := set(MISSING).intersection(ids.tolist())):
-            raise InputError(
-                f"the {role} id {min(taken)!r} would be read as missing", where=folder, expected="another id"
-            )
+        if ids.dtype == object and (unreadable := set(MISSING).intersection(ids.tolist())):
+            problem = f"the {role} id {min(unreadable)!r} would be read as missing"
+            raise InputError(problem, where=folder, expected="another id")
     quoted = any(_needs_quotes(ids) for ids in (split.user_ids, split.item_ids))
-    with replacing_folder(folder) as whole:
+    with replacing_folder(folder) as temporary:
         for part, matrix in (("train", split.train), ("valid", split.valid), ("test", split.test)):
             if matrix.nnz == 0:
                 continue
             pairs = matrix.tocoo()
             table = pd.DataFrame({"user": split.user_ids[pairs.row], "item": split.item_ids[pairs.col]})
             table.to_csv(
-                whole / f"{part}.tsv",
+                temporary / f"{part}.tsv",
                 sep="\t",
                 index=False,
                 quoting=csv.QUOTE_NONNUMERIC if quoted else csv.QUOTE_MINIMAL,

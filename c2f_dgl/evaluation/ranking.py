@@ -11,7 +11,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from c2f_dgl.entries import Entries
+from c2f_dgl.data.interactions import Entries
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.metrics import ranking_metrics
 from c2f_dgl.evaluation.products import product

@@ -14,7 +14,7 @@ from rich.table import Table
 from c2f_dgl.api import load_run, train
 from c2f_dgl.config.load import load_config
 from c2f_dgl.config.schema import RunConfig
-from c2f_dgl.data.configured import load_split
+from c2f_dgl.data.catalogue import load_split
 from c2f_dgl.data.splits import Split
 
 Prepare = Callable[[str, int, bool], tuple[Split, RunConfig]]

@@ -12,12 +12,12 @@ import scipy.sparse as sp
 import torch
 
 from c2f_dgl.config.schema import DataConfig, RunConfig
-from c2f_dgl.data.configured import load_split
+from c2f_dgl.data.catalogue import load_split
 from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import top_items
+from c2f_dgl.io.progress import Reporter
 from c2f_dgl.model import Recommender
-from c2f_dgl.progress import Reporter
 from c2f_dgl.report.explain import explanations
 from c2f_dgl.report.layout import place_circles
 from c2f_dgl.tiers.tiered import Tier

@@ -1,6 +1,6 @@
 """Serving with numpy alone: load a model file, recommend, compare, explain. Neither torch nor DGL is needed."""
 
-from c2f_dgl.ids import IdMap
+from c2f_dgl.data.ids import IdMap
 from c2f_dgl.serving.codes import ItemCodes, Level, Rows
 from c2f_dgl.serving.csr import Csr
 from c2f_dgl.serving.model import Explanation, ServingModel

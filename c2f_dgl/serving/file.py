@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from c2f_dgl.errors import InputError
-from c2f_dgl.files import replacing
+from c2f_dgl.io.files import replacing
 
 Tensors = dict[str, np.ndarray]
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from c2f_dgl.data.ids import IdMap
 from c2f_dgl.errors import InputError
-from c2f_dgl.ids import IdMap
 from c2f_dgl.serving.codes import ItemCodes, Level, Rows
 from c2f_dgl.serving.csr import Csr
 from c2f_dgl.serving.file import MODEL, Checked, Tensors, id_tensors, reading, text_tensors, write

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from c2f_dgl.data.ids import id_array
 from c2f_dgl.errors import InputError
-from c2f_dgl.ids import id_array
 
 
 def read_pairs(data: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from c2f_dgl.data.ids import IdMap, is_missing
 from c2f_dgl.errors import InputError
-from c2f_dgl.ids import IdMap, is_missing
 from c2f_dgl.serving.csr import Csr
 from c2f_dgl.serving.file import USERS, id_tensors, reading, write
 from c2f_dgl.serving.pairs import read_pairs

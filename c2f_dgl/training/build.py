@@ -23,8 +23,8 @@ from c2f_dgl.graph.hetero import entity_layout, exponent_of, reweighted, with_ex
 from c2f_dgl.graph.item_filter import graph_filter
 from c2f_dgl.graph.neighbourhood import FilterShape
 from c2f_dgl.graph.partition import entity_groups, metis_parts
+from c2f_dgl.io.progress import Reporter
 from c2f_dgl.model import Readout, Recommender, item_degrees
-from c2f_dgl.progress import Reporter
 from c2f_dgl.tiers.assignment import Assignment, anchored, bridge_from_partition, in_block, pinv, stack, through
 from c2f_dgl.tiers.codebook import random_codebook, soft_threshold, sparse_pca_codebook
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
@@ -68,11 +68,6 @@ def _given_scalars(config: ModelConfig) -> Scalars:
     user, item, item_scale, weight = (value or 0.0 for value in given)
     shape = FilterShape(target=item_scale) if weight else None
     return Scalars(config.layer_weights, (user, item), item_scale, shape, weight)
-
-
-def stage_names(config: RunConfig) -> list[str]:
-    """The stages of a run in order: one per tier, or the full table's."""
-    return [TABLE] if config.coarse is None else [COARSE, *config.finer]
 
 
 def stage_rng(seed: int, stage: str, epoch: int | None = None) -> np.random.Generator:

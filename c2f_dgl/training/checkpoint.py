@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from c2f_dgl.errors import InputError
-from c2f_dgl.files import replacing
 from c2f_dgl.graph.hetero import exponent_of
+from c2f_dgl.io.files import replacing
 from c2f_dgl.model import Recommender
 from c2f_dgl.tiers.assignment import Assignment
 from c2f_dgl.tiers.tiered import Tier

@@ -14,8 +14,7 @@ from typing import Any
 from c2f_dgl.config.load import dump_config, read_config
 from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.errors import InputError
-from c2f_dgl.files import check_new_folder, read_text, write_text, writing
-from c2f_dgl.locks import locked
+from c2f_dgl.io.files import check_new_folder, locked, read_text, write_text, writing
 
 _VERSIONS = ("c2f_dgl", "dgl", "torch", "numpy", "scipy", "pandas", "scikit-learn", "pymetis", "safetensors")
 
@@ -88,7 +87,7 @@ class RunFolder:
         return _json_object(self._environment) if self._environment.exists() else {}
 
     def locked(self) -> AbstractContextManager[None]:
-        """Keep other processes from training here (see `c2f_dgl.locks.locked`)."""
+        """Keep other processes from training here (see `c2f_dgl.io.files.locked`)."""
         return locked(self.path, "trains")
 
     def sweep(self) -> None:

@@ -22,8 +22,8 @@ from c2f_dgl.dgl_import import dgl
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import evaluate, most_popular
 from c2f_dgl.graph.neighbourhood import FilterShape
+from c2f_dgl.io.progress import Reporter
 from c2f_dgl.model import Recommender
-from c2f_dgl.progress import Reporter
 from c2f_dgl.training.build import (
     COARSE,
     TABLE,
@@ -32,7 +32,6 @@ from c2f_dgl.training.build import (
     assemble,
     exponents_of,
     feature_columns,
-    stage_names,
     start_graph,
     start_model,
     trains_all,
@@ -47,6 +46,7 @@ from c2f_dgl.training.checkpoint import (
     restore_tiers,
     save_checkpoint,
 )
+from c2f_dgl.training.checks import stage_names
 from c2f_dgl.training.folder import RunFolder
 from c2f_dgl.training.stage import (
     Phase,

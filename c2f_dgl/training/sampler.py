@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from c2f_dgl.entries import Entries
+from c2f_dgl.data.interactions import Entries
 from c2f_dgl.errors import InputError
 from c2f_dgl.training.unseen import UnseenItems
 

@@ -24,8 +24,8 @@ from c2f_dgl.data.splits import Split
 from c2f_dgl.evaluation.products import product
 from c2f_dgl.graph.item_filter import GraphFilter, graph_filter
 from c2f_dgl.graph.neighbourhood import FilterShape
+from c2f_dgl.io.progress import Reporter
 from c2f_dgl.model import item_factors
-from c2f_dgl.progress import Reporter
 from c2f_dgl.training.choice import (
     FILTER_STEPS,
     Choice,

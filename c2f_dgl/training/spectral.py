@@ -20,9 +20,9 @@ from c2f_dgl.config.sizes import embedding_size, n_atoms
 from c2f_dgl.data.splits import Split
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.graph.hetero import entity_layout
+from c2f_dgl.io.progress import Reporter
 from c2f_dgl.memory import check_memory
 from c2f_dgl.model import item_factors
-from c2f_dgl.progress import Reporter
 from c2f_dgl.tiers.assignment import Assignment
 from c2f_dgl.tiers.codebook import lower_triangular
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding

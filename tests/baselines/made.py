@@ -12,7 +12,7 @@ from c2f_dgl.baselines.system import Context, Settings
 from c2f_dgl.data.splits import Split
 from c2f_dgl.evaluation.ranking import Ranker
 from c2f_dgl.graph.hetero import interaction_graph
-from c2f_dgl.progress import Reporter
+from c2f_dgl.io.progress import Reporter
 
 
 def random_context(

@@ -18,7 +18,7 @@ from c2f_dgl.bench.job import Job
 from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import evaluate, most_popular
-from c2f_dgl.progress import Reporter
+from c2f_dgl.io.progress import Reporter
 from tests.baselines.made import all_scores, dense, random_context
 
 ANCHORS = [name for name, system in SYSTEMS.items() if system.family == "anchor"]

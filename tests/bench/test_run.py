@@ -19,10 +19,10 @@ from c2f_dgl.baselines.registry import SYSTEMS, find_system, select_systems
 from c2f_dgl.bench import run, table, worker
 from c2f_dgl.bench.job import Job
 from c2f_dgl.bench.run import Bench, best_settings, draw_settings, run_bench
-from c2f_dgl.checks import check_systems
+from c2f_dgl.cli.checks import check_systems
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.significance import over_users
-from c2f_dgl.locks import locked
+from c2f_dgl.io.files import locked
 
 # Ends itself for EASE, hangs for GF-CF, fails for NGCF on its second seed; figures follow from the settings.
 WORKER = """

@@ -12,8 +12,8 @@ from c2f_dgl.dgl_import import dgl
 from c2f_dgl.engines import Propagation, propagated_basis
 from c2f_dgl.graph.hetero import interaction_graph, with_norm
 from c2f_dgl.graph.layout import NodeLayout
+from c2f_dgl.io.progress import Reporter
 from c2f_dgl.model import Readout, Recommender, item_degrees
-from c2f_dgl.progress import Reporter
 from c2f_dgl.tiers.assignment import Assignment
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
 

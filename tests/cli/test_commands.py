@@ -20,20 +20,12 @@ from c2f_dgl.data.catalogue import load_dataset
 from c2f_dgl.serving import ServingModel, UserHistories
 from tests.command import c2f
 
-SMALL = {
-    "coarse.m": 16,
-    "fine.m": 6,
-    "fine.t": 2,
-    "fine.components": 8,
-    "model.d": 8,
-    "model.layers": 3,
-    **{f"{stage}.training.fixed_epochs": 1 for stage in ("coarse", "fine")},
-    "fine.training.updating_epochs": 1,
-    **{f"{stage}.training.evaluate_every": 1 for stage in ("coarse", "fine")},
-}
-
-
-SET = [part for key, value in SMALL.items() for part in ("--set", f"{key}={value}")]
+SMALL = (
+    *("coarse.m=16", "fine.m=6", "fine.t=2", "fine.components=8", "model.d=8", "model.layers=3"),
+    *(f"{stage}.training.{option}=1" for stage in ("coarse", "fine") for option in ("fixed_epochs", "evaluate_every")),
+    "fine.training.updating_epochs=1",
+)
+SET = [part for option in SMALL for part in ("--set", option)]
 
 
 def train(out: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -211,14 +203,8 @@ def test_a_model_file_goes_through_every_command(run: Path, tmp_path: Path, capl
 
 def test_ids_and_paths_are_printed_as_they_are(tmp_path: Path) -> None:
     """Brackets and colons would be markup elsewhere; a long id is folded, not cut."""
-    items = [
-        "a:heart:b",
-        "x[/y]",
-        "[bold]c[/bold]",
-        " lead",
-        *(f"https://shop.example/{'x' * 120}/{n}" for n in (1, 2)),
-    ]
-    items += [f"i{n}" for n in range(10)]
+    items = ["a:heart:b", "x[/y]", "[bold]c[/bold]", " lead", *(f"i{n}" for n in range(10))]
+    items += [f"https://shop.example/{'x' * 120}/{n}" for n in (1, 2)]
     log, out = tmp_path / "log.csv", tmp_path / "[red]run"
     rows = [f"[bold]u[/bold]{u},{items[(u * k + k) % 16]}" for u in range(30) for k in range(1, 9)]
     log.write_text("user,item\n" + "\n".join(rows) + "\n", "utf-8")
@@ -382,8 +368,7 @@ def test_the_papers_presets_train_on_the_sample(tmp_path: Path, preset: str) -> 
 
 def test_a_full_table_trains_as_lightgcn(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    options = ["model.d=8", "table.fixed_epochs=1"]
-    settings = [part for option in options for part in ("--set", option)]
+    settings = ("--set", "model.d=8", "--set", "table.fixed_epochs=1")
     done = c2f("train", "planted", "--out", out, "--preset", "lightgcn", *settings)
     assert done.returncode == 0, done.stderr
     assert json.loads((out / "summary.json").read_text())["stages"]["table"]["parameters"]["total"] == 1800 * 8
@@ -391,18 +376,5 @@ def test_a_full_table_trains_as_lightgcn(tmp_path: Path) -> None:
 
 def test_every_option_of_the_schema_is_in_the_help_with_its_symbol() -> None:
     text = " ".join(c2f("train", "--help").stdout.split())
-    for symbol in (
-        "m^c",
-        "t^c",
-        "m^r",
-        "t^r",
-        "d^r",
-        "w_cr",
-        "w*",
-        "lambda",
-        "alpha",
-        "f:",
-        "L:",
-        "coarse.training.lr",
-    ):
+    for symbol in ("m^c", "t^c", "m^r", "t^r", "d^r", "w_cr", "w*", "lambda", "alpha", "f:", "L:", "training.lr"):
         assert symbol in text, symbol

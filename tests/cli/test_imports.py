@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from c2f_dgl import cards
 from c2f_dgl.config.load import dump_config, load_config
+from c2f_dgl.data import cards
 from tests.command import c2f
 
 ROOT = Path(__file__).parents[2]

@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from c2f_dgl.cards import CARDS, Card, RemoteFile, dataset_folder, is_here
 from c2f_dgl.config.load import load_config
-from c2f_dgl.data.catalogue import load_dataset, pairs_sha256
-from c2f_dgl.data.configured import load_split
+from c2f_dgl.data.cards import CARDS, Card, RemoteFile, dataset_folder, is_here
+from c2f_dgl.data.catalogue import load_dataset, load_split, pairs_sha256
 from c2f_dgl.data.readers import read_lightgcn
 from c2f_dgl.errors import InputError
 
@@ -168,7 +167,7 @@ def test_a_single_log_is_split_as_asked(tmp_path):
 
 def test_the_built_in_sample_is_generated_where_the_repository_is_not(tmp_path, monkeypatch):
     from_repository = load_dataset("planted")
-    monkeypatch.setattr("c2f_dgl.cards.REPOSITORY_SAMPLE", tmp_path / "nowhere")
+    monkeypatch.setattr("c2f_dgl.data.cards.REPOSITORY_SAMPLE", tmp_path / "nowhere")
     generated = load_dataset("planted", data_dir=tmp_path)
     assert (tmp_path / "planted" / "labels.tsv").is_file()
     assert generated.fingerprint == from_repository.fingerprint

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 from typer.testing import CliRunner
 
-from c2f_dgl.cards import CARDS
 from c2f_dgl.cli.data import app
 from c2f_dgl.data import writers
+from c2f_dgl.data.cards import CARDS
 from c2f_dgl.data.catalogue import load_dataset
 from c2f_dgl.data.readers import read_lightgcn
 from c2f_dgl.data.writers import write_lightgcn
 from c2f_dgl.errors import InputError
-from c2f_dgl.files import replacing_folder
+from c2f_dgl.io.files import replacing_folder
 
 SAMPLE = Path(__file__).parents[2] / "data" / "planted"
 

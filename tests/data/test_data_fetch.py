@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from c2f_dgl.cards import Card, RemoteFile
+from c2f_dgl.data.cards import Card, RemoteFile
 from c2f_dgl.data.fetch import fetch
 from c2f_dgl.errors import InputError
 
@@ -70,21 +70,24 @@ def server() -> Iterator[Server]:
     thread.join()
 
 
-def card(train_sha256: str | None = None) -> Card:
+def card(base_url: str, train_sha256: str | None = None) -> Card:
     train_sha256 = train_sha256 or hashlib.sha256(FILES["/tiny/train.txt"]).hexdigest()
-    files = (RemoteFile("train.txt", "http://nowhere.invalid/a", train_sha256), RemoteFile("test.txt", "unused"))
+    files = (
+        RemoteFile("train.txt", f"{base_url}tiny/train.txt", train_sha256),
+        RemoteFile("test.txt", f"{base_url}tiny/test.txt"),
+    )
     return Card("tiny", "", "", "LightGCN text", files, 1, 3, 3)
 
 
 def test_fetch_brings_every_file_and_nothing_else(server, tmp_path):
-    folder = fetch(card(), tmp_path, base_url=server.url)
+    folder = fetch(card(server.url), tmp_path)
     assert folder == tmp_path / "tiny"
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == {
         "train.txt": FILES["/tiny/train.txt"],
         "test.txt": FILES["/tiny/test.txt"],
     }
     asked = len(server.seen)
-    fetch(card(), tmp_path, base_url=server.url)
+    fetch(card(server.url), tmp_path)
     assert len(server.seen) == asked, "what is there is not fetched again"
 
 
@@ -92,42 +95,36 @@ def test_fetch_brings_every_file_and_nothing_else(server, tmp_path):
 def test_a_truncated_download_is_refused_and_resumed(server, tmp_path, ranges):
     server.stop_after = 70_000
     with pytest.raises(InputError, match=r"truncated: 70,000 of 300,000 bytes .expected all; fetch again to resume"):
-        fetch(card(), tmp_path, base_url=server.url)
+        fetch(card(server.url), tmp_path)
     assert [file.name for file in (tmp_path / "tiny").iterdir()] == ["train.txt.part"]
     server.stop_after, server.ranges = None, ranges
-    folder = fetch(card(), tmp_path, base_url=server.url)
+    folder = fetch(card(server.url), tmp_path)
     assert server.seen[1] == ("/tiny/train.txt", "bytes=70000-")
     assert (folder / "train.txt").read_bytes() == FILES["/tiny/train.txt"]
     assert sorted(file.name for file in folder.iterdir()) == ["test.txt", "train.txt"]
 
 
-def test_a_part_that_is_whole_already_is_taken(server, tmp_path):
+@pytest.mark.parametrize("part", [FILES["/tiny/train.txt"], b"x" * 400_000], ids=["whole", "too long"])
+def test_a_part_that_is_whole_already_is_taken_and_a_longer_one_thrown_away(server, tmp_path, part):
     (tmp_path / "tiny").mkdir()
-    (tmp_path / "tiny" / "train.txt.part").write_bytes(FILES["/tiny/train.txt"])
-    folder = fetch(card(), tmp_path, base_url=server.url)
-    assert (folder / "train.txt").read_bytes() == FILES["/tiny/train.txt"]
-
-
-def test_a_part_longer_than_the_file_is_thrown_away(server, tmp_path):
-    (tmp_path / "tiny").mkdir()
-    (tmp_path / "tiny" / "train.txt.part").write_bytes(b"x" * 400_000)
-    folder = fetch(card(), tmp_path, base_url=server.url)
+    (tmp_path / "tiny" / "train.txt.part").write_bytes(part)
+    folder = fetch(card(server.url), tmp_path)
     assert (folder / "train.txt").read_bytes() == FILES["/tiny/train.txt"]
 
 
 def test_a_wrong_checksum_leaves_nothing(server, tmp_path):
     with pytest.raises(InputError, match=f"train.txt: sha256 is [0-9a-f]{{64}} .expected {'0' * 64}"):
-        fetch(card("0" * 64), tmp_path, base_url=server.url)
+        fetch(card(server.url, "0" * 64), tmp_path)
     assert list((tmp_path / "tiny").iterdir()) == []
 
 
 def test_what_cannot_be_reached_is_one_line(server, tmp_path):
     with pytest.raises(InputError, match=r"other/tiny/train\.txt: cannot be fetched: Not Found"):
-        fetch(card(), tmp_path, base_url=f"{server.url}other")
+        fetch(card(f"{server.url}other/"), tmp_path)
     closed = Server()
     closed.server_close()
     with pytest.raises(InputError, match=r"cannot be fetched: .*refused") as caught:
-        fetch(card(), tmp_path, base_url=closed.url)
+        fetch(card(closed.url), tmp_path)
     assert "\n" not in str(caught.value)
     assert list((tmp_path / "tiny").iterdir()) == []
 
@@ -135,5 +132,5 @@ def test_what_cannot_be_reached_is_one_line(server, tmp_path):
 def test_a_folder_that_cannot_be_made_is_refused(server, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot write"):
-        fetch(card(), tmp_path / "file", base_url=server.url)
+        fetch(card(server.url), tmp_path / "file")
     assert server.seen == []

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from c2f_dgl.config.load import load_config
-from c2f_dgl.data.catalogue import load_dataset
-from c2f_dgl.data.configured import load_split
+from c2f_dgl.data.catalogue import load_dataset, load_split
 from c2f_dgl.data.interactions import Interactions
 from c2f_dgl.data.readers import read_interactions, read_leading
 from c2f_dgl.errors import InputError
@@ -107,8 +106,8 @@ def test_latin_1_and_decimal_commas(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="rating '3,500' is not a number"):
         read_interactions(path, min_rating=4)
     path.write_text("1;2;0,5\n2;3;0,25\n")
-    weights, place = read_leading(path, ["source", "destination", "weight"])
-    assert weights["weight"].tolist() == ["0,5", "0,25"] and place.decimal == ","
+    weights, origin = read_leading(path, ["source", "destination", "weight"])
+    assert weights["weight"].tolist() == ["0,5", "0,25"] and origin.decimal == ","
 
 
 def test_ids_written_as_floats_are_whole_numbers_where_all_are(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
-from c2f_dgl.data.interactions import Interactions
+from c2f_dgl.data.interactions import Entries, Interactions
 from c2f_dgl.errors import InputError
 
 ROWS = st.lists(
@@ -104,3 +104,11 @@ def test_from_csr_keeps_isolated_nodes():
 def test_bad_matrices_are_refused(matrix, message):
     with pytest.raises(InputError, match=message):
         Interactions.from_csr(matrix)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(1, 6), st.sampled_from([0.0, 0.3, 1.0]))
+def test_entries_are_those_of_the_dense_matrix(seed: int, n: int, m: int, density: float) -> None:
+    dense = np.random.default_rng(seed).random((n, m)) < density
+    entries = Entries(csr_matrix(dense))
+    rows, columns = np.indices((n, m))
+    np.testing.assert_array_equal(entries.hold(entries.key(rows, columns)), dense)

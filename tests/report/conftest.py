@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from c2f_dgl import load_config, train
-from c2f_dgl.data.configured import load_split
+from c2f_dgl.data.catalogue import load_split
 
 TINY = {
     "coarse.m": 16,

@@ -17,7 +17,7 @@ from c2f_dgl import load_run, top_items
 from c2f_dgl.cli.report import report as report_command
 from c2f_dgl.config.schema import DataConfig
 from c2f_dgl.errors import InputError
-from c2f_dgl.progress import Reporter
+from c2f_dgl.io.progress import Reporter
 from c2f_dgl.report import MAX_BYTES, MAX_RUNS, RunReport, collect_runs, render_page
 from c2f_dgl.report.collect import sample_users
 from c2f_dgl.report.references import references_for

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from c2f_dgl.config.graph import GraphConfig
 from c2f_dgl.config.load import parse_config, parse_graph
 from c2f_dgl.data.catalogue import load_dataset
+from c2f_dgl.data.columns import Origin
 from c2f_dgl.data.relations import add_relations, read_side, sized
 from c2f_dgl.data.side import checked_features, edge_matrix
 from c2f_dgl.data.splits import Split
@@ -43,7 +44,7 @@ def test_edges_add_up_to_a_dense_count(seed: int, weighted: bool) -> None:
     dense = np.zeros((4, 5))
     for s, d, w in zip(source, destination, np.ones(20) if weights is None else weights, strict=True):
         dense[s, d] += w
-    matrix, notes = edge_matrix(source, destination, weights, (4, 5), where="here")
+    matrix, notes = edge_matrix(source, destination, weights, (np.arange(4), np.arange(5)), Origin("here"))
     np.testing.assert_allclose(matrix.toarray(), dense if weighted else dense > 0)
     assert (matrix.data > 0).all()
     assert any("merged" in note for note in notes) == (matrix.nnz < (20 if weights is None else (weights > 0).sum()))
@@ -77,7 +78,7 @@ def test_what_is_mended_is_noted() -> None:
     assert split.side is not None
     np.testing.assert_array_equal(split.side.relations["trusts"].toarray(), [[0, 1, 0], [0, 0, 0], [1, 0, 0]])
     said = "; ".join(split.notes)
-    for note in ("1 edges of unknown nodes dropped", "1 edge to itself left out", "1 repeated edge merged"):
+    for note in ("1 edge of unknown nodes dropped", "1 edge to itself left out", "1 repeated edge merged"):
         assert note in said
     assert said in split.summary()
     assert split.fingerprint != small().fingerprint

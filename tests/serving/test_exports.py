@@ -19,11 +19,11 @@ from c2f_dgl import exports
 from c2f_dgl.api import load_run, train
 from c2f_dgl.config.load import load_config
 from c2f_dgl.data import load_dataset
+from c2f_dgl.data.ids import IdMap
 from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.evaluation.served import Served
-from c2f_dgl.ids import IdMap
 from c2f_dgl.model import Recommender
 from c2f_dgl.serving import ServingModel
 from c2f_dgl.serving.codes import degree_levels

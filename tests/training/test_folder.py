@@ -14,7 +14,7 @@ from c2f_dgl.config.load import load_config
 from c2f_dgl.data.catalogue import load_dataset
 from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
-from c2f_dgl.progress import Reporter
+from c2f_dgl.io.progress import Reporter
 from c2f_dgl.tiers.assignment import Assignment
 from c2f_dgl.training.folder import RunFolder
 from c2f_dgl.training.run import train_run

@@ -16,7 +16,7 @@ from c2f_dgl.data.splits import Split
 from c2f_dgl.engines import MessagePassing
 from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.graph.hetero import entity_layout
-from c2f_dgl.progress import Reporter
+from c2f_dgl.io.progress import Reporter
 from c2f_dgl.tiers.assignment import Assignment, anchored, stack
 from c2f_dgl.tiers.spectral import nth_singular_value
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding

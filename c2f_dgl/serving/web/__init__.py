@@ -8,7 +8,7 @@ import zlib
 from importlib import resources
 from pathlib import Path
 
-from c2f_dgl.files import replacing_folder
+from c2f_dgl.io.files import replacing_folder
 from c2f_dgl.serving.model import ServingModel
 
 _MODULE = ("c2f.js", "c2f.d.ts")

@@ -1,7 +1,4 @@
-"""Cards of the known data sets, and where their files are: what a name or a path is checked against.
-
-Nothing of pandas or scipy is imported here.
-"""
+"""Cards of the known data sets, and where their files are; nothing of pandas or scipy is imported here."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ import platformdirs
 
 from c2f_dgl.errors import InputError
 
-REPOSITORY_SAMPLE = Path(__file__).parents[1] / "data" / "planted"
+REPOSITORY_SAMPLE = Path(__file__).parents[2] / "data" / "planted"
 
 _LIGHTGCN = "https://raw.githubusercontent.com/gusye1234/LightGCN-PyTorch/master/data"
 # Pinned: the commit in which these files were read.
@@ -147,13 +144,7 @@ CARDS: dict[str, Card] = {card.name: card for card in _CARDS}
 
 
 def find_card(name: str) -> Card:
-    """Look a card up.
-
-    Raises
-    ------
-    InputError
-        There is none of that name; the message suggests the nearest.
-    """
+    """The card of a data set; for an unknown name the error suggests the nearest."""
     if name in CARDS:
         return CARDS[name]
     near = difflib.get_close_matches(name.lower(), CARDS, n=1)
@@ -164,19 +155,19 @@ def find_card(name: str) -> Card:
 
 
 def default_data_dir() -> Path:
-    """Give the folder that data sets are fetched to: ``$C2F_DGL_DATA``, else the user's data folder."""
+    """The folder that data sets are fetched to: ``$C2F_DGL_DATA``, else the user's data folder."""
     return Path(os.environ.get("C2F_DGL_DATA") or platformdirs.user_data_dir("c2f_dgl", appauthor=False))
 
 
 def dataset_folder(card: Card, data_dir: str | Path | None = None) -> Path:
-    """Say where the files of `card` are, or would be once fetched."""
+    """Where the files of `card` are, or would be once fetched."""
     if not card.files and (REPOSITORY_SAMPLE / "train.txt").is_file():
         return REPOSITORY_SAMPLE
     return (default_data_dir() if data_dir is None else Path(data_dir)) / card.name
 
 
 def source_folder(name_or_path: str | Path, data_dir: str | Path | None = None) -> Path:
-    """Say where files that belong to a data set stand: in its folder, or beside its one file."""
+    """Where files that belong to a data set stand: in its folder, or beside its one file."""
     if isinstance(name_or_path, str) and name_or_path in CARDS:
         return dataset_folder(CARDS[name_or_path], data_dir)
     path = Path(name_or_path)
@@ -184,34 +175,23 @@ def source_folder(name_or_path: str | Path, data_dir: str | Path | None = None) 
 
 
 def is_here(card: Card, data_dir: str | Path | None = None) -> bool:
-    """Say whether every file of `card` is there; the built-in sample always counts as there."""
+    """Whether every file of `card` is there; the built-in sample, which is made where it is not, always counts."""
     folder = dataset_folder(card, data_dir)
     return all(os.path.isfile(folder / file.filename) for file in card.files)
 
 
 def find_source(name_or_path: str | Path, data_dir: str | Path | None = None) -> tuple[Card | None, Path]:
-    """Give the card of a named data set, None for a path, and where its files are.
-
-    Raises
-    ------
-    InputError
-        The name is unknown or not fetched yet, or there is nothing at the path.
-    """
+    """The card of a named data set, None for a path, and where its files are; refused where there is nothing."""
     if isinstance(name_or_path, str) and name_or_path in CARDS:
         card = CARDS[name_or_path]
         folder = dataset_folder(card, data_dir)
-        # The built-in sample is made where it is not there.
-        if card.files and not is_here(card, data_dir):
+        if not is_here(card, data_dir):
             option = "" if data_dir is None else f" --data-dir {data_dir}"
-            raise InputError(
-                f"{card.name} has not been fetched",
-                where=folder,
-                expected=f"a run of: c2f-dgl data fetch {card.name}{option}",
-            )
+            expected = f"a run of: c2f-dgl data fetch {card.name}{option}"
+            raise InputError(f"{card.name} has not been fetched", where=folder, expected=expected)
         return card, folder
     path = Path(name_or_path)
-    # os.path throughout: where a folder may not be entered it answers no, and pathlib raises.
-    if not os.path.exists(path):
+    if not os.path.exists(path):  # not pathlib's, which raises where a folder may not be entered
         if os.sep in str(name_or_path) or path.suffix:
             raise InputError("no such file or folder", where=path, expected="interactions, or a dataset's name")
         find_card(str(name_or_path))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from c2f_dgl.errors import printable
@@ -47,7 +47,7 @@ class Reporter:
         self._rows: list[Progress] = []
         self._stage: Progress | None = None
         self._figures = ""
-        self._told = time.monotonic()
+        self._last_line = time.monotonic()
 
     @contextmanager
     def busy(self, what: str) -> Iterator[None]:
@@ -57,14 +57,14 @@ class Reporter:
 
     @contextmanager
     def bar(self, what: str) -> Iterator[Callable[[int, int], None]]:
-        """A bar beside `what` while the body runs, which calls what it is given with the amounts done and in all."""
+        """A bar beside `what` while the body runs; yields a function of the amounts done and in all that moves it."""
         from rich.progress import BarColumn, TimeElapsedColumn
 
         with self._row(what, BarColumn(bar_width=20), TimeElapsedColumn()) as row:
             yield lambda done, total: row.update(row.task_ids[0], completed=done, total=total)
 
     def note(self, text: str) -> None:
-        """Say `text` in place of what the innermost `busy`, `bar` or `stage` says."""
+        """Show `text` in place of what the innermost `busy`, `bar` or `stage` shows."""
         if self._rows:
             self._rows[-1].update(self._rows[-1].task_ids[0], description=text)
 
@@ -93,8 +93,7 @@ class Reporter:
 
     def end_epoch(self, record: dict[str, Any]) -> None:
         """An epoch is done; `record` is its line of figures."""
-        valid = record.get("valid")
-        if valid is not None:
+        if (valid := record.get("valid")) is not None:
             self._figures = f" · valid N@20 {valid['ndcg@20']:.4f} R@20 {valid['recall@20']:.4f}"
 
     @contextmanager
@@ -107,51 +106,51 @@ class Reporter:
         row = Progress(SpinnerColumn(), text, *columns, console=self.console, speed_estimate_period=float("inf"))
         row.add_task(what, total=None, unit=unit)
         self._rows.append(row)
+        outermost = len(self._rows) == 1
         try:
-            with nullcontext() if self._quiet or len(self._rows) > 1 else self._shown(transient=not columns):
+            with self._shown(transient=not columns) if outermost and not self._quiet else nullcontext():
                 yield row
         finally:
             self._rows.remove(row)
 
-    def _shown(self, *, transient: bool) -> AbstractContextManager[Any]:
-        """Bars or lines about all rows while the body runs."""
-        if not self.console.is_terminal:
-            return self._lines()
-        from rich.console import Group
-        from rich.live import Live
-
-        rows = lambda: Group(*self._rows)
-        return Live(console=self.console, refresh_per_second=10, transient=transient, get_renderable=rows)
-
     @contextmanager
-    def _lines(self) -> Iterator[None]:
-        """Print a line now and then while the body runs."""
+    def _shown(self, *, transient: bool) -> Iterator[None]:
+        """Bars on a terminal, or a line now and then, about all rows while the body runs."""
+        if self.console.is_terminal:
+            from rich.console import Group
+            from rich.live import Live
+
+            rows = lambda: Group(*self._rows)
+            with Live(console=self.console, refresh_per_second=10, transient=transient, get_renderable=rows):
+                yield
+            return
         over, first = threading.Event(), time.monotonic() + _FIRST
 
-        def tell() -> None:
-            due = min(first, self._told + _EVERY)
+        def print_lines() -> None:
+            due = min(first, self._last_line + _EVERY)
             while not over.wait(max(0.0, due - time.monotonic())):
                 self.console.out(line([row.tasks[0] for row in self._rows]), highlight=False)
-                self._told = time.monotonic()
-                due = self._told + _EVERY
+                self._last_line = time.monotonic()
+                due = self._last_line + _EVERY
 
-        teller = threading.Thread(target=tell, name="progress", daemon=True)
-        teller.start()
+        thread = threading.Thread(target=print_lines, name="progress", daemon=True)
+        thread.start()
         try:
             yield
         finally:
             over.set()
-            teller.join()
+            thread.join()
 
 
 def line(tasks: list[Task]) -> str:
-    """What goes on, the outermost first, how far the innermost is, and for how long it has run and about will run."""
-    what, last = " · ".join(task.description for task in tasks), tasks[-1]
-    if last.fields["unit"] and last.total:
-        return f"{what}, {last.fields['unit']} {last.completed:,.0f} of {last.total:,.0f}"
-    far = f": {last.completed:,.0f} of {last.total:,.0f}" if last.total else ""
-    left = f", about {span(last.time_remaining)} left" if last.time_remaining else ""
-    return f"{what}{far} ({span(last.elapsed or 0.0)}{left})"
+    """Descriptions, the outermost first, how far the innermost is, for how long it has run and about will run."""
+    what, innermost = " · ".join(task.description for task in tasks), tasks[-1]
+    amount = f"{innermost.completed:,.0f} of {innermost.total:,.0f}" if innermost.total else ""
+    if amount and innermost.fields["unit"]:
+        return f"{what}, {innermost.fields['unit']} {amount}"
+    remaining = innermost.time_remaining
+    left = f", about {span(remaining)} left" if remaining else ""
+    return f"{what}{amount and f': {amount}'} ({span(innermost.elapsed or 0.0)}{left})"
 
 
 def span(seconds: float) -> str:

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from c2f_dgl.errors import InputError
 
-# Of the largest int64.
-_DIGITS, _NO_NUMBER = 19, -(2**63)
-
-
-def as_text(values: np.ndarray) -> np.ndarray:
-    """Ids as str in an object array: each takes its own length, where numpy's text takes that of the longest."""
-    return np.asarray(_printed(values), dtype=object)
+# Stands for what is no whole number; no id.
+_NO_NUMBER = -(2**63)
 
 
 class IdMap:
@@ -54,27 +49,17 @@ class IdMap:
         return self.ids[self._order]
 
     def find(self, values: Any) -> np.ndarray:
-        """Rows of external ids (int64), -1 for those that are unknown.
-
-        Integers written as text find integer ids, and the other way round.
-        """
+        """Rows of external ids (int64), -1 for unknown ones; a whole number and its text are the same id."""
         if len(self) == 0:
             return np.full(np.shape(values), -1, dtype=np.int64)
-        wanted = self.normalised(values)
-        if wanted is None:  # some may be integers all the same
-            whole = np.asarray(_number(np.asarray(values, dtype=object))).astype(np.int64)
-            return np.where(whole == _NO_NUMBER, -1, self.find(whole))
-        place = np.searchsorted(self._sorted, wanted).clip(max=len(self) - 1)
-        return np.where(self._sorted[place] == wanted, self._order[place], -1)
+        keys = self.normalised(values)
+        if keys is None:  # some may be integers all the same
+            keys = _whole_numbers(values)
+        position = np.searchsorted(self._sorted, keys).clip(max=len(self) - 1)
+        return np.where(self._sorted[position] == keys, self._order[position], -1)
 
     def rows(self, values: Any, where: str | None = None) -> np.ndarray:
-        """Rows of external ids (int64); `where` says in messages where they come from.
-
-        Raises
-        ------
-        InputError
-            An id is unknown; the message names one.
-        """
+        """Rows of external ids (int64); an unknown one is refused, `where` being what it came from."""
         rows = self.find(values)
         if (rows < 0).any():
             missing = np.asarray(values, dtype=object).reshape(-1)[int(np.argmin(rows.reshape(-1)))]
@@ -84,23 +69,25 @@ class IdMap:
         return rows
 
     def extended(self, new: np.ndarray) -> IdMap:
-        """With ids that were unknown so far (of the form `normalised` gives) added at the end."""
+        """With further ids (of the form `normalised` gives) added at the end."""
         return IdMap(np.concatenate([self.ids, new]), self.role)
 
     def normalised(self, values: Any) -> np.ndarray | None:
         """Ids in this map's type (int64, or object holding str); None where they cannot be of that type."""
         if self.are_text:
             return as_text(np.asarray(values, dtype=object))
-        given = id_array(values)
-        if given.dtype.kind in "iu" or given.size == 0:
-            return given.astype(np.int64)
-        if given.dtype.kind == "f":  # as pandas has whole numbers in a column where one was missing
-            return given.astype(np.int64) if (np.abs(given) < 2.0**53).all() and (given % 1 == 0).all() else None
-        try:
-            whole = given.astype(np.int64)
-        except (ValueError, TypeError, OverflowError):
-            return None
-        return whole if (as_text(whole) == as_text(given)).all() else None
+        ids = id_array(values)
+        if ids.dtype.kind in "iu" or ids.size == 0:
+            return ids.astype(np.int64)
+        if ids.dtype.kind == "f":  # as pandas has whole numbers in a column where one was missing
+            return ids.astype(np.int64) if (np.abs(ids) < 2.0**53).all() and (ids % 1 == 0).all() else None
+        whole = _whole_numbers(ids)
+        return None if (whole == _NO_NUMBER).any() else whole
+
+
+def as_text(ids: np.ndarray) -> np.ndarray:
+    """Ids as str in an object array: each takes its own length, where numpy's text takes that of the longest."""
+    return np.asarray(np.frompyfunc(_text, 1, 1)(ids), dtype=object)
 
 
 def id_array(values: Any) -> np.ndarray:
@@ -108,34 +95,33 @@ def id_array(values: Any) -> np.ndarray:
     if isinstance(values, np.ndarray):
         return values
     objects = np.asarray(values, dtype=object)
-    return objects if _is_text(objects).any() else np.asarray(values)
+    has_text = np.frompyfunc(lambda value: isinstance(value, str), 1, 1)(objects)
+    return objects if np.any(has_text) else np.asarray(values)
 
 
 def is_missing(ids: np.ndarray) -> np.ndarray:
     """Where there is no id: None, NaN and their kin, or empty text."""
-    return np.asarray(_is_missing(ids))
+    return np.vectorize(_is_missing, otypes=[bool])(ids)
 
 
-@partial(np.frompyfunc, nin=1, nout=1)
-def _printed(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-@partial(np.frompyfunc, nin=1, nout=1)
-def _number(value: Any) -> int:
-    """The whole number that `value` is printed as."""
-    text = value.decode() if isinstance(value, bytes) else str(value)
-    whole = len(text) < _DIGITS and text.removeprefix("-").isdecimal()
-    return int(text) if whole and str(int(text)) == text else _NO_NUMBER
-
-
-@partial(np.vectorize, otypes=[bool])
 def _is_missing(value: Any) -> bool:
     if isinstance(value, (str, bytes)):
         return not value
     return value is None or str(value) in ("nan", "NaT", "<NA>")
 
 
-@partial(np.vectorize, otypes=[bool])
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _whole_numbers(values: Any) -> np.ndarray:
+    """The whole numbers (int64) that values are printed as, `_NO_NUMBER` for others."""
+    return np.asarray(np.frompyfunc(_whole_number, 1, 1)(np.asarray(values, dtype=object))).astype(np.int64)
+
+
+def _whole_number(value: Any) -> int:
+    text = _text(value)
+    if len(text) > 20 or not text.removeprefix("-").isdecimal():
+        return _NO_NUMBER
+    number = int(text)
+    return number if str(number) == text and abs(number) < 2**63 else _NO_NUMBER

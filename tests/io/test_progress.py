@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from c2f_dgl import progress
-from c2f_dgl.progress import Reporter, line, span
+from c2f_dgl.io import progress
+from c2f_dgl.io.progress import Reporter, line, span
 
 
 def a_reporter(*, quiet: bool = False, terminal: bool = False) -> tuple[Reporter, io.StringIO]:

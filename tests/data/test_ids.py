@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from c2f_dgl.data.ids import IdMap, as_text, id_array, is_missing
 from c2f_dgl.errors import InputError
-from c2f_dgl.ids import IdMap, as_text, id_array, is_missing
 
 TEXTS = st.text(min_size=1, max_size=4)
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from c2f_dgl.cards import CARDS, default_data_dir, is_here, source_folder
 from c2f_dgl.config.graph import GraphConfig
-from c2f_dgl.data.catalogue import load_dataset
+from c2f_dgl.data.cards import CARDS, default_data_dir, is_here, source_folder
+from c2f_dgl.data.catalogue import How, load_dataset
 from c2f_dgl.data.fetch import fetch
 from c2f_dgl.data.relations import read_side
 from c2f_dgl.dgl_import import dgl
@@ -53,7 +51,7 @@ class InteractionDataset(dgl.data.DGLDataset):
         self,
         name: str,
         schema: GraphConfig | None = None,
-        split: Literal["auto", "given", "random", "leave-last", "temporal"] = "auto",
+        split: How = "auto",
         seed: int = 2024,
         raw_dir: str | None = None,
         transform=None,
