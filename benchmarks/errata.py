@@ -25,8 +25,8 @@ from c2f_dgl.bench.paper import table_3
 from c2f_dgl.config.load import load_config
 from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.data.splits import Split
-from c2f_dgl.files import write_text
-from c2f_dgl.progress import Reporter
+from c2f_dgl.io.files import write_text
+from c2f_dgl.io.progress import Reporter
 
 AUTHORS, SHOWN = RESULTS / "reproduction" / "authors.csv", RESULTS / "reproduction" / "errata.txt"
 

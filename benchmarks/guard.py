@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.measure import RESULTS
 from c2f_dgl.config.load import preset_names
-from c2f_dgl.files import write_text
+from c2f_dgl.io.files import write_text
 
 METRICS = ("ndcg@20", "recall@20")
 
@@ -97,7 +97,7 @@ def figures_of(source: str, name: str) -> dict[str, float]:
     from c2f_dgl.baselines.system import Context, make_settings
     from c2f_dgl.evaluation.ranking import evaluate
     from c2f_dgl.graph.hetero import interaction_graph
-    from c2f_dgl.progress import Reporter
+    from c2f_dgl.io.progress import Reporter
 
     system = find_system(name)
     settings = make_settings(system, {k: v for k, v in _SYSTEM.items() if k in type(system.defaults).model_fields})

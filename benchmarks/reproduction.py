@@ -16,7 +16,7 @@ import pandas as pd
 
 from benchmarks.errata import SHOWN, authors
 from benchmarks.measure import RESULTS
-from c2f_dgl.files import replacing, write_text
+from c2f_dgl.io.files import replacing, write_text
 
 # Batches four times the authors', at four times the rate: an epoch by message passing costs a quarter.
 LARGE = ("coarse.training.batch_size=32768", "coarse.training.lr=0.004")
