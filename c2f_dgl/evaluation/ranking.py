@@ -50,8 +50,7 @@ class Scorer:
 
     Parameters
     ----------
-    users : Tensor, shape (n_users, d)
-    items : Tensor, shape (n_items, d)
+    users, items : Tensor, shapes (n_users, d) and (n_items, d)
         Propagated embeddings, with whatever scaling the model applies.
     item_bias : Tensor, shape (n_items,), optional
     filter : GraphFilter, optional
@@ -132,13 +131,13 @@ def top_items(
     if k < 1:
         raise InputError(f"k = {k}", expected="a whole number of 1 or more")
     k = min(k, scorer.n_items)
-    best, scores = np.empty((len(users), k), dtype=np.int64), np.empty((len(users), k), dtype=np.float32)
+    items, top_scores = np.empty((len(users), k), dtype=np.int64), np.empty((len(users), k), dtype=np.float32)
     for rows in blocks(len(users), scorer.n_items):
-        some = users[rows]
-        of_some = scorer.scores(torch.as_tensor(some, dtype=torch.int64, device=scorer.device))
-        columns, values = top_unseen(of_some, k, None if seen is None else seen[some])
-        best[rows], scores[rows] = columns.cpu().numpy(), values.float().cpu().numpy()
-    return best, scores
+        block = users[rows]
+        scores = scorer.scores(torch.as_tensor(block, dtype=torch.int64, device=scorer.device))
+        columns, values = top_unseen(scores, k, None if seen is None else seen[block])
+        items[rows], top_scores[rows] = columns.cpu().numpy(), values.float().cpu().numpy()
+    return items, top_scores
 
 
 def blocks(n_users: int, n_items: int) -> Iterator[slice]:
@@ -150,9 +149,9 @@ def blocks(n_users: int, n_items: int) -> Iterator[slice]:
 def top_unseen(scores: Tensor, k: int, seen: sp.csr_matrix | None) -> tuple[Tensor, Tensor]:
     """Columns and values of the k largest of each row, best first; overwrites `scores` where seen."""
     if seen is not None:
-        there = seen.data != 0  # a stored zero is no interaction
-        rows = np.repeat(np.arange(seen.shape[0]), np.diff(seen.indptr))[there]
-        scores[torch.as_tensor(rows), torch.as_tensor(seen.indices[there], dtype=torch.int64)] = -torch.inf
+        entries = seen.data != 0  # a stored zero is no interaction
+        rows = np.repeat(np.arange(seen.shape[0]), np.diff(seen.indptr))[entries]
+        scores[torch.as_tensor(rows), torch.as_tensor(seen.indices[entries], dtype=torch.int64)] = -torch.inf
     return largest(scores, k)
 
 
@@ -196,7 +195,7 @@ def _any_largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 class HeldOut:
-    """Relevant items, to be looked up in ranked lists."""
+    """Relevant items (csr_matrix, n_users x n_items), to be looked up in ranked lists of `users`, who have some."""
 
     def __init__(self, relevant: sp.csr_matrix) -> None:
         relevant = relevant.sorted_indices()
@@ -209,21 +208,22 @@ class HeldOut:
         """Whether each item (users x depth) is relevant to its user and was unseen."""
         return self.entries.hold(self.entries.key(users[:, None], items)) & np.isfinite(scores)
 
+    def metrics(
+        self, users: np.ndarray, items: np.ndarray, scores: np.ndarray, cutoffs: Sequence[int]
+    ) -> dict[str, np.ndarray]:
+        """Metrics of `users`, all of whom have relevant items, from their ranked items (users x depth)."""
+        return ranking_metrics(self.hits(users, items, scores), self.n_relevant[users], cutoffs)
+
 
 def evaluate_per_user(
     scorer: Ranker, seen: sp.csr_matrix, relevant: sp.csr_matrix, cutoffs: Sequence[int] = CUTOFFS
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Metrics of each user that has relevant items.
+    """Users (int) that have relevant items, and the metrics of each.
 
     Parameters
     ----------
     seen, relevant : csr_matrix, shape (n_users, n_items)
         Training interactions, masked; held-out ones, to be found.
-
-    Returns
-    -------
-    users : ndarray, int
-    metrics : dict of str to ndarray, one value per user in `users`
 
     Raises
     ------
@@ -235,9 +235,8 @@ def evaluate_per_user(
             f"seen is {seen.shape}, relevant {relevant.shape}", expected=f"two of (n_users, {scorer.n_items}) alike"
         )
     held_out = HeldOut(relevant)
-    users = held_out.users
-    hits = held_out.hits(users, *top_items(scorer, users, max(cutoffs), seen))
-    return users, ranking_metrics(hits, held_out.n_relevant[users], cutoffs)
+    ranked = top_items(scorer, held_out.users, max(cutoffs), seen)
+    return held_out.users, held_out.metrics(held_out.users, *ranked, cutoffs)
 
 
 def evaluate(
@@ -252,7 +251,7 @@ def evaluate(
     """
     users, metrics = evaluate_per_user(scorer, seen, relevant, cutoffs)
     _check_any(users)
-    return {name: float(values.mean()) for name, values in metrics.items()}
+    return _means(metrics)
 
 
 def evaluate_parts(
@@ -263,14 +262,11 @@ def evaluate_parts(
     users = np.unique(np.concatenate([part.users for part in held_out.values()]))
     _check_any(users)
     items, scores = top_items(scorer, users, max(cutoffs), seen)
-    found = {}
+    figures = {}
     for name, part in held_out.items():
         rows = np.searchsorted(users, part.users)
-        metrics = ranking_metrics(
-            part.hits(part.users, items[rows], scores[rows]), part.n_relevant[part.users], cutoffs
-        )
-        found[name] = {metric: float(values.mean()) for metric, values in metrics.items()} if len(rows) else {}
-    return found
+        figures[name] = _means(part.metrics(part.users, items[rows], scores[rows], cutoffs)) if len(rows) else {}
+    return figures
 
 
 def compare(
@@ -306,17 +302,19 @@ def compare(
     held_out, n_items = HeldOut(relevant), relevant.shape[1]
     _check_any(held_out.users)
     k = int(metric.partition("@")[2])
-    sums: list[float] = []
+    sums: list[list[float]] = []
     for rows in blocks(len(held_out.users), n_items):
         users = held_out.users[rows]
-        mask = seen[users]
-        figures = []
+        mask, sums_of_block = seen[users], []
         for scores in variants(torch.as_tensor(users, dtype=torch.int64, device=device)):
-            columns, values = (top.cpu().numpy() for top in top_unseen(scores, min(k, n_items), mask))
-            hits = held_out.hits(users, columns, values)
-            figures.append(ranking_metrics(hits, held_out.n_relevant[users], [k])[metric].sum())
-        sums = [total + figure for total, figure in zip(sums or [0.0] * len(figures), figures, strict=True)]
-    return [float(total / len(held_out.users)) for total in sums]
+            items, values = (top.cpu().numpy() for top in top_unseen(scores, min(k, n_items), mask))
+            sums_of_block.append(held_out.metrics(users, items, values, [k])[metric].sum())
+        sums.append(sums_of_block)
+    return [float(sum(figures) / len(held_out.users)) for figures in zip(*sums, strict=True)]
+
+
+def _means(metrics: Mapping[str, np.ndarray]) -> dict[str, float]:
+    return {name: float(values.mean()) for name, values in metrics.items()}
 
 
 def _check_any(users: np.ndarray) -> None:
