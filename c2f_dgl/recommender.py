@@ -25,11 +25,11 @@ from c2f_dgl.data.splits import Split, random_split
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import CUTOFFS, evaluate
 from c2f_dgl.evaluation.served import Served
-from c2f_dgl.exports import coded_model, details_of, serving_model, user_histories
+from c2f_dgl.export.device_model import coded_model, details_of, serving_model, user_histories
+from c2f_dgl.export.teacher import teacher_of
 from c2f_dgl.progress import Reporter
 from c2f_dgl.serving import Explanation, ServingModel, UserHistories
 from c2f_dgl.serving.pairs import read_pairs
-from c2f_dgl.teacher import teacher_of
 from c2f_dgl.training.folder import RunFolder
 from c2f_dgl.training.run import load_model
 
@@ -257,8 +257,8 @@ class C2FRecommender(BaseEstimator):
         ----------
         path : str or Path
         bytes : int, optional
-            Make codes of the items that take this many at most (see `c2f_dgl.exports.coded_model`); by default the
-            items are written as they are.
+            Make codes of the items that take this many at most (see `c2f_dgl.export.device_model.coded_model`); by
+            default the items are written as they are.
         users : str or Path, optional
             Write the users' histories to this file.
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy.sparse as sp
 import torch
+from torch import Tensor
 
 from c2f_dgl.data.splits import Split
 from c2f_dgl.evaluation.ranking import compare
@@ -32,7 +33,29 @@ _RIDGE = 1e-3
 
 # Weights of the neighbours that are tried, over that which the model mixes its filter by.
 _MIXES = tuple(2.0**power for power in np.arange(-3, 4))
-_MIXED_USERS, _CHOOSING_USERS = 256, 2_000
+_SPREAD_USERS, CHOOSING_USERS = 256, 2_000
+
+
+@dataclass(frozen=True, eq=False)
+class NeighbourTerm:
+    """G (csr_matrix, n_items x n_items), row i of which holds the j, and v (n_items,)."""
+
+    weights: sp.csr_matrix
+    history_weight: np.ndarray
+
+    def largest(self, k: int) -> NeighbourTerm:
+        """With the k entries of each row of G that add most to scores."""
+        g = self.weights
+        rows = np.repeat(np.arange(g.shape[0]), np.diff(g.indptr))
+        entries = largest_of_rows(rows, (g.data * self.history_weight[g.indices]).astype(np.float32), k)
+        pointers = np.searchsorted(rows[entries], np.arange(g.shape[0] + 1))
+        return replace(self, weights=sp.csr_matrix((g.data[entries], g.indices[entries], pointers), g.shape))
+
+    def stored(self, degree_level: np.ndarray, mix: float = 1.0) -> Neighbours:
+        """As a file holds it, G times `mix`."""
+        g = self.weights
+        sources = Csr.from_counts(np.diff(g.indptr), g.indices, g.shape[0])
+        return Neighbours.stored(sources, mix * g.data, level_means(degree_level, self.history_weight))
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,10 +74,7 @@ class Teacher:
         Items of the split in the order of the rows.
     exact : bool
         Whether it ranks as the trained model does.
-    neighbours : csr_matrix, shape (n_items, n_items), optional
-        G, row i of which holds the j.
-    neighbour_history_weight : float64 array, shape (n_items,), optional
-        v.
+    neighbours : NeighbourTerm, optional
     """
 
     items: np.ndarray
@@ -63,35 +83,21 @@ class Teacher:
     degree_level: np.ndarray
     order: np.ndarray
     exact: bool
-    neighbours: sp.csr_matrix | None = None
-    neighbour_history_weight: np.ndarray | None = None
+    neighbours: NeighbourTerm | None = None
 
     def weighted(self) -> Teacher:
         """The same with each item's weight in a history in its vector: w = 1, and t over what was w."""
         w = self.history_weight
-        items, ones = self.items * w[:, None], np.ones(len(w))
-        return replace(self, items=items.astype(np.float32), history_weight=ones, item_weight=self.item_weight / w)
+        items = (self.items * w[:, None]).astype(np.float32)
+        return replace(self, items=items, history_weight=np.ones(len(w)), item_weight=self.item_weight / w)
 
     def nearest(self, k: int) -> Neighbours | None:
-        """The k neighbours of each item that say most; None without any."""
-        if self.neighbours is None or self.neighbour_history_weight is None or k < 1:
-            return None
-        g, v, n_items = self.neighbours, self.neighbour_history_weight, len(self.items)
-        rows = np.repeat(np.arange(n_items), np.diff(g.indptr))
-        kept = largest_of_rows(rows, (g.data * v[g.indices]).astype(np.float32), k)
-        weights = Csr.from_counts(np.bincount(rows[kept], minlength=n_items), g.indices[kept], n_items)
-        return Neighbours.stored(weights, g.data[kept], level_means(self.degree_level, v))
+        """The k neighbours of each item that add most to scores; None without any."""
+        return None if self.neighbours is None else self.neighbours.largest(k).stored(self.degree_level)
 
 
 def teacher_of(model: Recommender, split: Split) -> Teacher:
-    """The teacher of a device model.
-
-    Parameters
-    ----------
-    model : Recommender
-    split : Split
-        The data it was trained on; a filter's weight is chosen on its validation part.
-    """
+    """The teacher of a device model, from the data it was trained on: a filter's weight is chosen on its validation."""
     roles = model.roles
     features = {name: x.double().cpu().numpy() for name, x in model.engine.all_nodes().items()}
     users, items = features[roles.query], features[roles.ranked]
@@ -105,63 +111,56 @@ def teacher_of(model: Recommender, split: Split) -> Teacher:
         items = np.column_stack([items, item_bias / item_weight])
         users = np.column_stack([users, np.ones(len(users))])
     composed = norm @ (split.train @ (items * history_weight[:, None]))
-    exact = bias is None and np.linalg.norm(composed - users) <= _EXACT * np.linalg.norm(users)
+    exact = bias is None and bool(np.linalg.norm(composed - users) <= _EXACT * np.linalg.norm(users))
     if not exact:
         items = items @ _map(composed, users)
+    items, neighbours = items.astype(np.float32), None
     level = degree_levels(degrees)
     order = np.argsort(-level.astype(np.int64), kind="stable")
-    teacher = Teacher(items.astype(np.float32), history_weight, item_weight, level, np.arange(len(items)), bool(exact))
     if model.readout.filter is not None and model.readout.filter_weight:
-        teacher = _with_neighbours(teacher, model.readout.filter, model.readout.filter_weight, split)
-    return _ordered(teacher, order)
+        composed = split.train @ (items * history_weight[:, None])
+        g = _mixed(composed, items, item_weight, model.readout.filter, model.readout.filter_weight, split)
+        neighbours = NeighbourTerm(g.T.tocsr()[order][:, order], model.readout.filter.term.own[order])
+    return Teacher(
+        items[order], history_weight[order], item_weight[order], level[order], order, exact, neighbours=neighbours
+    )
 
 
 def _map(composed: np.ndarray, users: np.ndarray) -> np.ndarray:
     """M^(1/2) (d, d) with ``composed @ M`` next to ``users``, both (n, d): M by ridge, then its positive part."""
     gram = composed.T @ composed
     ridge = _RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram))
-    found = np.linalg.solve(gram + ridge + np.finfo(np.float64).tiny * np.eye(len(gram)), composed.T @ users)
-    values, vectors = np.linalg.eigh((found + found.T) / 2)
+    solved = np.linalg.solve(gram + ridge + np.finfo(np.float64).tiny * np.eye(len(gram)), composed.T @ users)
+    values, vectors = np.linalg.eigh((solved + solved.T) / 2)
     return vectors * np.sqrt(values.clip(min=0))
 
 
-def _with_neighbours(teacher: Teacher, term: GraphFilter, weight: float, split: Split) -> Teacher:
-    """With a filter as neighbours.
+def _mixed(
+    users: np.ndarray, items: np.ndarray, item_weight: np.ndarray, term: GraphFilter, weight: float, split: Split
+) -> sp.csr_matrix:
+    """Weights of a filter, multiplied by what ranks best on validation beside ``(users @ items.T) * item_weight``.
 
     The model standardises both of a user's scores before it mixes them; here all users have one weight.
     """
-    g, v = term.neighbours, term.term.own
-    composed = split.train @ (teacher.items * teacher.history_weight[:, None])
 
-    def parts(users: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        plain = (composed[users] @ teacher.items.T) * teacher.item_weight
-        return torch.as_tensor(plain), torch.as_tensor(term.scores(users)).double()
+    def scores_of(block: Tensor) -> tuple[Tensor, Tensor]:
+        rows = block.cpu().numpy()
+        plain = (users[rows] @ items.T) * item_weight
+        return torch.as_tensor(plain), torch.as_tensor(term.scores(rows)).double()
 
-    some = np.flatnonzero(split.train.getnnz(axis=1))
-    some = np.random.default_rng(0).permutation(some)[:_MIXED_USERS]
-    spreads = [part.std(dim=1).clamp_min(1e-300) for part in parts(some)]
-    usual = float((spreads[0] / spreads[1]).median()) * weight / max(1 - weight, 0.01)
+    sample = np.random.default_rng(0).permutation(np.flatnonzero(split.train.getnnz(axis=1)))[:_SPREAD_USERS]
+    usual = spread_ratio(*scores_of(torch.as_tensor(sample))) * weight / max(1 - weight, 0.01)
 
-    def variants(users: torch.Tensor) -> Iterator[torch.Tensor]:
-        plain, said = parts(users.cpu().numpy())
-        for mix in _MIXES:
-            yield plain + mix * usual * said
+    def variants(block: Tensor) -> Iterator[Tensor]:
+        plain, filtered = scores_of(block)
+        return (plain + mix * usual * filtered for mix in _MIXES)
 
-    relevant = sampled_rows(split.valid, _CHOOSING_USERS, 0)
+    relevant = sampled_rows(split.valid, CHOOSING_USERS, 0)
     figures = compare(variants, split.train, relevant, "ndcg@20", torch.device("cpu"))
-    mix = usual * _MIXES[int(np.argmax(figures))]
-    return replace(teacher, neighbours=(mix * g).T.tocsr(), neighbour_history_weight=v)
+    return usual * _MIXES[int(np.argmax(figures))] * term.neighbours
 
 
-def _ordered(teacher: Teacher, order: np.ndarray) -> Teacher:
-    near, v = teacher.neighbours, teacher.neighbour_history_weight
-    return replace(
-        teacher,
-        items=teacher.items[order],
-        history_weight=teacher.history_weight[order],
-        item_weight=teacher.item_weight[order],
-        degree_level=teacher.degree_level[order],
-        order=order,
-        neighbours=None if near is None else near[order][:, order],
-        neighbour_history_weight=None if v is None else v[order],
-    )
+def spread_ratio(scores: Tensor, others: Tensor) -> float:
+    """Median over users of the standard deviation of their `scores` (n_users, n_items) over that of the `others`."""
+    spreads = [rows.std(dim=1).clamp_min(1e-30) for rows in (scores, others)]
+    return float((spreads[0] / spreads[1]).median())
