@@ -29,7 +29,7 @@ from c2f_dgl.export.device_model import coded_model, details_of, serving_model, 
 from c2f_dgl.export.teacher import teacher_of
 from c2f_dgl.progress import Reporter
 from c2f_dgl.serving import Explanation, ServingModel, UserHistories
-from c2f_dgl.serving.pairs import read_pairs
+from c2f_dgl.serving.users import read_pairs
 from c2f_dgl.training.folder import RunFolder
 from c2f_dgl.training.run import load_model
 

@@ -54,12 +54,6 @@ class Csr:
         """Row of each entry (n_entries,), int64."""
         return np.repeat(np.arange(self.n_rows), self.counts)
 
-    @cached_property
-    def transposed(self) -> Csr:
-        """The transpose."""
-        order = np.argsort(self.columns, kind="stable")
-        return Csr.from_counts(np.bincount(self.columns, minlength=self.n_columns), self.rows[order], self.n_rows)
-
     def take(self, rows: np.ndarray) -> Csr:
         """Some rows (int array), in that order."""
         return Csr.from_counts(self.counts[rows], self.columns[self.places(rows)], self.n_columns)
