@@ -35,7 +35,7 @@ from c2f_dgl.data.splits import Split
 from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.evaluation.served import Served
 from c2f_dgl.export import codes as fitting
-from c2f_dgl.export.codes import Trial
+from c2f_dgl.export.trial import Trial
 from c2f_dgl.files import write_text
 from c2f_dgl.progress import Reporter
 from c2f_dgl.serving import ItemCodes, Level, Neighbours, ServingModel

@@ -129,7 +129,8 @@ class C2FRecommender(BaseEstimator):
             self.summary_ = api.train(split, out, config, device=self.device, reporter=reporter)
             model = load_model(RunFolder(out), split, None, api.choose_device(self.device))
         self._split, self._teacher = split, teacher_of(model, split)
-        self.serving_ = serving_model(self._teacher, split.item_ids, details=details_of(config, split))
+        self.serving_ = serving_model(self._teacher, split.item_ids)
+        self.serving_.details.update(details_of(config, split))
         self.users_ = user_histories(self.serving_, split, held_out=not given)
         return self
 
@@ -272,9 +273,8 @@ class C2FRecommender(BaseEstimator):
             if not hasattr(self, "_teacher"):
                 raise InputError("codes are made from what was trained", where="bytes", expected="fit, then save")
             reporter = Reporter(quiet=not self.verbose)
-            model = coded_model(
-                self._teacher, self._split, bytes, seed=self.seed, reporter=reporter, details=model.details
-            )
+            model = coded_model(self._teacher, self._split, bytes, seed=self.seed, reporter=reporter)
+            model.details.update(self.serving_.details)
         sizes = model.save(path)
         if users is not None:
             self.users_.save(users)

@@ -77,8 +77,8 @@ def export(
         before = {name: evaluate(scorer, split.train, part) for name, part in parts.items()}
     with reporter.busy("making codes of the items"):
         teacher = teacher_of(model, split)
-        details = device_model.details_of(config, split)
-        served = device_model.coded_model(teacher, split, n_bytes, seed=config.seed, reporter=reporter, details=details)
+        served = device_model.coded_model(teacher, split, n_bytes, seed=config.seed, reporter=reporter)
+        served.details.update(device_model.details_of(config, split))
     with reporter.busy("ranking with the codes"):
         ranker = Served(served, split.train, split.item_ids)
         after = {name: evaluate(ranker, split.train, part) for name, part in parts.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -47,22 +47,13 @@ class Scorer:
     """What is left of a model when it serves: score(u, i) = users[u] . items[i] + item_bias[i].
 
     With a filter it is ``(1 - w) z(score) + w z(filter score)``, where z standardises a user's scores over all items.
-
-    Parameters
-    ----------
-    users, items : Tensor, shapes (n_users, d) and (n_items, d)
-        Propagated embeddings, with whatever scaling the model applies.
-    item_bias : Tensor, shape (n_items,), optional
-    filter : GraphFilter, optional
-    filter_weight : float
-        w in [0, 1].
     """
 
-    users: Tensor
-    items: Tensor
-    item_bias: Tensor | None = None
+    users: Tensor  # (n_users, d), propagated, with whatever scaling the model applies
+    items: Tensor  # (n_items, d), likewise
+    item_bias: Tensor | None = None  # (n_items,)
     filter: GraphFilter | None = None
-    filter_weight: float = 0.0
+    filter_weight: float = 0.0  # w in [0, 1]
 
     @property
     def n_items(self) -> int:
@@ -204,15 +195,12 @@ class HeldOut:
         self.users = np.flatnonzero(self.n_relevant)
         self.entries = Entries(relevant)
 
-    def hits(self, users: np.ndarray, items: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        """Whether each item (users x depth) is relevant to its user and was unseen."""
-        return self.entries.hold(self.entries.key(users[:, None], items)) & np.isfinite(scores)
-
     def metrics(
         self, users: np.ndarray, items: np.ndarray, scores: np.ndarray, cutoffs: Sequence[int]
     ) -> dict[str, np.ndarray]:
-        """Metrics of `users`, all of whom have relevant items, from their ranked items (users x depth)."""
-        return ranking_metrics(self.hits(users, items, scores), self.n_relevant[users], cutoffs)
+        """Metrics of `users` with relevant items, from ranked items (users x depth), -inf where they were seen."""
+        hits = self.entries.hold(self.entries.key(users[:, None], items)) & np.isfinite(scores)
+        return ranking_metrics(hits, self.n_relevant[users], cutoffs)
 
 
 def evaluate_per_user(
@@ -250,7 +238,7 @@ def evaluate(
         No user has a relevant item, or see `evaluate_per_user`.
     """
     users, metrics = evaluate_per_user(scorer, seen, relevant, cutoffs)
-    _check_any(users)
+    check_any(users)
     return _means(metrics)
 
 
@@ -260,7 +248,7 @@ def evaluate_parts(
     """`evaluate` for several relevant parts by name, from one ranking; nothing of a part that is empty."""
     held_out = {name: HeldOut(part) for name, part in parts.items()}
     users = np.unique(np.concatenate([part.users for part in held_out.values()]))
-    _check_any(users)
+    check_any(users)
     items, scores = top_items(scorer, users, max(cutoffs), seen)
     figures = {}
     for name, part in held_out.items():
@@ -269,54 +257,11 @@ def evaluate_parts(
     return figures
 
 
-def compare(
-    variants: Callable[[Tensor], Iterable[Tensor]],
-    seen: sp.csr_matrix,
-    relevant: sp.csr_matrix,
-    metric: str,
-    device: torch.device,
-) -> list[float]:
-    """One metric of several ways to score, in one pass over the users: what they share is computed once.
-
-    Parameters
-    ----------
-    variants : callable
-        Given some users (int64, on `device`), yields one matrix of scores (len(users) x n_items) per variant, always
-        in the same order. What a user has seen is set to -inf in it before the next one is asked for.
-    seen, relevant : csr_matrix, shape (n_users, n_items)
-        As for `evaluate`.
-    metric : str
-        E.g. ``ndcg@20``.
-    device : torch.device
-
-    Returns
-    -------
-    list of float
-        Per variant, the mean over the users that have relevant items.
-
-    Raises
-    ------
-    InputError
-        No user has a relevant item.
-    """
-    held_out, n_items = HeldOut(relevant), relevant.shape[1]
-    _check_any(held_out.users)
-    k = int(metric.partition("@")[2])
-    sums: list[list[float]] = []
-    for rows in blocks(len(held_out.users), n_items):
-        users = held_out.users[rows]
-        mask, sums_of_block = seen[users], []
-        for scores in variants(torch.as_tensor(users, dtype=torch.int64, device=device)):
-            items, values = (top.cpu().numpy() for top in top_unseen(scores, min(k, n_items), mask))
-            sums_of_block.append(held_out.metrics(users, items, values, [k])[metric].sum())
-        sums.append(sums_of_block)
-    return [float(sum(figures) / len(held_out.users)) for figures in zip(*sums, strict=True)]
-
-
 def _means(metrics: Mapping[str, np.ndarray]) -> dict[str, float]:
     return {name: float(values.mean()) for name, values in metrics.items()}
 
 
-def _check_any(users: np.ndarray) -> None:
+def check_any(users: np.ndarray) -> None:
+    """See that there are users to evaluate."""
     if len(users) == 0:
         raise InputError("no user has a held-out item: there is nothing to evaluate")

@@ -19,27 +19,15 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Paired:
-    """A paired comparison.
+    """A paired comparison."""
 
-    Parameters
-    ----------
-    n : int
-        Pairs.
-    mean, low, high : float
-        Mean difference and its 95 % confidence interval (t).
-    p, wilcoxon : float
-        Of the two-sided paired t-test, and of Wilcoxon's signed-rank test.
-    effect : float
-        Cohen's d_z: mean over standard deviation of the differences.
-    """
-
-    n: int
-    mean: float
-    low: float
+    n: int  # pairs
+    mean: float  # of the differences
+    low: float  # 95 % confidence interval of the mean (t)
     high: float
-    p: float
-    wilcoxon: float
-    effect: float
+    p: float  # of the two-sided paired t-test
+    wilcoxon: float  # of Wilcoxon's signed-rank test
+    effect: float  # Cohen's d_z: mean over standard deviation of the differences
 
 
 def paired(values: npt.ArrayLike, control: npt.ArrayLike) -> Paired:

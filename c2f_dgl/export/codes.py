@@ -9,9 +9,8 @@ leave (Babenko and Lempitsky, 2014; Martinez et al., 2018).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
@@ -20,13 +19,9 @@ from torch import Tensor
 
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.products import product
-from c2f_dgl.evaluation.ranking import compare
-from c2f_dgl.export.teacher import CHOOSING_USERS, NeighbourTerm, spread_ratio
-from c2f_dgl.graph.neighbourhood import FilterShape, item_filter
+from c2f_dgl.export.trial import NEIGHBOURS, Trial
 from c2f_dgl.progress import Reporter
-from c2f_dgl.serving import Csr, ItemCodes, Level, Neighbours, Rows
-from c2f_dgl.serving.codes import degree_levels, level_means
-from c2f_dgl.training.search import sampled_rows
+from c2f_dgl.serving import ItemCodes, Level, Neighbours, Rows
 
 Coded = tuple[ItemCodes, Neighbours | None]
 
@@ -39,91 +34,16 @@ _HEADER, _TENSORS = 96, 3
 # Rounds of k-means of a new level; how often all levels are fitted again, and rounds of each.
 _ROUNDS, _AGAIN, _ROUNDS_AGAIN = 8, 2, 2
 
-# What is tried: some of these shares of the columns; shares of the bytes that go to neighbours, and most of these; the
-# spread of the neighbours' scores over that of the codes'.
+# What is tried: some of these shares of the columns, and shares of the bytes that go to neighbours.
 _COLUMNS, _WIDTHS = (1.0, 0.75, 0.5, 0.375, 0.25, 0.1875, 0.125, 0.0625), 3
-SHARES, _NEIGHBOURS, _MIXES, _SPREAD_USERS = (0.0, 0.25, 0.5), 16, (0.08, 0.15, 0.3), 256
+SHARES = (0.0, 0.25, 0.5)
 
 # Without most of its neighbours a model ranks best with other weights of directions and items than with them: exponents
 # tried of the directions' energies over the largest, and of the items' degrees.
 _DIRECTIONS, _DEGREES = (0.0, 0.1, 0.2, 0.3), (-0.45, -0.3, -0.15, 0.0)
 
-# G of the neighbours, row i of which holds the j: (walks_ij / (d_i d_j)^(1/2))^(3/2) d_i^f, and e of their histories.
-_FILTER, _TARGET = FilterShape(user=0.4, item=0.5, power=1.5, history=0.4), 0.4
-
 # How much of N@20 on validation the fewest bytes may lose, and how many doublings are tried.
 _LOSS, _DOUBLINGS = 0.02, 7
-
-
-class Trial:
-    """How items rank on validation, where a user is the sum of the vectors of a history.
-
-    Parameters
-    ----------
-    item_weight : float array, shape (n_items,)
-        t of ``t_i (u . X_i)``.
-    train, valid : csr_matrix, shape (n_users, n_items)
-        Histories, and what is to be found by them, of which a sample of users counts.
-    seed : int
-    """
-
-    def __init__(self, item_weight: np.ndarray, train: sp.csr_matrix, valid: sp.csr_matrix, seed: int) -> None:
-        self.train, self.valid = train.astype(np.float32), sampled_rows(valid, CHOOSING_USERS, seed)
-        self.degrees, self.seed = train.getnnz(axis=0), seed
-        self.levels = degree_levels(self.degrees)
-        # What a file holds of an item's weight is the mean of its level.
-        self.item_weight, self.t = item_weight, level_means(self.levels, item_weight)[self.levels]
-
-    @cached_property
-    def neighbours(self) -> NeighbourTerm:
-        """G and v of the neighbours, float32."""
-        train, degrees = self.train, np.maximum(self.degrees, 1.0)
-        term = item_filter(Csr(train.indptr, train.indices, train.shape[1]), _NEIGHBOURS, _FILTER)
-        g = sp.csr_matrix((term.values, term.neighbours.columns, term.neighbours.pointers), (len(degrees),) * 2)
-        weights = sp.csr_matrix(sp.diags(degrees**_TARGET) @ g, dtype=np.float32)
-        return NeighbourTerm(weights, (degrees**-_FILTER.history).astype(np.float32))
-
-    def rotated(self, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Items (n_items, d) in the directions in which users are largest, and the users' energies, descending.
-
-        Users are normalised as the graph has them: their directions are those of its singular vectors.
-        """
-        share = np.maximum(self.train.getnnz(axis=1), 1.0) ** -_FILTER.user
-        users = ((self.train @ items.astype(np.float32)) * share[:, None]).astype(np.float64)
-        values, directions = np.linalg.eigh(users.T @ users)
-        least = 1e-12 * max(values[-1], np.finfo(np.float64).tiny)
-        first = min(int(np.searchsorted(values, least, side="right")), len(values) - 1)
-        directions, values = directions[:, first:][:, ::-1], values[first:][::-1]
-        return (items @ directions).astype(np.float32), np.maximum(values, least)
-
-    def figure(self, vectors: np.ndarray, k: int = 0) -> tuple[float, float]:
-        """N@20 of vectors (n_items, d) with k neighbours, and the weight of these that ranks best."""
-        z = vectors.astype(np.float32)
-        users, items = torch.as_tensor(self.train @ z), torch.as_tensor(z * self.t[:, None])
-        if not k:
-            return self.compared(lambda block: [users[block] @ items.T])[0], 0.0
-        term = self.neighbours.largest(k)
-        histories, g = self.train @ sp.diags(term.history_weight), term.weights.T.tocsr()
-
-        def scores_of(block: Tensor) -> tuple[Tensor, Tensor]:
-            near = (histories[block.numpy()] @ g).toarray()
-            return users[block] @ items.T, torch.as_tensor(near, dtype=torch.float32)
-
-        sample = torch.as_tensor(np.flatnonzero(self.valid.getnnz(axis=1))[:_SPREAD_USERS])
-        ratio = spread_ratio(*scores_of(sample))
-        mixes = [mix * ratio for mix in _MIXES]
-
-        def variants(block: Tensor) -> Iterator[Tensor]:
-            plain, near = scores_of(block)
-            return (plain + mix * near for mix in mixes)
-
-        figures = self.compared(variants)
-        best = int(np.argmax(figures))
-        return figures[best], mixes[best]
-
-    def compared(self, variants: Callable[[Tensor], Iterable[Tensor]]) -> list[float]:
-        """N@20 on validation of some ways to score."""
-        return compare(variants, self.train, self.valid, "ndcg@20", torch.device("cpu"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,18 +68,10 @@ class Fit:
 def fit_codes(
     items: np.ndarray, trial: Trial, n_bytes: int, reporter: Reporter, shares: Sequence[float] = SHARES
 ) -> Coded:
-    """Codes of items (n_items, d), and neighbours where these are worth their bytes: those that rank best of a few.
+    """Codes of items X (n_items, d), and neighbours where these are worth their bytes: those that rank best of a few.
 
-    Parameters
-    ----------
-    items : float array, shape (n_items, d)
-        X: the vector of a user is the sum of X over the history.
-    trial : Trial
-    n_bytes : int
-        Of codes, codebooks and neighbours together.
-    reporter : Reporter
-    shares : sequence of float
-        Of the bytes, those that may go to neighbours: (0.0,) for none.
+    The vector of a user is the sum of X over the history. `n_bytes` are those of codes, codebooks and neighbours
+    together, `shares` of them may go to neighbours: (0.0,) for none.
 
     Raises
     ------
@@ -220,7 +132,7 @@ def _searched(vectors: np.ndarray, trial: Trial, n_bytes: int, shares: Sequence[
     n_items, full = vectors.shape
     weights, most = trial.t.astype(np.float64) ** 2, _n_rows(n_items)
     neighbour_bytes = n_items * ((2 if n_items < 2**16 else 4) + 1)
-    counts = sorted({min(_NEIGHBOURS, int(share * n_bytes) // neighbour_bytes) for share in shares})
+    counts = sorted({min(NEIGHBOURS, int(share * n_bytes) // neighbour_bytes) for share in shares})
 
     def fit(levels: list[Level], d: int, k: int) -> Fit:
         return Fit(*trial.figure(decoded(levels, d), k), levels, k)

@@ -16,8 +16,9 @@ from c2f_dgl.data.tables import read_table
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.evaluation.served import Served
-from c2f_dgl.export.codes import Trial, fit_codes, fit_fewest_codes, weighted_alone
+from c2f_dgl.export.codes import fit_codes, fit_fewest_codes, weighted_alone
 from c2f_dgl.export.teacher import Teacher
+from c2f_dgl.export.trial import Trial
 from c2f_dgl.ids import IdMap
 from c2f_dgl.progress import Reporter
 from c2f_dgl.serving import Csr, ItemCodes, Neighbours, ServingModel, UserHistories
@@ -31,40 +32,22 @@ _MANIFEST_BYTES = 2048
 
 
 def serving_model(
-    teacher: Teacher,
-    item_ids: np.ndarray,
-    codes: ItemCodes | None = None,
-    neighbours: Neighbours | None = None,
-    *,
-    details: dict[str, Any] | None = None,
+    teacher: Teacher, item_ids: np.ndarray, codes: ItemCodes | None = None, neighbours: Neighbours | None = None
 ) -> ServingModel:
-    """A device model, of nothing but what is said of items here.
+    """A device model, of nothing but what is said of items here; `item_ids` are in the order of the data.
 
-    Parameters
-    ----------
-    teacher : Teacher
-    item_ids : array, shape (n_items,)
-        In the order of the data.
-    codes, neighbours
-        Of `fit_codes`; by default the teacher's items as they are, in float32, with all of its neighbours.
-    details : dict, optional
-        See `ServingModel`.
+    Codes and neighbours are those of `fit_codes`, by default the teacher's items as they are, in float32, with all of
+    its neighbours.
     """
     if codes is None:
         codes, neighbours = ItemCodes.table(teacher.items), teacher.nearest(_NEIGHBOURS)
     level = teacher.degree_level
     w, t = level_means(level, teacher.history_weight), level_means(level, teacher.item_weight)
-    return ServingModel(codes, level, w, t, item_ids[teacher.order], neighbours=neighbours, details=details)
+    return ServingModel(codes, level, w, t, item_ids[teacher.order], neighbours=neighbours)
 
 
 def coded_model(
-    teacher: Teacher,
-    split: Split,
-    n_bytes: int | None,
-    *,
-    seed: int = 0,
-    reporter: Reporter | None = None,
-    details: dict[str, Any] | None = None,
+    teacher: Teacher, split: Split, n_bytes: int | None, *, seed: int = 0, reporter: Reporter | None = None
 ) -> ServingModel:
     """A device model of codes.
 
@@ -77,8 +60,6 @@ def coded_model(
         Of the file, without titles; by default the fewest that lose at most 2 % on validation.
     seed : int
     reporter : Reporter, optional
-    details : dict, optional
-        See `ServingModel`.
 
     Raises
     ------
@@ -102,10 +83,8 @@ def coded_model(
     else:
         coded = fit_codes(items, trial, n_bytes - _bytes_beside(whole, split), reporter)
     if coded is None:  # codes lose too much: the items as they are, and their neighbours
-        table = ItemCodes.table(whole.items, "int8"), whole.nearest(_NEIGHBOURS)
-        return serving_model(whole, split.item_ids, *table, details=details)
-    weighted = replace(whole, items=items, item_weight=trial.item_weight)
-    return serving_model(weighted, split.item_ids, *coded, details=details)
+        return serving_model(whole, split.item_ids, ItemCodes.table(whole.items, "int8"), whole.nearest(_NEIGHBOURS))
+    return serving_model(replace(whole, items=items, item_weight=trial.item_weight), split.item_ids, *coded)
 
 
 def _bytes_beside(teacher: Teacher, split: Split) -> int:
@@ -135,12 +114,8 @@ def user_histories(model: ServingModel, split: Split, *, held_out: bool = True) 
 def read_titles(path: str | Path, items: IdMap) -> np.ndarray:
     """What items are called (n_items,), empty where it is not said.
 
-    Parameters
-    ----------
-    path : str or Path
-        A table whose first columns are an item's id and its title, in any form that `read_log` takes, or MovieLens'
-        ``u.item``.
-    items : IdMap
+    They stand in a table whose first columns are an item's id and its title, in any form that `read_log` takes, or in
+    MovieLens' ``u.item``.
 
     Raises
     ------

@@ -9,7 +9,6 @@ B p(B^T B) S E. Elsewhere a map of the items' embeddings is fitted that comes ne
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,14 +17,12 @@ import torch
 from torch import Tensor
 
 from c2f_dgl.data.splits import Split
-from c2f_dgl.evaluation.ranking import compare
+from c2f_dgl.export.trial import NeighbourTerm, Trial
 from c2f_dgl.graph.hetero import exponent_of
 from c2f_dgl.graph.item_filter import GraphFilter
-from c2f_dgl.graph.neighbourhood import largest_of_rows
 from c2f_dgl.model import Recommender
-from c2f_dgl.serving import Csr, Neighbours
-from c2f_dgl.serving.codes import degree_levels, level_means
-from c2f_dgl.training.search import sampled_rows
+from c2f_dgl.serving import Neighbours
+from c2f_dgl.serving.codes import degree_levels
 
 # Users and what is composed from their items differ by less than this share where they are the same up to rounding.
 _EXACT = 1e-3
@@ -33,56 +30,19 @@ _RIDGE = 1e-3
 
 # Weights of the neighbours that are tried, over that which the model mixes its filter by.
 _MIXES = tuple(2.0**power for power in np.arange(-3, 4))
-_SPREAD_USERS, CHOOSING_USERS = 256, 2_000
-
-
-@dataclass(frozen=True, eq=False)
-class NeighbourTerm:
-    """G (csr_matrix, n_items x n_items), row i of which holds the j, and v (n_items,)."""
-
-    weights: sp.csr_matrix
-    history_weight: np.ndarray
-
-    def largest(self, k: int) -> NeighbourTerm:
-        """With the k entries of each row of G that add most to scores."""
-        g = self.weights
-        rows = np.repeat(np.arange(g.shape[0]), np.diff(g.indptr))
-        entries = largest_of_rows(rows, (g.data * self.history_weight[g.indices]).astype(np.float32), k)
-        pointers = np.searchsorted(rows[entries], np.arange(g.shape[0] + 1))
-        return replace(self, weights=sp.csr_matrix((g.data[entries], g.indices[entries], pointers), g.shape))
-
-    def stored(self, degree_level: np.ndarray, mix: float = 1.0) -> Neighbours:
-        """As a file holds it, G times `mix`."""
-        g = self.weights
-        sources = Csr.from_counts(np.diff(g.indptr), g.indices, g.shape[0])
-        return Neighbours.stored(sources, mix * g.data, level_means(degree_level, self.history_weight))
+_SPREAD_USERS = 256
 
 
 @dataclass(frozen=True, eq=False)
 class Teacher:
-    """Items of a trained model, the popular first.
+    """Items of a trained model, the popular first."""
 
-    Attributes
-    ----------
-    items : float32 array, shape (n_items, d)
-        X.
-    history_weight, item_weight : float64 arrays, shape (n_items,)
-        w and t.
-    degree_level : uint8 array, shape (n_items,)
-        Popularity.
-    order : int array, shape (n_items,)
-        Items of the split in the order of the rows.
-    exact : bool
-        Whether it ranks as the trained model does.
-    neighbours : NeighbourTerm, optional
-    """
-
-    items: np.ndarray
-    history_weight: np.ndarray
-    item_weight: np.ndarray
-    degree_level: np.ndarray
-    order: np.ndarray
-    exact: bool
+    items: np.ndarray  # X (n_items, d), float32
+    history_weight: np.ndarray  # w (n_items,), float64
+    item_weight: np.ndarray  # t (n_items,), float64
+    degree_level: np.ndarray  # popularity (n_items,), uint8
+    order: np.ndarray  # items of the split in the order of the rows (n_items,)
+    exact: bool  # whether it ranks as the trained model does
     neighbours: NeighbourTerm | None = None
 
     def weighted(self) -> Teacher:
@@ -148,19 +108,10 @@ def _mixed(
         plain = (users[rows] @ items.T) * item_weight
         return torch.as_tensor(plain), torch.as_tensor(term.scores(rows)).double()
 
+    def mixes_of(ratio: float) -> list[float]:
+        usual = ratio * weight / max(1 - weight, 0.01)
+        return [usual * mix for mix in _MIXES]
+
     sample = np.random.default_rng(0).permutation(np.flatnonzero(split.train.getnnz(axis=1)))[:_SPREAD_USERS]
-    usual = spread_ratio(*scores_of(torch.as_tensor(sample))) * weight / max(1 - weight, 0.01)
-
-    def variants(block: Tensor) -> Iterator[Tensor]:
-        plain, filtered = scores_of(block)
-        return (plain + mix * usual * filtered for mix in _MIXES)
-
-    relevant = sampled_rows(split.valid, CHOOSING_USERS, 0)
-    figures = compare(variants, split.train, relevant, "ndcg@20", torch.device("cpu"))
-    return usual * _MIXES[int(np.argmax(figures))] * term.neighbours
-
-
-def spread_ratio(scores: Tensor, others: Tensor) -> float:
-    """Median over users of the standard deviation of their `scores` (n_users, n_items) over that of the `others`."""
-    spreads = [rows.std(dim=1).clamp_min(1e-30) for rows in (scores, others)]
-    return float((spreads[0] / spreads[1]).median())
+    _, mix = Trial(item_weight, split.train, split.valid, 0).best_mix(scores_of, sample, mixes_of)
+    return mix * term.neighbours

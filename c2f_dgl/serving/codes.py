@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -17,17 +18,10 @@ _BLOCK, _CACHED = 2**21, 2**19
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Vectors as they are stored: floats, or int8 with a scale a row.
+    """Vectors as they are stored: floats, or int8 with a scale a row."""
 
-    Attributes
-    ----------
-    values : float32, float16 or int8 array, shape (n, width)
-    scale : float32 array, shape (n,), or None
-        With int8 alone.
-    """
-
-    values: np.ndarray
-    scale: np.ndarray | None = None
+    values: np.ndarray  # (n, width), float32, float16 or int8
+    scale: np.ndarray | None = None  # (n,), float32; with int8 alone
 
     @classmethod
     def stored(cls, matrix: np.ndarray, dtype: str) -> Rows:
@@ -69,21 +63,11 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Level:
-    """One codebook of meta-embeddings and the one that each item has of it: E^c, or a part of E^r.
+    """One codebook of meta-embeddings and the one that each item has of it: E^c, or a part of E^r."""
 
-    Attributes
-    ----------
-    codebook : Rows
-        (K, width).
-    codes : uint8 or uint16 array, shape (n_items,), or None
-        Rows of the codebook; None where the codebook is a table that has a row for each item.
-    start : int
-        First of the `width` columns of an item's vector that the level adds to.
-    """
-
-    codebook: Rows
-    codes: np.ndarray | None = None
-    start: int = 0
+    codebook: Rows  # (K, width)
+    codes: np.ndarray | None = None  # (n_items,), uint8 or uint16; None of a table that has a row for each item
+    start: int = 0  # first of the columns of an item's vector that the level adds to
 
     @property
     def columns(self) -> slice:
@@ -120,12 +104,9 @@ class Level:
 
 @dataclass(frozen=True, eq=False)
 class ItemCodes:
-    """Vectors of items, z_i = sum over levels of the codebook rows that their codes name.
+    """Vectors of items, z_i = sum over levels of the codebook rows that their codes name, the coarse level first.
 
-    Attributes
-    ----------
-    levels : tuple of Level
-        The coarse one first. Full width one upon another is a residual structure, side by side a product structure.
+    Full width one upon another is a residual structure, side by side a product structure.
     """
 
     levels: tuple[Level, ...]
@@ -138,12 +119,10 @@ class ItemCodes:
     @classmethod
     def read(cls, file: Checked, n_items: int) -> ItemCodes:
         """Codes of a file."""
-        d, starts = file.whole("d", 1, 2**20), file.manifest.get("starts")
-        if (
-            not isinstance(starts, list)
-            or not 1 <= len(starts) <= 256
-            or any(type(start) is not int for start in starts)
-        ):
+        d = file.whole("d", 1, 2**20)
+        starts: Any = file.manifest.get("starts")
+        whole = isinstance(starts, list) and all(type(start) is int for start in starts)
+        if not whole or not 1 <= len(starts) <= 256:
             raise file.refused("starts of the manifest are not 1 to 256 whole numbers")
         if file.has("table"):
             return cls((Level(Rows.read(file, "table", n_items, d)),))
@@ -161,7 +140,8 @@ class ItemCodes:
 
     def tensors(self) -> tuple[Tensors, Tensors]:
         """Codes and codebooks as a file holds them."""
-        codes, codebooks = {}, {}
+        codes: Tensors = {}
+        codebooks: Tensors = {}
         for number, level in enumerate(self.levels):
             codebooks |= level.codebook.tensors("table" if level.codes is None else f"codebook_{number}")
             if level.codes is not None:
@@ -208,24 +188,12 @@ class ItemCodes:
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """Sum over a history's items j of v_j G_ji, with G kept at a few j of each i and rounded to a byte.
+    """Sum over a history's items j of v_j G_ji, with G kept at a few j of each i and rounded to a byte."""
 
-    Attributes
-    ----------
-    sources : uint16 or uint32 array, shape (n_items, k)
-        The j of each i; n_items where there is none.
-    levels : uint8 array, shape (n_items, k)
-        Of G_ji in `values`.
-    values : float32 array, shape (at most 256,)
-        G by level, the weight against the codes in it.
-    history_weight : float32 array, shape (at most 256,)
-        v by popularity level.
-    """
-
-    sources: np.ndarray
-    levels: np.ndarray
-    values: np.ndarray
-    history_weight: np.ndarray
+    sources: np.ndarray  # (n_items, k), uint16 or uint32: the j of each i; n_items where there is none
+    levels: np.ndarray  # (n_items, k), uint8: of G_ji in `values`
+    values: np.ndarray  # (at most 256,), float32: G by level, the weight against the codes in it
+    history_weight: np.ndarray  # (at most 256,), float32: v by popularity level
 
     @classmethod
     def stored(cls, neighbours: Csr, values: np.ndarray, history_weight: np.ndarray) -> Neighbours:

@@ -33,27 +33,14 @@ _GROUP = 32
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """What the items of a history add to a score; ``contributions.sum()`` is the score.
+    """What the items of a history add to a score; ``contributions.sum()`` is the score."""
 
-    Attributes
-    ----------
-    item : int or str
-    score : float
-    ids : array, shape (n,)
-        Items of the history, the largest contribution first.
-    contributions : float64 array, shape (n,)
-    levels : float64 array, shape (n, n_levels)
-        Of the contributions what comes through each meta-embedding of the scored item, the coarse one first.
-    neighbours : float64 array, shape (n,)
-        And what comes as a neighbour of the scored item.
-    """
-
-    item: Any
+    item: Any  # int or str
     score: float
-    ids: np.ndarray
-    contributions: np.ndarray
-    levels: np.ndarray
-    neighbours: np.ndarray
+    ids: np.ndarray  # (n,): items of the history, the largest contribution first
+    contributions: np.ndarray  # (n,), float64
+    levels: np.ndarray  # (n, n_levels), float64: what comes through each meta-embedding of the item, the coarse first
+    neighbours: np.ndarray  # (n,), float64: what comes as a neighbour of the item
 
     def to_frame(self) -> pd.DataFrame:
         """One row a history item: item, contribution, level_0 (the coarse one), level_1, ..., neighbour."""

@@ -11,7 +11,8 @@ import scipy.sparse as sp
 
 from c2f_dgl.errors import InputError
 from c2f_dgl.export import codes as fitting
-from c2f_dgl.export.codes import Fit, Trial, fit_codes, fit_fewest_codes
+from c2f_dgl.export.codes import Fit, fit_codes, fit_fewest_codes
+from c2f_dgl.export.trial import NEIGHBOURS, Trial
 from c2f_dgl.progress import Reporter
 from c2f_dgl.serving import ItemCodes, Level, Neighbours, Rows, ServingModel
 from c2f_dgl.serving.codes import degree_levels, level_means
@@ -109,7 +110,7 @@ def test_neighbours_are_the_items_had_together() -> None:
     g = ((r.T * d_u**-0.8) @ r / np.sqrt(np.outer(d_i, d_i))) ** 1.5 * d_i[:, None] ** 0.4
     np.fill_diagonal(g, 0)
     said = g * d_i**-0.4
-    for k, found in ((fitting._NEIGHBOURS, nearest), (4, made.trial.neighbours.largest(4).weights.toarray())):
+    for k, found in ((NEIGHBOURS, nearest), (4, made.trial.neighbours.largest(4).weights.toarray())):
         there = found > 0
         assert (there.sum(axis=1) <= k).all()
         np.testing.assert_allclose(found[there], g[there], rtol=1e-4)

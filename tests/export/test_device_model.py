@@ -153,7 +153,9 @@ def test_nobody_can_read_from_a_file_what_users_had(tmp_path: Path) -> None:
         details = details_of(load_config("fast"), split)
         for structure in (None, codes.codes):
             path = tmp_path / f"{name}-{structure is None}.c2f"
-            serving_model(teacher, split.item_ids, structure, details=details).save(path)
+            model = serving_model(teacher, split.item_ids, structure)
+            model.details.update(details)
+            model.save(path)
             blobs.append(path.read_bytes())
             sizes = {n for values in load_file(path).values() for n in values.shape}
             assert not sizes & {train.nnz, n_users}
