@@ -30,11 +30,12 @@ import faiss
 import numpy as np
 import scipy.sparse as sp
 
-from c2f_dgl import codes as fitting
 from c2f_dgl.data.catalogue import load_dataset
 from c2f_dgl.data.splits import Split
 from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.evaluation.served import Served
+from c2f_dgl.export import codes as fitting
+from c2f_dgl.export.trial import Trial
 from c2f_dgl.io.files import write_text
 from c2f_dgl.io.progress import Reporter
 from c2f_dgl.serving import ItemCodes, Level, Neighbours, ServingModel
@@ -60,16 +61,14 @@ class Items:
     seed: int
 
     @property
-    def trial(self) -> fitting._Trial:
+    def trial(self) -> Trial:
         """How vectors rank on validation."""
-        return fitting._Trial(
-            np.ones(len(self.vectors)), self.item_weight, self.split.train, self.split.valid, self.seed
-        )
+        return Trial(self.item_weight, self.split.train, self.split.valid, self.seed)
 
     def best(self, some: Iterator[tuple[np.ndarray, Shrunk]]) -> Shrunk | None:
         """That whose vectors rank best on validation; None of none."""
         trial = self.trial
-        tried = [(trial.figures(vectors)[0][0], number, found) for number, (vectors, found) in enumerate(some)]
+        tried = [(trial.figure(vectors)[0], number, found) for number, (vectors, found) in enumerate(some)]
         return max(tried)[2] if tried else None
 
 
@@ -121,7 +120,7 @@ def teacher(split: Split, seed: int) -> tuple[Items, dict[str, Any]]:
 
     def figure(d: int, power: float, scale: float) -> float:
         items = made(d, power, scale)
-        return items.trial.figures(items.vectors)[0][0]
+        return items.trial.figure(items.vectors)[0]
 
     widths = [d for d in _COLUMNS if d < rank] + [rank]
     chosen = max(itertools.product(widths, _POWERS, _SCALES), key=lambda exponents: figure(*exponents))
@@ -149,11 +148,7 @@ def figures(items: Items, found: Shrunk) -> dict[str, Any]:
 
 def _ours(shares: tuple[float, ...]) -> Callable[[Items, int], Shrunk | None]:
     def fit(items: Items, n_bytes: int) -> Shrunk | None:
-        split, n = items.split, len(items.vectors)
-        weights, quiet = (np.ones(n), items.item_weight), Reporter(quiet=True)
-        codes, near = fitting.fit_codes(
-            items.vectors, *weights, split.train, split.valid, n_bytes, items.seed, quiet, shares=shares
-        )
+        codes, near = fitting.fit_codes(items.vectors, items.trial, n_bytes, Reporter(quiet=True), shares)
         size = sum(_level_bytes(level) for level in codes.levels)
         return codes, near, size + (0 if near is None else near.sources.nbytes + near.levels.nbytes)
 
@@ -168,8 +163,8 @@ def _coarse(items: Items, n_bytes: int) -> Shrunk | None:
             small, large = (n_bytes - n) // (d + 4), (n_bytes - 2 * n) // (d + 4)
             rows = min(large if large > 256 else min(small, 256), n // 2)
             if rows >= 2:
-                level = fitting._fitted(items.vectors[:, :d], weights, [(0, d)], rows, items.seed)[0]
-                yield fitting._part(level), (ItemCodes((level,)), None, _level_bytes(level))
+                level = fitting.fitted(items.vectors[:, :d], weights, [(0, d)], rows, items.seed)[0]
+                yield fitting.part(level), (ItemCodes((level,)), None, _level_bytes(level))
 
     return items.best(tried())
 
@@ -244,7 +239,7 @@ def _columns(items: Items) -> list[int]:
 
 
 SYSTEMS: dict[str, Callable[[Items, int], Shrunk | None]] = {
-    "ours": _ours(fitting._SHARES),
+    "ours": _ours(fitting.SHARES),
     "fine": _ours((0.0,)),
     "coarse": _coarse,
     "opq": _product(True),

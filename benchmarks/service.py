@@ -87,7 +87,7 @@ def main() -> None:
         result = {
             "data": model.details["data"],
             "items": model.n_items,
-            "bytes": path.stat().st_size - model.id_bytes,
+            "bytes": path.stat().st_size,
             "history": arguments.history,
             "k": K,
             "alone": alone,

@@ -25,11 +25,11 @@ from c2f_dgl.data.splits import Split, random_split
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import CUTOFFS, evaluate
 from c2f_dgl.evaluation.served import Served
-from c2f_dgl.exports import coded_model, details_of, serving_model, user_histories
+from c2f_dgl.export.device_model import coded_model, details_of, serving_model, user_histories
+from c2f_dgl.export.teacher import teacher_of
 from c2f_dgl.io.progress import Reporter
 from c2f_dgl.serving import Explanation, ServingModel, UserHistories
-from c2f_dgl.serving.pairs import read_pairs
-from c2f_dgl.teacher import teacher_of
+from c2f_dgl.serving.users import read_pairs
 from c2f_dgl.training.folder import RunFolder
 from c2f_dgl.training.run import load_model
 
@@ -129,7 +129,8 @@ class C2FRecommender(BaseEstimator):
             self.summary_ = api.train(split, out, config, device=self.device, reporter=reporter)
             model = load_model(RunFolder(out), split, None, api.choose_device(self.device))
         self._split, self._teacher = split, teacher_of(model, split)
-        self.serving_ = serving_model(self._teacher, split.item_ids, details=details_of(config, split))
+        self.serving_ = serving_model(self._teacher, split.item_ids)
+        self.serving_.details.update(details_of(config, split))
         self.users_ = user_histories(self.serving_, split, held_out=not given)
         return self
 
@@ -257,8 +258,8 @@ class C2FRecommender(BaseEstimator):
         ----------
         path : str or Path
         bytes : int, optional
-            Make codes of the items that take this many at most (see `c2f_dgl.exports.coded_model`); by default the
-            items are written as they are.
+            Make codes of the items that take this many at most (see `c2f_dgl.export.device_model.coded_model`); by
+            default the items are written as they are.
         users : str or Path, optional
             Write the users' histories to this file.
 
@@ -272,9 +273,8 @@ class C2FRecommender(BaseEstimator):
             if not hasattr(self, "_teacher"):
                 raise InputError("codes are made from what was trained", where="bytes", expected="fit, then save")
             reporter = Reporter(quiet=not self.verbose)
-            model = coded_model(
-                self._teacher, self._split, bytes, seed=self.seed, reporter=reporter, details=model.details
-            )
+            model = coded_model(self._teacher, self._split, bytes, seed=self.seed, reporter=reporter)
+            model.details.update(self.serving_.details)
         sizes = model.save(path)
         if users is not None:
             self.users_.save(users)

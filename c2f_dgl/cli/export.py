@@ -64,11 +64,12 @@ def export(
     with reporter.busy("loading the run"):
         from rich.table import Table
 
-        from c2f_dgl import api, exports
+        from c2f_dgl import api
         from c2f_dgl.evaluation.ranking import evaluate
         from c2f_dgl.evaluation.served import Served
+        from c2f_dgl.export import device_model, formats
+        from c2f_dgl.export.teacher import teacher_of
         from c2f_dgl.serving.web import write_web
-        from c2f_dgl.teacher import teacher_of
         from c2f_dgl.training.folder import RunFolder
 
         model, split = api.load_run(run, stage=stage, device=device, source=data_)
@@ -79,21 +80,21 @@ def export(
         before = {name: evaluate(scorer, split.train, part) for name, part in parts.items()}
     with reporter.busy("making codes of the items"):
         teacher = teacher_of(model, split)
-        details = exports.details_of(config, split)
-        served = exports.coded_model(teacher, split, n_bytes, seed=config.seed, reporter=reporter, details=details)
+        served = device_model.coded_model(teacher, split, n_bytes, seed=config.seed, reporter=reporter)
+        served.details.update(device_model.details_of(config, split))
     with reporter.busy("ranking with the codes"):
         ranker = Served(served, split.train, split.item_ids)
         after = {name: evaluate(ranker, split.train, part) for name, part in parts.items()}
     if titles is not None:
-        served.titles = exports.read_titles(titles, served.items)
+        served.titles = device_model.read_titles(titles, served.items)
     served.details.update({name: {metric: after[name][metric] for metric in _SHOWN} for name in parts})
     if format_ in ("model", "web"):
         written = served.save(out) if format_ == "model" else write_web(served, out)
     else:
-        write = {"onnx": exports.write_onnx, "faiss": exports.write_faiss}
+        write = {"onnx": formats.write_onnx, "faiss": formats.write_faiss}
         written = {"file": write[format_](served, out)}
     if users is not None:
-        written["users"] = exports.user_histories(served, split).save(users)
+        written["users"] = device_model.user_histories(served, split).save(users)
     if json_:
         result = {"format": format_, "bytes": written, "exact": teacher.exact, "before": before, "after": after}
         print(json.dumps(result))
@@ -143,7 +144,7 @@ def _page_of(path: Path, out: Path, titles: Path | None, json_: bool) -> None:
 
     model = ServingModel.load(path)
     if titles is not None:
-        from c2f_dgl.exports import read_titles
+        from c2f_dgl.export.device_model import read_titles
 
         model.titles = read_titles(titles, model.items)
     written = write_web(model, out)

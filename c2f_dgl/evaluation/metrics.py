@@ -8,7 +8,7 @@ import numpy as np
 
 
 def ranking_metrics(hits: np.ndarray, n_relevant: np.ndarray, cutoffs: Sequence[int]) -> dict[str, np.ndarray]:
-    """Per-user metrics of ranked lists.
+    """``ndcg@k`` (ideal DCG over min(k, n_relevant)) and ``recall@k`` of each user: float64 (users,).
 
     Parameters
     ----------
@@ -18,19 +18,9 @@ def ranking_metrics(hits: np.ndarray, n_relevant: np.ndarray, cutoffs: Sequence[
         Number of relevant items of each user, >= 1.
     cutoffs : sequence of int
         k.
-
-    Returns
-    -------
-    dict of str to ndarray, shape (users,), float64
-        ``ndcg@k`` with the ideal DCG over min(k, n_relevant), and ``recall@k``.
     """
     depth = hits.shape[1]
     discounts = 1.0 / np.log2(np.arange(2, max(*cutoffs, depth) + 2))
     ideal = np.concatenate([[0.0], np.cumsum(discounts)])
-    metrics = {}
-    for k in cutoffs:
-        top = hits[:, :k]
-        metrics[f"ndcg@{k}"] = top @ discounts[: top.shape[1]] / ideal[np.minimum(n_relevant, k)]
-    for k in cutoffs:
-        metrics[f"recall@{k}"] = hits[:, :k].sum(axis=1) / n_relevant
-    return metrics
+    ndcg = {f"ndcg@{k}": hits[:, :k] @ discounts[: min(k, depth)] / ideal[np.minimum(n_relevant, k)] for k in cutoffs}
+    return ndcg | {f"recall@{k}": hits[:, :k].sum(axis=1) / n_relevant for k in cutoffs}

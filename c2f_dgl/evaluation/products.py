@@ -8,14 +8,9 @@ from torch import Tensor
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """``a @ b.T``.
+    """``a @ b.T`` of (n, d) and (k, d), best contiguous: others are copied.
 
     On a CPU in float32 with SciPy's OpenBLAS: torch's MKL is slower there on AMD processors.
-
-    Parameters
-    ----------
-    a, b : Tensor, shapes (n, d) and (k, d)
-        Best contiguous: others are copied.
     """
     on_blas = a.device.type == "cpu" and a.dtype == b.dtype == torch.float32
     # A matrix product of one row would first copy b into blocks.

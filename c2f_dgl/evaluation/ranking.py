@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -47,23 +47,13 @@ class Scorer:
     """What is left of a model when it serves: score(u, i) = users[u] . items[i] + item_bias[i].
 
     With a filter it is ``(1 - w) z(score) + w z(filter score)``, where z standardises a user's scores over all items.
-
-    Parameters
-    ----------
-    users : Tensor, shape (n_users, d)
-    items : Tensor, shape (n_items, d)
-        Propagated embeddings, with whatever scaling the model applies.
-    item_bias : Tensor, shape (n_items,), optional
-    filter : GraphFilter, optional
-    filter_weight : float
-        w in [0, 1].
     """
 
-    users: Tensor
-    items: Tensor
-    item_bias: Tensor | None = None
+    users: Tensor  # (n_users, d), propagated, with whatever scaling the model applies
+    items: Tensor  # (n_items, d), likewise
+    item_bias: Tensor | None = None  # (n_items,)
     filter: GraphFilter | None = None
-    filter_weight: float = 0.0
+    filter_weight: float = 0.0  # w in [0, 1]
 
     @property
     def n_items(self) -> int:
@@ -132,13 +122,13 @@ def top_items(
     if k < 1:
         raise InputError(f"k = {k}", expected="a whole number of 1 or more")
     k = min(k, scorer.n_items)
-    best, scores = np.empty((len(users), k), dtype=np.int64), np.empty((len(users), k), dtype=np.float32)
+    items, top_scores = np.empty((len(users), k), dtype=np.int64), np.empty((len(users), k), dtype=np.float32)
     for rows in blocks(len(users), scorer.n_items):
-        some = users[rows]
-        of_some = scorer.scores(torch.as_tensor(some, dtype=torch.int64, device=scorer.device))
-        columns, values = top_unseen(of_some, k, None if seen is None else seen[some])
-        best[rows], scores[rows] = columns.cpu().numpy(), values.float().cpu().numpy()
-    return best, scores
+        block = users[rows]
+        scores = scorer.scores(torch.as_tensor(block, dtype=torch.int64, device=scorer.device))
+        columns, values = top_unseen(scores, k, None if seen is None else seen[block])
+        items[rows], top_scores[rows] = columns.cpu().numpy(), values.float().cpu().numpy()
+    return items, top_scores
 
 
 def blocks(n_users: int, n_items: int) -> Iterator[slice]:
@@ -150,9 +140,9 @@ def blocks(n_users: int, n_items: int) -> Iterator[slice]:
 def top_unseen(scores: Tensor, k: int, seen: sp.csr_matrix | None) -> tuple[Tensor, Tensor]:
     """Columns and values of the k largest of each row, best first; overwrites `scores` where seen."""
     if seen is not None:
-        there = seen.data != 0  # a stored zero is no interaction
-        rows = np.repeat(np.arange(seen.shape[0]), np.diff(seen.indptr))[there]
-        scores[torch.as_tensor(rows), torch.as_tensor(seen.indices[there], dtype=torch.int64)] = -torch.inf
+        entries = seen.data != 0  # a stored zero is no interaction
+        rows = np.repeat(np.arange(seen.shape[0]), np.diff(seen.indptr))[entries]
+        scores[torch.as_tensor(rows), torch.as_tensor(seen.indices[entries], dtype=torch.int64)] = -torch.inf
     return largest(scores, k)
 
 
@@ -196,7 +186,7 @@ def _any_largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 class HeldOut:
-    """Relevant items, to be looked up in ranked lists."""
+    """Relevant items (csr_matrix, n_users x n_items), to be looked up in ranked lists of `users`, who have some."""
 
     def __init__(self, relevant: sp.csr_matrix) -> None:
         relevant = relevant.sorted_indices()
@@ -205,25 +195,23 @@ class HeldOut:
         self.users = np.flatnonzero(self.n_relevant)
         self.entries = Entries(relevant)
 
-    def hits(self, users: np.ndarray, items: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        """Whether each item (users x depth) is relevant to its user and was unseen."""
-        return self.entries.hold(self.entries.key(users[:, None], items)) & np.isfinite(scores)
+    def metrics(
+        self, users: np.ndarray, items: np.ndarray, scores: np.ndarray, cutoffs: Sequence[int]
+    ) -> dict[str, np.ndarray]:
+        """Metrics of `users` with relevant items, from ranked items (users x depth), -inf where they were seen."""
+        hits = self.entries.hold(self.entries.key(users[:, None], items)) & np.isfinite(scores)
+        return ranking_metrics(hits, self.n_relevant[users], cutoffs)
 
 
 def evaluate_per_user(
     scorer: Ranker, seen: sp.csr_matrix, relevant: sp.csr_matrix, cutoffs: Sequence[int] = CUTOFFS
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Metrics of each user that has relevant items.
+    """Users (int) that have relevant items, and the metrics of each.
 
     Parameters
     ----------
     seen, relevant : csr_matrix, shape (n_users, n_items)
         Training interactions, masked; held-out ones, to be found.
-
-    Returns
-    -------
-    users : ndarray, int
-    metrics : dict of str to ndarray, one value per user in `users`
 
     Raises
     ------
@@ -235,9 +223,8 @@ def evaluate_per_user(
             f"seen is {seen.shape}, relevant {relevant.shape}", expected=f"two of (n_users, {scorer.n_items}) alike"
         )
     held_out = HeldOut(relevant)
-    users = held_out.users
-    hits = held_out.hits(users, *top_items(scorer, users, max(cutoffs), seen))
-    return users, ranking_metrics(hits, held_out.n_relevant[users], cutoffs)
+    ranked = top_items(scorer, held_out.users, max(cutoffs), seen)
+    return held_out.users, held_out.metrics(held_out.users, *ranked, cutoffs)
 
 
 def evaluate(
@@ -251,8 +238,8 @@ def evaluate(
         No user has a relevant item, or see `evaluate_per_user`.
     """
     users, metrics = evaluate_per_user(scorer, seen, relevant, cutoffs)
-    _check_any(users)
-    return {name: float(values.mean()) for name, values in metrics.items()}
+    check_any(users)
+    return _means(metrics)
 
 
 def evaluate_parts(
@@ -261,64 +248,20 @@ def evaluate_parts(
     """`evaluate` for several relevant parts by name, from one ranking; nothing of a part that is empty."""
     held_out = {name: HeldOut(part) for name, part in parts.items()}
     users = np.unique(np.concatenate([part.users for part in held_out.values()]))
-    _check_any(users)
+    check_any(users)
     items, scores = top_items(scorer, users, max(cutoffs), seen)
-    found = {}
+    figures = {}
     for name, part in held_out.items():
         rows = np.searchsorted(users, part.users)
-        metrics = ranking_metrics(
-            part.hits(part.users, items[rows], scores[rows]), part.n_relevant[part.users], cutoffs
-        )
-        found[name] = {metric: float(values.mean()) for metric, values in metrics.items()} if len(rows) else {}
-    return found
+        figures[name] = _means(part.metrics(part.users, items[rows], scores[rows], cutoffs)) if len(rows) else {}
+    return figures
 
 
-def compare(
-    variants: Callable[[Tensor], Iterable[Tensor]],
-    seen: sp.csr_matrix,
-    relevant: sp.csr_matrix,
-    metric: str,
-    device: torch.device,
-) -> list[float]:
-    """One metric of several ways to score, in one pass over the users: what they share is computed once.
-
-    Parameters
-    ----------
-    variants : callable
-        Given some users (int64, on `device`), yields one matrix of scores (len(users) x n_items) per variant, always
-        in the same order. What a user has seen is set to -inf in it before the next one is asked for.
-    seen, relevant : csr_matrix, shape (n_users, n_items)
-        As for `evaluate`.
-    metric : str
-        E.g. ``ndcg@20``.
-    device : torch.device
-
-    Returns
-    -------
-    list of float
-        Per variant, the mean over the users that have relevant items.
-
-    Raises
-    ------
-    InputError
-        No user has a relevant item.
-    """
-    held_out, n_items = HeldOut(relevant), relevant.shape[1]
-    _check_any(held_out.users)
-    k = int(metric.partition("@")[2])
-    sums: list[float] = []
-    for rows in blocks(len(held_out.users), n_items):
-        users = held_out.users[rows]
-        mask = seen[users]
-        figures = []
-        for scores in variants(torch.as_tensor(users, dtype=torch.int64, device=device)):
-            columns, values = (top.cpu().numpy() for top in top_unseen(scores, min(k, n_items), mask))
-            hits = held_out.hits(users, columns, values)
-            figures.append(ranking_metrics(hits, held_out.n_relevant[users], [k])[metric].sum())
-        sums = [total + figure for total, figure in zip(sums or [0.0] * len(figures), figures, strict=True)]
-    return [float(total / len(held_out.users)) for total in sums]
+def _means(metrics: Mapping[str, np.ndarray]) -> dict[str, float]:
+    return {name: float(values.mean()) for name, values in metrics.items()}
 
 
-def _check_any(users: np.ndarray) -> None:
+def check_any(users: np.ndarray) -> None:
+    """See that there are users to evaluate."""
     if len(users) == 0:
         raise InputError("no user has a held-out item: there is nothing to evaluate")

@@ -11,15 +11,10 @@ from c2f_dgl.serving import Csr, ServingModel
 
 
 class Served:
-    """Ranks the items of a data set for its users, by their histories there alone; see `Ranker`.
+    """A `Ranker` of a data set's items for its users, by their histories (csr_matrix, n_users x n_items) alone.
 
-    Parameters
-    ----------
-    model : ServingModel
-    histories : csr_matrix, shape (n_users, n_items)
-        Items that the model does not know say nothing.
-    item_ids : array, shape (n_items,)
-        Of the data set; those that the model does not know are ranked last.
+    Items of `item_ids` (n_items,), those of the data set, that the model does not know are ranked last, and say nothing
+    in a history.
     """
 
     device = torch.device("cpu")
@@ -29,16 +24,15 @@ class Served:
         rows = model.items.find(item_ids)
         self._known = np.flatnonzero(rows >= 0)
         self._rows = rows[self._known]
-        coo = histories.tocoo()
-        known = rows[coo.col] >= 0
+        pairs = histories.tocoo()
+        known = rows[pairs.col] >= 0
         shape = (histories.shape[0], model.n_items)
-        self._histories = Csr.from_pairs(coo.row[known], rows[coo.col[known]], shape)
+        self._histories = Csr.from_pairs(pairs.row[known], rows[pairs.col[known]], shape)
 
     def scores(self, users: Tensor) -> Tensor:
         """Scores (len(users) x n_items), float64, of all items for some users (int64)."""
-        scores = torch.full((len(users), self.n_items), -torch.inf, dtype=torch.float64)
-        view, some = scores.numpy(), self._histories.take(users.numpy())
+        scores = np.full((len(users), self.n_items), -np.inf)
         for block in self.model.blocks(len(users)):
-            rows = some.take(np.arange(block.start, block.stop))
-            view[block, self._known] = self.model.scores(rows)[:, self._rows]
-        return scores
+            histories = self._histories.take(users[block].numpy())
+            scores[block, self._known] = self.model.scores(histories)[:, self._rows]
+        return torch.as_tensor(scores)

@@ -19,33 +19,19 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Paired:
-    """A paired comparison.
+    """A paired comparison."""
 
-    Parameters
-    ----------
-    n : int
-        Pairs.
-    mean, low, high : float
-        Mean difference and its 95 % confidence interval (t).
-    p : float
-        Of the two-sided paired t-test.
-    wilcoxon : float
-        Of Wilcoxon's signed-rank test.
-    effect : float
-        Cohen's d_z: mean over standard deviation of the differences.
-    """
-
-    n: int
-    mean: float
-    low: float
+    n: int  # pairs
+    mean: float  # of the differences
+    low: float  # 95 % confidence interval of the mean (t)
     high: float
-    p: float
-    wilcoxon: float
-    effect: float
+    p: float  # of the two-sided paired t-test
+    wilcoxon: float  # of Wilcoxon's signed-rank test
+    effect: float  # Cohen's d_z: mean over standard deviation of the differences
 
 
 def paired(values: npt.ArrayLike, control: npt.ArrayLike) -> Paired:
-    """Compare paired values (n,), n >= 2. Where all differences are equal nought, p is 1 and the effect nought."""
+    """Comparison of paired values (n,), n >= 2; where all differences are nought, p is 1 and the effect nought."""
     differences = np.asarray(values, dtype=np.float64) - np.asarray(control, dtype=np.float64)
     n, mean = len(differences), float(differences.mean())
     if n < 2:
@@ -55,29 +41,23 @@ def paired(values: npt.ArrayLike, control: npt.ArrayLike) -> Paired:
     test = stats.ttest_1samp(differences, 0.0)
     interval = test.confidence_interval(1 - LEVEL)
     deviation = float(differences.std(ddof=1))
-    return Paired(
-        n,
-        mean,
-        float(interval.low),
-        float(interval.high),
-        float(test.pvalue),
-        float(stats.wilcoxon(differences).pvalue),
-        mean / deviation if deviation > 0 else float(np.copysign(np.inf, mean)),
-    )
+    effect = mean / deviation if deviation > 0 else float(np.copysign(np.inf, mean))
+    wilcoxon = float(stats.wilcoxon(differences).pvalue)
+    return Paired(n, mean, float(interval.low), float(interval.high), float(test.pvalue), wilcoxon, effect)
 
 
 def over_users(values: Sequence[np.ndarray], control: Sequence[np.ndarray]) -> Paired:
-    """Compare per-user metrics, one array (n_users,) a seed, NaN where a user has nothing held out.
+    """Comparison of per-user metrics, one array (n_users,) a seed, NaN where a user has nothing held out.
 
     A seed may draw other held-out items than another, the two sides of one seed may not.
     """
     differences = np.stack(values) - np.stack(control)
-    known = ~np.isnan(differences)
-    some = known.any(axis=0)
-    totals = np.where(known, differences, 0.0).sum(axis=0)[some] / known.sum(axis=0)[some]
-    return paired(totals, np.zeros_like(totals))
+    measured = ~np.isnan(differences)
+    users = measured.any(axis=0)
+    means = np.where(measured, differences, 0.0).sum(axis=0)[users] / measured.sum(axis=0)[users]
+    return paired(means, np.zeros_like(means))
 
 
 def adjusted(p: Sequence[float]) -> list[float]:
     """p-values adjusted for their number, the false discovery rate controlled (Benjamini and Hochberg)."""
-    return [] if len(p) == 0 else [float(value) for value in stats.false_discovery_control(p)]
+    return [float(value) for value in stats.false_discovery_control(p)] if len(p) else []

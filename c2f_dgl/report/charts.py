@@ -1,4 +1,4 @@
-"""Charts as geometry: scales, ticks and points in pixels, which a template turns into inline SVG."""
+"""The charts of a page, as geometry in pixels which a template turns into inline SVG."""
 
 from __future__ import annotations
 
@@ -6,45 +6,40 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from c2f_dgl.report.collect import RunReport
+from c2f_dgl.report.references import Reference
+
 # Width and height: as many pixels as the page gives a chart where there are three or two in a row.
-SMALL, LARGE = (340.0, 215.0), (460.0, 280.0)
+_SMALL, _LARGE = (340.0, 215.0), (460.0, 280.0)
 _LEFT, _RIGHT, _TOP, _BOTTOM = 54.0, 14.0, 12.0, 40.0
 
 # Lines longer than this are thinned: the screen shows no more, and pages stay small.
 _MOST_POINTS = 300
 
+_CURVES = {"ndcg@20": "Validation NDCG@20", "recall@20": "Validation recall@20", "loss": "Training loss"}
+
+XY = tuple[float, float]
+Runs = Sequence[tuple[int, RunReport]]  # with their numbers on the page
+
 
 @dataclass(frozen=True)
 class Point:
-    """A marked point.
-
-    Parameters
-    ----------
-    x, y : float
-    title : str
-        Shown when it is pointed at.
-    style : str
-        CSS classes.
-    label : str
-        A letter in place of a symbol.
-    symbol : int
-        Number of the symbol.
-    """
+    """A marked point."""
 
     x: float
     y: float
-    title: str
-    style: str = ""
-    label: str = ""
+    title: str  # shown when it is pointed at
+    style: str = ""  # CSS classes
+    label: str = ""  # a letter in place of a symbol
     symbol: int = 0
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A line through points in data units; ``style`` is its CSS classes."""
+    """A line through points in data units."""
 
-    points: Sequence[tuple[float, float]]
-    style: str
+    points: Sequence[XY]
+    style: str  # CSS classes
 
 
 @dataclass(frozen=True)
@@ -57,7 +52,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Chart:
-    """What the template draws; all coordinates in pixels of a width x height box."""
+    """What the template draws: all coordinates in pixels; lines and horizontal rules with a style or a label."""
 
     title: str
     x_label: str
@@ -68,21 +63,9 @@ class Chart:
     rules: list[tuple[float, str]]
     width: float
     height: float
-
-    @property
-    def left(self) -> float:
-        """Left edge of the plot."""
-        return _LEFT
-
-    @property
-    def right(self) -> float:
-        """Right edge of the plot."""
-        return self.width - _RIGHT
-
-    @property
-    def bottom(self) -> float:
-        """Bottom edge of the plot."""
-        return self.height - _BOTTOM
+    left: float
+    right: float
+    bottom: float
 
 
 def chart(
@@ -92,32 +75,21 @@ def chart(
     curves: Sequence[Curve] = (),
     points: Sequence[Point] = (),
     rules: Sequence[tuple[float, str]] = (),
-    size: tuple[float, float] = SMALL,
+    size: XY = _SMALL,
     log_x: bool = False,
     whole_x: bool = False,
     from_zero: bool = False,
 ) -> Chart | None:
-    """Scale curves, points and labelled horizontal rules, all in data units, to a chart; None if there is nothing.
+    """Curves, points and rules (y, label), all in data units, as a chart of a size; None if there is nothing.
 
-    Parameters
-    ----------
-    title, x_label : str
-    curves, points
-    rules : sequence of (y, label)
-    size : (width, height)
-    log_x : bool
-        All x must be positive.
-    whole_x : bool
-        Ticks of x at whole numbers only.
-    from_zero : bool
-        y starts at 0.
+    x is logarithmic (`log_x`), with ticks at whole numbers only (`whole_x`); y starts at 0 (`from_zero`).
     """
-    width, height = size
-    placed = [xy for curve in curves for xy in curve.points] + [(p.x, p.y) for p in points]
-    if not placed:
+    right, bottom = size[0] - _RIGHT, size[1] - _BOTTOM
+    drawn = [xy for curve in curves for xy in curve.points] + [(point.x, point.y) for point in points]
+    if not drawn:
         return None
-    xs = [math.log10(x) if log_x else x for x, _ in placed]
-    ys = [y for _, y in placed] + [y for y, _ in rules]
+    xs = [math.log10(x) if log_x else x for x, _ in drawn]
+    ys = [y for _, y in drawn] + [y for y, _ in rules]
     x_low, x_high = _padded(min(xs), max(xs), 0.08 if log_x else 0.0)
     y_low, y_high = _padded(min(ys), max(ys), 0.06)
     if from_zero:
@@ -125,30 +97,33 @@ def chart(
 
     def x_at(x: float) -> float:
         u = math.log10(x) if log_x else x
-        return round(_LEFT + (u - x_low) / (x_high - x_low) * (width - _LEFT - _RIGHT), 1)
+        return round(_LEFT + (u - x_low) / (x_high - x_low) * (right - _LEFT), 1)
 
     def y_at(y: float) -> float:
-        return round(height - _BOTTOM - (y - y_low) / (y_high - y_low) * (height - _TOP - _BOTTOM), 1)
+        return round(bottom - (y - y_low) / (y_high - y_low) * (bottom - _TOP), 1)
 
     x_values = _log_ticks(x_low, x_high) if log_x else _ticks(x_low, x_high, 6, 1.0 if whole_x else 0.0)
     return Chart(
         title,
         x_label,
-        [Tick(x_at(x), label) for x, label in x_values],
-        [Tick(y_at(y), label) for y, label in _ticks(y_low, y_high, 5)],
-        [
+        x_ticks=[Tick(x_at(x), label) for x, label in x_values],
+        y_ticks=[Tick(y_at(y), label) for y, label in _ticks(y_low, y_high, 5)],
+        lines=[
             (" ".join(f"{x_at(x):g},{y_at(y):g}" for x, y in thinned(curve.points)), curve.style)
             for curve in curves
             if len(curve.points) > 1
         ],
-        [replace(p, x=x_at(p.x), y=y_at(p.y)) for p in points],
-        [(y_at(y), label) for y, label in rules],
-        width,
-        height,
+        points=[replace(point, x=x_at(point.x), y=y_at(point.y)) for point in points],
+        rules=[(y_at(y), label) for y, label in rules],
+        width=size[0],
+        height=size[1],
+        left=_LEFT,
+        right=right,
+        bottom=bottom,
     )
 
 
-def thinned(points: Sequence[tuple[float, float]], most: int = _MOST_POINTS) -> list[tuple[float, float]]:
+def thinned(points: Sequence[XY], most: int = _MOST_POINTS) -> list[XY]:
     """At most about `most` of the points, evenly taken, the first and the last among them."""
     step = -(-len(points) // most)
     return [*points[:-1:step], *points[-1:]] if step > 1 else list(points)
@@ -180,7 +155,110 @@ def _log_ticks(low: float, high: float) -> list[tuple[float, str]]:
 
 
 def _short(value: float) -> str:
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:g}{unit}"
-    return f"{value:g}"
+    size, unit = next((unit for unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if value >= unit[0]), (1.0, ""))
+    return f"{value / size:g}{unit}"
+
+
+def size_charts(runs: Runs, references: list[Reference]) -> list[Chart | None]:
+    """Test NDCG@20 against learned values and against bytes; a reference of no size known is a line, or left out."""
+    charts = []
+    for key, unit in (("values", "learned values"), ("bytes", "bytes")):
+        points, rules = [], []
+        for number, reference in enumerate(references):
+            size, y = getattr(reference, key), reference.metrics["ndcg@20"]
+            if size is not None:
+                title = f"{reference.name}: {_amount(size, key)}, NDCG@20 {y:.4f}"
+                points.append(Point(size, y, title, "reference", reference_letter(number)))
+            elif reference.values is None:
+                rules.append((y, reference_letter(number)))
+        for number, run in runs:
+            for stage in sorted(run.stages, key=lambda stage: stage.name != run.chosen):
+                if stage.test:
+                    size, y = stage.values["total"] if key == "values" else stage.bytes, stage.test["ndcg@20"]
+                    title = f"{run.name}, {stage.name}: {_amount(size, key)}, NDCG@20 {y:.4f}"
+                    style = f"run r{number} {'' if stage.name == run.chosen else 'hollow'}"
+                    points.append(Point(size, y, title, style, symbol=number))
+        title = f"Test NDCG@20 against {unit}"
+        charts.append(chart(title, unit, points=points, rules=rules, size=_LARGE, log_x=True))
+    return charts
+
+
+def curve_charts(runs: Runs, stage: str) -> list[Chart | None]:
+    """Figures of a stage against epochs."""
+    return [_curve_chart(runs, stage, key, title) for key, title in _CURVES.items()]
+
+
+def training_charts(runs: Runs, stages: list[str]) -> list[Chart | None]:
+    """Sparsity and churn of the stages against epochs."""
+    titles = {"sparsity": "sparsity of the codebook", "churn": "assignment churn"}
+    names = [(key, stage, f"{stage}: {title}") for key, title in titles.items() for stage in stages]
+    return [_curve_chart(runs, stage, key, title, from_zero=True) for key, stage, title in names]
+
+
+def _curve_chart(runs: Runs, stage: str, key: str, title: str, *, from_zero: bool = False) -> Chart | None:
+    """One figure of the records of a stage against epochs; the updating phase is dashed, its churn is marked."""
+    curves, points = [], []
+    for number, run in runs:
+        lines: dict[str, list[XY]] = {"fixed": [], "updating": []}
+        last: XY | None = None
+        for record in (record for record in run.records if record["stage"] == stage):
+            value = record.get("valid", {}).get(key) if "@" in key else record.get(key)
+            if value is None:
+                continue
+            phase = "updating" if record["phase"] == "updating" else "fixed"
+            if phase == "updating" and not lines[phase] and last is not None and key != "churn":
+                lines[phase].append(last)
+            last = (record["epoch"], value)
+            lines[phase].append(last)
+        curves += [Curve(line, f"r{number} {phase}") for phase, line in lines.items()]
+        drawn = [xy for line in lines.values() for xy in line]
+        style = f"{'small' if len(drawn) > 1 else 'run'} r{number}"
+        points += [Point(x, y, f"{run.name}, epoch {x}: {y:.4g}", style, symbol=number) for x, y in thinned(drawn, 60)]
+        if "@" in key:
+            best = next((report.epoch for report in run.stages if report.name == stage), None)
+            points += [
+                Point(x, y, f"{run.name}, best at epoch {x}: {y:.4g}", f"run r{number}", symbol=number)
+                for x, y in dict.fromkeys(drawn)
+                if x == best
+            ]
+    return chart(title, "epoch", curves=curves, points=points, whole_x=True, from_zero=from_zero)
+
+
+def usage_charts(runs: Runs) -> list[Chart | None]:
+    """Rows above each tier that use each atom, from the most to the least used."""
+    charts = []
+    tiers = [(number, run.name, tier) for number, run in runs for tier in run.tiers]
+    for name in dict.fromkeys(tier.name for _, _, tier in tiers):
+        curves, points = [], []
+        for number, run_name, tier in tiers:
+            if tier.name != name:
+                continue
+            counts = sorted(tier.counts.tolist(), reverse=True)
+            share = 100 / max(len(counts) - 1, 1)
+            ranked = [(rank * share, float(count)) for rank, count in enumerate(counts)]
+            curves.append(Curve(ranked, f"r{number} fixed"))
+            points += [
+                Point(x, y, f"{run_name}: {y:,.0f} uses at {x:.0f} %", f"small r{number}", symbol=number)
+                for x, y in thinned(ranked, 6)
+            ]
+        title, x_label = f"{name}: uses of each meta-embedding", "% of the codebook, most used first"
+        charts.append(chart(title, x_label, curves=curves, points=points, from_zero=True))
+    return charts
+
+
+def reference_letter(number: int) -> str:
+    """What stands for a reference in charts."""
+    return chr(ord("A") + number)
+
+
+def _amount(size: float, key: str) -> str:
+    return f"{size:,} values" if key == "values" else format_size(size)
+
+
+def format_size(size: float) -> str:
+    """Bytes in the unit that suits."""
+    for unit in ("B", "kB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.2f} MB"

@@ -11,26 +11,21 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from c2f_dgl.config.schema import DataConfig, RunConfig
+from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.data.catalogue import load_split
 from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import top_items
 from c2f_dgl.io.progress import Reporter
 from c2f_dgl.model import Recommender
+from c2f_dgl.report.coarse_map import CoarseNode, coarse_nodes
 from c2f_dgl.report.explain import explanations
-from c2f_dgl.report.layout import place_circles
 from c2f_dgl.tiers.tiered import Tier
 from c2f_dgl.training.checkpoint import load_checkpoint, restore_tiers
 from c2f_dgl.training.folder import RunFolder
 from c2f_dgl.training.run import load_model
 
-# What a map is drawn on, in units of its drawing.
-MAP_WIDTH, MAP_HEIGHT = 640.0, 480.0
-
 # Most that is collected; a page may show less.
-_MOST_NODES = 600
-_MOST_ITEMS = 30
 _MOST_USERS = 200
 _MOST_HISTORY = 20
 _RANKS = 10
@@ -39,56 +34,28 @@ _REASONS = 3
 
 @dataclass(frozen=True)
 class StageReport:
-    """The best checkpoint of a stage on validation.
-
-    Parameters
-    ----------
-    name, phase : str
-    epoch : int
-    seconds : float
-        Spent training the stage.
-    valid, test : dict of str to float
-        Figures; no test figures where there is no test part.
-    values : dict of str to int
-        Learned values per part, and ``total``.
-    bytes : int
-        Of the checkpoint's tensors, indices of assignments included.
-    """
+    """The best checkpoint of a stage on validation."""
 
     name: str
     phase: str
     epoch: int
-    seconds: float
+    seconds: float  # spent training the stage
     valid: dict[str, float]
-    test: dict[str, float]
-    values: dict[str, int]
-    bytes: int
+    test: dict[str, float]  # empty where there is no test part
+    values: dict[str, int]  # learned values per part, and ``total``
+    bytes: int  # of the checkpoint's tensors, indices of assignments included
 
 
 @dataclass(frozen=True)
 class TierReport:
-    """How a tier's codebook is used.
-
-    Parameters
-    ----------
-    name, above : str
-        The tier, and what is composed from it.
-    counts : ndarray, shape (m,), int64
-        Rows above that use each atom with a positive weight.
-    n_rows : int
-        Rows above.
-    unassigned : int
-        Rows above that use none.
-    sparsity : float, optional
-        Share of zeros in the soft-thresholded codebook (Eq. 16); None where there is no threshold.
-    """
+    """How a tier's codebook is used by what is composed from it."""
 
     name: str
-    above: str
-    counts: np.ndarray
-    n_rows: int
-    unassigned: int
-    sparsity: float | None
+    above: str  # what is composed from it
+    counts: np.ndarray  # (m,), int64: rows above that use each atom with a positive weight
+    n_rows: int  # rows above
+    unassigned: int  # rows above that use no atom
+    sparsity: float | None  # zeros in the soft-thresholded codebook (Eq. 16); None where there is no threshold
 
     @property
     def median(self) -> float:
@@ -103,116 +70,42 @@ class TierReport:
 
 
 @dataclass(frozen=True)
-class CoarseNode:
-    """A coarse node on the map and what is inside: the items whose largest weight is on it.
-
-    Parameters
-    ----------
-    number : int
-        Its atom.
-    x, y, radius : float
-    n_items, n_users : int
-        Inside.
-    popularity : float
-        Mean training interactions of the items inside.
-    items : list
-        Ids of the most popular of them.
-    fine : list of (int, float)
-        Fine atoms that refine it and their weights, largest first.
-    """
-
-    number: int
-    x: float
-    y: float
-    radius: float
-    n_items: int
-    n_users: int
-    popularity: float
-    items: list[Any]
-    fine: list[tuple[int, float]]
-
-
-@dataclass(frozen=True)
 class Recommendation:
-    """An item recommended to a user, and why.
-
-    Parameters
-    ----------
-    item : str or int
-    score : float
-    held_out : bool
-        It is among the user's validation or test items.
-    because : list of (id, float)
-        History items with the largest contributions to the score.
-    others : float
-        What all other history items contribute together.
-    rest : float
-        What does not come from the history: own input embedding, meta nodes, bias.
-    """
+    """An item recommended to a user, and why: all contributions add up to the score."""
 
     item: Any
     score: float
-    held_out: bool
-    because: list[tuple[Any, float]]
-    others: float
-    rest: float
+    held_out: bool  # it is among the user's validation or test items
+    because: list[tuple[Any, float]]  # history items with the largest contributions to the score
+    others: float  # what all other history items contribute together
+    rest: float  # what does not come from the history: own input embedding, meta nodes, bias
 
 
 @dataclass(frozen=True)
 class UserReport:
-    """A user of the look-up.
-
-    Parameters
-    ----------
-    user : str or int
-    n_history : int
-        Training items.
-    history : list
-        Ids of some of them.
-    recommended : list of Recommendation
-        Best first.
-    """
+    """A user of the look-up."""
 
     user: Any
-    n_history: int
-    history: list[Any]
-    recommended: list[Recommendation]
+    n_history: int  # training items
+    history: list[Any]  # ids of some of them
+    recommended: list[Recommendation]  # best first
 
 
 @dataclass(frozen=True, eq=False)
 class RunReport:
-    """A finished run.
-
-    Parameters
-    ----------
-    name : str
-    config : RunConfig
-    data, data_summary : str
-        Name of the data set, and one line about the split.
-    chosen, written : str
-        The stage chosen on validation, and when the run ended.
-    environment : dict
-    records : list of dict
-        Lines of ``metrics.jsonl``.
-    stages : list of StageReport
-    tiers : list of TierReport
-        Of the last stage.
-    nodes : list of CoarseNode
-        Empty where there are no tiers; the largest if there are very many.
-    users : list of UserReport
-    """
+    """A finished run."""
 
     name: str
     config: RunConfig
     data: str
-    data_summary: str
-    chosen: str
-    written: str
+    data_summary: str  # one line about the split
+    chosen: str  # the stage chosen on validation
+    written: str  # when the run ended
     environment: dict[str, Any]
-    records: list[dict[str, Any]]
+    records: list[dict[str, Any]]  # lines of ``metrics.jsonl``
     stages: list[StageReport]
-    tiers: list[TierReport]
-    nodes: list[CoarseNode]
+    tiers: list[TierReport]  # of the last stage
+    nodes: list[CoarseNode]  # empty where there are no tiers; the largest if there are very many
     users: list[UserReport]
 
     @property
@@ -269,13 +162,12 @@ def sample_users(train: sp.csr_matrix, n: int = _MOST_USERS) -> np.ndarray:
 
 def _split_key(config: RunConfig) -> tuple[str, str, int]:
     """What a run's data depend on: the relations of its schema are a part of them."""
-    data: DataConfig = config.data
-    seed = config.seed if data.seed is None else data.seed
-    return data.model_dump_json(exclude={"seed"}), config.graph.model_dump_json(), seed
+    seed = config.seed if config.data.seed is None else config.data.seed
+    return config.data.model_dump_json(exclude={"seed"}), config.graph.model_dump_json(), seed
 
 
 def _collect(name: str, folder: RunFolder, split: Split, users: np.ndarray, reporter: Reporter) -> RunReport:
-    config, summary = folder.config(), folder.summary()
+    summary = folder.summary()
     assert summary is not None  # checked before anything was read
     with reporter.busy(f"{name}: loading the model"):
         model = load_model(folder, split, None, torch.device("cpu"))
@@ -283,31 +175,28 @@ def _collect(name: str, folder: RunFolder, split: Split, users: np.ndarray, repo
         path = folder.checkpoint(stages[-1].name)
         tiers = restore_tiers(*load_checkpoint(path), path)
     with reporter.busy(f"{name}: laying out the coarse nodes"):
-        nodes = _coarse_nodes(model, tiers, split) if tiers else []
+        nodes = coarse_nodes(model, tiers, split)
     with reporter.busy(f"{name}: recommending and explaining"):
-        looked_up = _users(model, split, users)
+        recommended = _recommended(model, split, users)
+    above = ["users and items", *(f"{tier.name} meta-embeddings" for tier in tiers)]
     return RunReport(
         name,
-        config,
-        split.name,
-        split.summary(),
-        summary["chosen"],
-        summary["written"],
-        folder.environment(),
-        folder.records(),
-        stages,
-        [
-            _tier(tier, "users and items" if k == 0 else f"{tiers[k - 1].name} meta-embeddings")
-            for k, tier in enumerate(tiers)
-        ],
-        nodes,
-        looked_up,
+        folder.config(),
+        data=split.name,
+        data_summary=split.summary(),
+        chosen=summary["chosen"],
+        written=summary["written"],
+        environment=folder.environment(),
+        records=folder.records(),
+        stages=stages,
+        tiers=[_tier(tier, named) for tier, named in zip(tiers, above, strict=False)],
+        nodes=nodes,
+        users=recommended,
     )
 
 
 def _stage(folder: RunFolder, name: str, entry: dict[str, Any]) -> StageReport:
     tensors, _ = load_checkpoint(folder.checkpoint(name))
-    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     return StageReport(
         name,
         entry["phase"],
@@ -315,8 +204,8 @@ def _stage(folder: RunFolder, name: str, entry: dict[str, Any]) -> StageReport:
         entry["seconds"],
         entry["valid"],
         entry["test"],
-        entry["parameters"],
-        size,
+        values=entry["parameters"],
+        bytes=sum(tensor.nbytes for tensor in tensors.values()),
     )
 
 
@@ -330,89 +219,27 @@ def _tier(tier: Tier, above: str) -> TierReport:
     return TierReport(tier.name, above, counts, len(used), int((~used.any(dim=1)).sum()), sparsity)
 
 
-def _coarse_nodes(model: Recommender, tiers: list[Tier], split: Split) -> list[CoarseNode]:
-    coarse = tiers[0]
-    owner = _owners(coarse)
-    layout, roles = model.embedding.layout, model.roles
-    user_owner, item_owner = owner[layout.rows(roles.query)], owner[layout.rows(roles.ranked)]
-    n_users = np.bincount(user_owner[user_owner >= 0], minlength=coarse.size)
-    n_items = np.bincount(item_owner[item_owner >= 0], minlength=coarse.size)
-    degree = split.train.getnnz(axis=0)
-    total = np.bincount(item_owner[item_owner >= 0], weights=degree[item_owner >= 0], minlength=coarse.size)
-
-    shown = np.sort(np.argsort(-n_items, kind="stable")[:_MOST_NODES])
-    embeddings = model.engine.all_nodes()[coarse.name].float().numpy()[shown]
-    centres, radii = place_circles(embeddings, n_items[shown], MAP_WIDTH, MAP_HEIGHT)
-
-    # Items by node, the most popular first; items without a node come first of all.
-    order = np.lexsort((-degree, item_owner))
-    starts = np.searchsorted(item_owner[order], np.arange(coarse.size + 1))
-    fine = tiers[1] if len(tiers) > 1 else None
-    return [
-        CoarseNode(
-            int(atom),
-            float(centre[0]),
-            float(centre[1]),
-            float(radius),
-            int(n_items[atom]),
-            int(n_users[atom]),
-            float(total[atom] / max(n_items[atom], 1)),
-            split.item_ids[order[starts[atom] : starts[atom + 1]][:_MOST_ITEMS]].tolist(),
-            [] if fine is None else _links(fine, int(atom)),
-        )
-        for atom, centre, radius in zip(shown, centres, radii, strict=True)
-    ]
-
-
-def _owners(tier: Tier) -> np.ndarray:
-    """The atom with the largest weight of each row (rows,), -1 where all weights are 0 or there is no slot."""
-    if tier.indices.shape[1] == 0:
-        return np.full(len(tier.indices), -1)
-    weight, slot = tier.weights.max(dim=1)
-    atom = tier.indices.gather(1, slot[:, None])[:, 0]
-    return torch.where(weight > 0, atom, -1).numpy()
-
-
-def _links(tier: Tier, row: int) -> list[tuple[int, float]]:
-    weights, slots = tier.weights[row].sort(descending=True)
-    return [
-        (int(atom), float(weight))
-        for atom, weight in zip(tier.indices[row][slots].tolist(), weights.tolist(), strict=True)
-        if weight > 0
-    ]
-
-
-def _users(model: Recommender, split: Split, users: np.ndarray) -> list[UserReport]:
-    scorer = model.scorer()
+def _recommended(model: Recommender, split: Split, users: np.ndarray) -> list[UserReport]:
+    """What is recommended to some users (rows), and why."""
+    scorer, ids = model.scorer(), split.item_ids
     items, scores = top_items(scorer, users, _RANKS, split.train)
     reasons = explanations(model, scorer, split.train, users, items, _REASONS)
     held_out = split.valid + split.test
-    found = np.asarray(held_out[np.repeat(users, items.shape[1]), items.ravel()]).reshape(items.shape) > 0
+    hits = np.asarray(held_out[np.repeat(users, items.shape[1]), items.ravel()]).reshape(items.shape) > 0
     others = reasons.history - reasons.contributions.sum(axis=2)
     rest = scores - reasons.history
-    histories = [split.train.indices[split.train.indptr[u] : split.train.indptr[u + 1]] for u in users]
-    names, external = split.item_ids[items].tolist(), split.item_ids
-    return [
-        UserReport(
-            split.user_ids[[user]].tolist()[0],
-            len(histories[i]),
-            external[histories[i][:_MOST_HISTORY]].tolist(),
-            [
-                Recommendation(
-                    names[i][rank],
-                    float(scores[i, rank]),
-                    bool(found[i, rank]),
-                    [
-                        (external[[item]].tolist()[0], float(value))
-                        for item, value in zip(reasons.items[i, rank], reasons.contributions[i, rank], strict=True)
-                        if item >= 0
-                    ],
-                    float(others[i, rank]),
-                    float(rest[i, rank]),
-                )
-                for rank in range(items.shape[1])
-                if np.isfinite(scores[i, rank])
-            ],
-        )
-        for i, user in enumerate(users)
-    ]
+
+    def recommendation(user: int, rank: int) -> Recommendation:
+        n = int((reasons.items[user, rank] >= 0).sum())
+        because = ids[reasons.items[user, rank, :n]].tolist(), reasons.contributions[user, rank, :n].tolist()
+        parts = (float(others[user, rank]), float(rest[user, rank]))
+        item, score = ids[items[user, rank : rank + 1]].tolist()[0], float(scores[user, rank])
+        return Recommendation(item, score, bool(hits[user, rank]), list(zip(*because, strict=True)), *parts)
+
+    reports = []
+    for number, (user, name) in enumerate(zip(users, split.user_ids[users].tolist(), strict=True)):
+        history = split.train.indices[split.train.indptr[user] : split.train.indptr[user + 1]]
+        ranks = np.flatnonzero(np.isfinite(scores[number])).tolist()
+        recommended = [recommendation(number, rank) for rank in ranks]
+        reports.append(UserReport(name, len(history), ids[history[:_MOST_HISTORY]].tolist(), recommended))
+    return reports

@@ -19,10 +19,9 @@ import torch
 from torch import Tensor
 
 from c2f_dgl.evaluation.ranking import Scorer
-from c2f_dgl.graph.neighbourhood import ItemFilter
 from c2f_dgl.graph.propagate import node_norm
 from c2f_dgl.model import Recommender
-from c2f_dgl.serving.csr import Csr
+from c2f_dgl.serving import Csr
 
 # Numbers held at once: pairs of user and history item x d.
 _BLOCK = 2**23
@@ -30,108 +29,35 @@ _BLOCK = 2**23
 
 @dataclass(frozen=True)
 class Explanations:
-    """The largest contributions of history items to some scores.
+    """The largest contributions of history items to the scores of k items for each user."""
 
-    Parameters
-    ----------
-    items : ndarray, shape (users, k, n), int64
-        History items with the largest contributions, largest first; -1 where the history is shorter than n.
-    contributions : ndarray, shape (users, k, n), float32
-        Theirs; 0 where there is none.
-    history : ndarray, shape (users, k), float32
-        Sum over all items of the history.
-    """
-
-    items: np.ndarray
-    contributions: np.ndarray
-    history: np.ndarray
+    items: np.ndarray  # (users, k, n), int64: history items, largest first; -1 where the history is shorter than n
+    contributions: np.ndarray  # (users, k, n), float32: theirs; 0 where there is none
+    history: np.ndarray  # (users, k), float32: sum over all items of the history
 
 
 @torch.no_grad()
 def explanations(
     model: Recommender, scorer: Scorer, train: sp.csr_matrix, users: np.ndarray, items: np.ndarray, n: int
 ) -> Explanations:
-    """Explain the scores of `items` for `users`.
+    """The n largest parts of the scores of `items` (users, k), int64, for `users`, int64.
 
-    Parameters
-    ----------
-    model : Recommender
-    scorer : Scorer
-        Of that model.
-    train : csr_matrix, shape (n_users, n_items)
-        The training interactions, the graph's.
-    users : ndarray, shape (users,), int64
-    items : ndarray, shape (users, k), int64
-        Recommended to each of them.
-    n : int
-        History items kept for each score.
+    `train` (n_users x n_items) has the graph's interactions, `scorer` is the model's.
     """
-    histories, weights = _history(model, train, users)
-    messages, targets = (x.float().cpu().numpy() for x in (_sent_by_items(model), scorer.items))
-    contributions = _sent_by_history(histories, weights, messages, targets, items)
+    histories, weights = _histories(model, train, users)
+    contributions = _propagated(model, scorer, histories, weights, items)
     if scorer.filter is not None and scorer.filter_weight:
-        plain = replace(scorer, filter=None).scores(torch.as_tensor(users, device=scorer.users.device)).cpu().numpy()
-        said = _said_by_history(scorer.filter.term, histories, items)
-        contributions *= ((1 - scorer.filter_weight) * _precision(plain))[histories.rows, None]
-        contributions += (scorer.filter_weight * _precision(scorer.filter.scores(users)))[histories.rows, None] * said
-    return _largest(contributions, histories.rows, histories.columns, len(users), n)
+        plain = replace(scorer, filter=None).scores(torch.as_tensor(users, device=scorer.device)).cpu().numpy()
+        scales = (1 - scorer.filter_weight) * _precision(plain)
+        filter_scales = scorer.filter_weight * _precision(scorer.filter.scores(users))
+        contributions *= scales[histories.rows, None]
+        for rank, scored in enumerate(items.T):
+            filtered = scorer.filter.term.contributions(histories.columns, scored[histories.rows])
+            contributions[:, rank] += filter_scales[histories.rows] * filtered
+    return _largest(contributions, histories, n)
 
 
-def _sent_by_history(
-    histories: Csr, weights: np.ndarray, messages: np.ndarray, targets: np.ndarray, items: np.ndarray
-) -> np.ndarray:
-    """What history items add to scores through propagation.
-
-    Parameters
-    ----------
-    histories : Csr, n x n_items
-    weights : array, shape (n_entries,)
-        d_u^(-1/2) A_uj d_j^(-1/2) of each entry.
-    messages, targets : arrays, shape (n_items, d)
-        G and the scaled h of the items.
-    items : int array, shape (n, k)
-        Scored for each user.
-
-    Returns
-    -------
-    float64 array, shape (n_entries, k)
-    """
-    out = np.empty((len(weights), items.shape[1]))
-    step = max(1, _BLOCK // messages.shape[1])
-    for start in range(0, len(weights), step):
-        some = slice(start, start + step)
-        sent = weights[some, None] * messages[histories.columns[some]]
-        # One scored item at a time: k x fewer numbers at once than all of them.
-        for column in range(items.shape[1]):
-            wanted = targets[items[histories.rows[some], column]]
-            out[some, column] = np.einsum("nd,nd->n", sent, wanted, dtype=np.float64)
-    return out
-
-
-def _said_by_history(term: ItemFilter, histories: Csr, items: np.ndarray) -> np.ndarray:
-    """What history items add to filter scores of `items` (n, k): float64 (n_entries, k)."""
-    columns = [term.contributions(histories.columns, scored[histories.rows]) for scored in items.T]
-    return np.stack(columns, axis=1) if columns else np.zeros((len(histories.columns), 0))
-
-
-def _precision(scores: np.ndarray) -> np.ndarray:
-    """1 / standard deviation of each row of `scores` (n, m), 0 where it is 0: float64 (n,)."""
-    deviation = scores.std(axis=1, dtype=np.float64)
-    return np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0)
-
-
-def _sent_by_items(model: Recommender) -> Tensor:
-    """D^(-1/2) G of the items (n_items x d): one propagation with a layer less and the weights of the others."""
-    layers, betas, ranked = model.propagation.n_layers, model.propagation.layer_weights, model.roles.ranked
-    if layers == 0:
-        return torch.zeros_like(model.engine.all_nodes()[ranked])
-    rest = tuple(betas[1:]) if betas is not None else (1.0 / (layers + 1),) * layers
-    shorter = replace(model.propagation, n_layers=layers - 1, layer_weights=rest)
-    sent = shorter(model.graph, model.embedding, model.embedding.codebooks())[ranked]
-    return sent * _norm(model, ranked).to(sent)[:, None]
-
-
-def _history(model: Recommender, train: sp.csr_matrix, users: np.ndarray) -> tuple[Csr, np.ndarray]:
+def _histories(model: Recommender, train: sp.csr_matrix, users: np.ndarray) -> tuple[Csr, np.ndarray]:
     """The histories of `users`, and d_u^(-1/2) A_uj of each entry."""
     source, target = (ends.cpu().numpy() for ends in model.graph.edges(etype=model.roles.target))
     weight = model.graph.edges[model.roles.target].data["weight"].cpu().numpy()
@@ -141,24 +67,56 @@ def _history(model: Recommender, train: sp.csr_matrix, users: np.ndarray) -> tup
     return histories, norm[histories.rows] * edges.data
 
 
+def _propagated(
+    model: Recommender, scorer: Scorer, histories: Csr, weights: np.ndarray, items: np.ndarray
+) -> np.ndarray:
+    """What history items add to scores of `items` (users, k) through propagation: float64 (n_entries, k)."""
+    messages, targets = (x.float().cpu().numpy() for x in (_messages(model), scorer.items))
+    out = np.empty((len(weights), items.shape[1]))
+    step = max(1, _BLOCK // messages.shape[1])
+    for start in range(0, len(weights), step):
+        block = slice(start, start + step)
+        sent = weights[block, None] * messages[histories.columns[block]]
+        # One scored item at a time: k x fewer numbers at once than all of them.
+        for rank, scored in enumerate(items.T):
+            embeddings = targets[scored[histories.rows[block]]]
+            out[block, rank] = np.einsum("nd,nd->n", sent, embeddings, dtype=np.float64)
+    return out
+
+
+def _messages(model: Recommender) -> Tensor:
+    """D^(-1/2) G of the items (n_items x d): one propagation with a layer less and the weights of the others."""
+    layers, betas, ranked = model.propagation.n_layers, model.propagation.layer_weights, model.roles.ranked
+    if layers == 0:
+        return torch.zeros_like(model.engine.all_nodes()[ranked])
+    rest = tuple(betas[1:]) if betas is not None else (1.0 / (layers + 1),) * layers
+    shorter = replace(model.propagation, n_layers=layers - 1, layer_weights=rest)
+    sums = shorter(model.graph, model.embedding, model.embedding.codebooks())[ranked]
+    return sums * _norm(model, ranked).to(sums)[:, None]
+
+
 def _norm(model: Recommender, node_type: str) -> Tensor:
     """D^(-1/2) as the model propagates with it."""
     importance = model.propagation.importance
     return node_norm(model.graph, node_type, None if importance is None else importance.factors())
 
 
-def _largest(contributions: np.ndarray, rows: np.ndarray, history: np.ndarray, n_users: int, n: int) -> Explanations:
-    """The n largest of each user's contributions (pairs x k), for each of the k columns."""
-    k = contributions.shape[1]
-    items = np.full((n_users, k, n), -1, dtype=np.int64)
-    kept = np.zeros((n_users, k, n), dtype=np.float32)
-    total = np.zeros((n_users, k), dtype=np.float32)
-    starts = np.searchsorted(rows, np.arange(n_users))
-    for column in range(k):
-        order = np.lexsort((-contributions[:, column], rows))
-        place = np.arange(len(rows)) - starts[rows]
-        first = place < n
-        items[rows[first], column, place[first]] = history[order[first]]
-        kept[rows[first], column, place[first]] = contributions[order[first], column]
-        total[:, column] = np.bincount(rows, weights=contributions[:, column], minlength=n_users)
-    return Explanations(items, kept, total)
+def _precision(scores: np.ndarray) -> np.ndarray:
+    """1 / standard deviation of each row of `scores` (n, m), 0 where it is 0: float64 (n,)."""
+    deviation = scores.std(axis=1, dtype=np.float64)
+    return np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0)
+
+
+def _largest(contributions: np.ndarray, histories: Csr, n: int) -> Explanations:
+    """The n largest contributions (n_entries, k) of each history, for each of the k columns."""
+    shape, rows = (histories.n_rows, contributions.shape[1]), histories.rows
+    items = np.full((*shape, n), -1, dtype=np.int64)
+    largest, total = np.zeros((*shape, n), dtype=np.float32), np.zeros(shape, dtype=np.float32)
+    place = np.arange(len(rows)) - histories.pointers[rows]
+    first = place < n
+    for rank, column in enumerate(contributions.T):
+        order = np.lexsort((-column, rows))[first]
+        items[rows[first], rank, place[first]] = histories.columns[order]
+        largest[rows[first], rank, place[first]] = column[order]
+        total[:, rank] = np.bincount(rows, weights=column, minlength=histories.n_rows)
+    return Explanations(items, largest, total)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import jinja2
 
 from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.errors import InputError
-from c2f_dgl.report.collect import MAP_HEIGHT, MAP_WIDTH, CoarseNode, RunReport
-from c2f_dgl.report.figures import Group, format_size, group_runs, reference_letter
+from c2f_dgl.report import charts
+from c2f_dgl.report.coarse_map import MAP_HEIGHT, MAP_WIDTH, CoarseNode
+from c2f_dgl.report.collect import RunReport, UserReport
+from c2f_dgl.report.references import Reference, references_for
 
 MAX_BYTES = 2_000_000
 MAX_RUNS = 6  # as many colours and shapes as can be told apart
@@ -21,28 +24,42 @@ _SHADES = 5
 
 
 @dataclass(frozen=True)
-class _Limits:
-    """How much of what was collected goes into the page."""
+class _Group:
+    """Runs on the same data, with their numbers on the page, which can be compared."""
 
-    users: int
-    node_items: int
-    node_rows: int
-
-    def halved(self) -> _Limits:
-        return _Limits(self.users // 2, self.node_items // 2, self.node_rows // 2)
+    runs: list[tuple[int, RunReport]]
+    references: list[Reference]
 
     @property
-    def exhausted(self) -> bool:
-        return self.users < 2
+    def data(self) -> str:
+        """Name of the data."""
+        return self.runs[0][1].data
+
+    @property
+    def stages(self) -> list[str]:
+        """Names of the stages of all runs."""
+        return list(dict.fromkeys(stage.name for _, run in self.runs for stage in run.stages))
+
+    @property
+    def test_metrics(self) -> list[str]:
+        """Metrics that some run was tested on."""
+        return list(dict.fromkeys(key for _, run in self.runs for stage in run.stages for key in stage.test))
+
+    @property
+    def missing(self) -> list[str]:
+        """Why charts that one may look for are not there."""
+        recorded = {key for _, run in self.runs for record in run.records for key in record}
+        thresholded = any(tier.sparsity is not None for _, run in self.runs for tier in run.tiers)
+        notes = []
+        if thresholded and "sparsity" not in recorded:
+            notes.append("Sparsity was not recorded per epoch; the table has that of the best checkpoint.")
+        if "churn" not in recorded:
+            notes.append("No assignment was updated during training, so there is no churn to show.")
+        return notes
 
 
 def render_page(reports: Sequence[RunReport]) -> str:
-    """The page.
-
-    Parameters
-    ----------
-    reports : sequence of RunReport
-        1 to `MAX_RUNS` of them.
+    """The page of 1 to `MAX_RUNS` reports.
 
     Raises
     ------
@@ -52,27 +69,29 @@ def render_page(reports: Sequence[RunReport]) -> str:
     if len(reports) > MAX_RUNS:
         raise InputError(f"{len(reports)} runs on one page", expected=f"at most {MAX_RUNS}")
     # What was read and split alike can be compared, whatever the seed.
-    alike = [report.config.data.model_dump_json(exclude={"seed"}) for report in reports]
-    groups = [
-        group_runs([(n, report) for n, report in enumerate(reports) if alike[n] == data])
-        for data in dict.fromkeys(alike)
-    ]
+    data = [report.config.data.model_dump_json(exclude={"seed"}) for report in reports]
+    groups = []
+    for alike in dict.fromkeys(data):
+        runs = [(number, report) for number, report in enumerate(reports) if data[number] == alike]
+        groups.append(_Group(runs, references_for(runs[0][1].config.data)))
     template = _environment().get_template("page.html")
-    limits = _Limits(users=200 // len(reports), node_items=30, node_rows=600 // len(reports))
-    while not limits.exhausted:
+    for halvings in itertools.count():
+        # How much of what was collected goes into the page.
+        n_users = 200 // len(reports) >> halvings
+        if n_users < 2:
+            break
         page = template.render(
             reports=reports,
             groups=groups,
-            limits=limits,
+            node_rows=600 // len(reports) >> halvings,
             shown_valid=list(dict.fromkeys(["ndcg@20", "recall@20", *(report.config.select for report in reports)])),
             parts=list(dict.fromkeys(part for report in reports for part in report.best.values)),
             differing=_differing([report.config for report in reports]),
-            data=_data(reports, groups, limits),
+            data=_data(reports, groups, n_users, n_items=30 >> halvings),
             map_size=(MAP_WIDTH, MAP_HEIGHT),
         )
         if len(page.encode()) <= MAX_BYTES:
             return page
-        limits = limits.halved()
     raise InputError(f"the page would be larger than {MAX_BYTES:,} bytes", expected="fewer runs, or shorter ids")
 
 
@@ -84,8 +103,8 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"size": format_size, "number": _number, "epoch_rows": _epoch_rows}
-    environment.globals |= {"shades": _shades, "reference_letter": reference_letter}
+    environment.filters |= {"size": charts.format_size, "number": _number, "epoch_rows": _epoch_rows}
+    environment.globals |= {"shades": _shades, "charts": charts}
     return environment
 
 
@@ -112,63 +131,40 @@ def _flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield prefix + key, value
 
 
-def _data(reports: Sequence[RunReport], groups: list[Group], limits: _Limits) -> dict[str, Any]:
+def _data(reports: Sequence[RunReport], groups: list[_Group], n_users: int, n_items: int) -> dict[str, Any]:
     """What the script needs: the inside of coarse nodes, and the users; lists rather than objects, for size."""
+    runs = []
+    for report in reports:
+        nodes = {node.number: [node.n_items, node.n_users, node.items[:n_items], node.fine] for node in report.nodes}
+        users = {str(user.user): astuple(user)[1:] for user in _shown_users(report, n_users)}
+        runs.append({"name": report.name, "nodes": _rounded(nodes), "users": _rounded(users)})
     return {
-        "runs": [
-            {
-                "name": report.name,
-                "nodes": {
-                    node.number: [node.n_items, node.n_users, node.items[: limits.node_items], _weights(node)]
-                    for node in report.nodes
-                },
-                "users": {
-                    str(user.user): [
-                        user.n_history,
-                        user.history,
-                        [
-                            [
-                                r.item,
-                                _round(r.score),
-                                int(r.held_out),
-                                _because(r.because),
-                                _round(r.others),
-                                _round(r.rest),
-                            ]
-                            for r in user.recommended
-                        ],
-                    ]
-                    for user in _taken(report, limits.users)
-                },
-            }
-            for report in reports
-        ],
+        "runs": runs,
         "groups": [
             {
                 "runs": [number for number, _ in group.runs],
-                "users": [str(user.user) for user in _taken(group.runs[0][1], limits.users)],
+                "users": [str(user.user) for user in _shown_users(group.runs[0][1], n_users)],
             }
             for group in groups
         ],
     }
 
 
-def _taken(report: RunReport, n: int) -> list[Any]:
+def _shown_users(report: RunReport, n: int) -> list[UserReport]:
     """Half of the drawn, half of the most active users."""
     half = len(report.users) // 2
     return report.users if n >= len(report.users) else [*report.users[: n // 2], *report.users[half : half + n // 2]]
 
 
-def _weights(node: CoarseNode) -> list[list[Any]]:
-    return [[atom, _round(weight)] for atom, weight in node.fine]
-
-
-def _because(reasons: list[tuple[Any, float]]) -> list[list[Any]]:
-    return [[item, _round(value)] for item, value in reasons]
-
-
-def _round(value: float) -> float:
-    return float(f"{value:.4g}")
+def _rounded(tree: Any) -> Any:
+    """The same with four digits of each float, and whether as 0 or 1."""
+    if isinstance(tree, dict):
+        return {key: _rounded(value) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [_rounded(value) for value in tree]
+    if isinstance(tree, bool):
+        return int(tree)
+    return float(f"{tree:.4g}") if isinstance(tree, float) else tree
 
 
 def _shades(nodes: list[CoarseNode]) -> tuple[dict[int, int], list[tuple[float, float]]]:

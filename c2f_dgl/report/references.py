@@ -15,18 +15,10 @@ from c2f_dgl.config.schema import DataConfig
 
 @dataclass(frozen=True)
 class Reference:
-    """Test figures of a model that is not ours to run here.
+    """Test figures of a model that is not ours to run here, e.g. ``metrics["ndcg@20"]``.
 
-    Parameters
-    ----------
-    name : str
-    kind : {"paper", "measured"}
-        As the paper prints it, or measured by the bench on the same files.
-    source : str
-    values, bytes : int, optional
-        Stored numbers, and their size; None where they are not known.
-    metrics : dict of str to float
-        E.g. ``ndcg@20``.
+    As the paper prints them, or measured by the bench on the same files. `values` are the numbers it stores and
+    `bytes` their size; None where they are not known.
     """
 
     name: str

@@ -27,6 +27,7 @@ Text = Annotated[str, Field(min_length=1, max_length=256)]
 Id = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)] | Text
 Items = Annotated[list[Id], Field(max_length=MOST_ITEMS)]
 K = Annotated[int, Query(ge=1, le=MOST_K)]
+StrictK = Annotated[StrictInt, Field(ge=1, le=MOST_K)]
 
 
 class History(BaseModel):
@@ -34,7 +35,7 @@ class History(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     history: Items
-    k: Annotated[StrictInt, Field(ge=1, le=MOST_K)] = 10
+    k: StrictK = 10
     exclude_seen: StrictBool = True
     candidates: Annotated[list[Id], Field(min_length=1, max_length=MOST_ITEMS)] | None = None
 
@@ -45,7 +46,7 @@ class Explained(BaseModel):
     model_config = ConfigDict(extra="forbid")
     history: Items
     item: Id
-    k: Annotated[StrictInt, Field(ge=1, le=MOST_K)] = 10
+    k: StrictK = 10
 
 
 class Ranked(BaseModel):
@@ -111,20 +112,13 @@ class _Query:
 
 
 def create_app(model: ServingModel, users: UserHistories | None = None) -> FastAPI:
-    """A web application that serves a model.
-
-    Parameters
-    ----------
-    model : ServingModel
-    users : UserHistories, optional
-        Users that may be asked for by id.
-    """
+    """A web application that serves a model, and users by id where their histories are given."""
     problems: dict[int | str, dict[str, Any]] = {status: {"model": Problem} for status in (404, 422, 503)}
     description = "Recommendations from histories, and why. Ids are those of the data."
     app = FastAPIOffline(title="c2f_dgl", description=description, responses=problems, redoc_url=None)
     ranking: Batcher[_Query, dict[str, Any]] = Batcher(partial(_ranked, model))
-    for kind, answer in _PROBLEMS.items():
-        app.add_exception_handler(kind, answer)
+    for kind, response in _PROBLEMS.items():
+        app.add_exception_handler(kind, response)
 
     @app.get("/recommend", response_model=Ranked)
     async def recommend_user(user: Text, k: K = 10, exclude_seen: bool = True) -> JSONResponse:
@@ -134,11 +128,11 @@ def create_app(model: ServingModel, users: UserHistories | None = None) -> FastA
     @app.post("/recommend", response_model=Ranked)
     async def recommend(body: History) -> JSONResponse:
         """The k best items for a history, of all items or of candidates."""
-        known, unknown = _known(model, body.history)
+        rows, unknown = _rows(model, body.history)
         candidates = None if body.candidates is None else tuple(body.candidates)
         model.items.rows(candidates or ())  # refused here, where it concerns nobody else of a batch
-        found = await ranking.ask(_Query(known, body.k, body.exclude_seen, candidates))
-        return JSONResponse({**found, "unknown": unknown})
+        answer = await ranking.ask(_Query(rows, body.k, body.exclude_seen, candidates))
+        return JSONResponse({**answer, "unknown": unknown})
 
     @app.get("/similar", response_model=Similar)
     def similar(item: Text, k: K = 10) -> JSONResponse:
@@ -154,14 +148,14 @@ def create_app(model: ServingModel, users: UserHistories | None = None) -> FastA
     @app.post("/explain", response_model=Explaining)
     def explain(body: Explained) -> JSONResponse:
         """Through which items of a history the score of an item comes."""
-        known, _ = _known(model, body.history)
-        return JSONResponse(_explained(model.explain_rows(known, _row(model, body.item)), body.k))
+        rows, _ = _rows(model, body.history)
+        return JSONResponse(_explained(model.explain_rows(rows, _row(model, body.item)), body.k))
 
     @app.get("/health", response_model=Health)
     async def health() -> JSONResponse:
         """Whether the service takes requests, and what is served."""
-        about = {"items": model.n_items, "users": 0 if users is None else len(users)}
-        return JSONResponse({"status": "ok", "data": str(model.details.get("data", "")), **about})
+        counts = {"items": model.n_items, "users": 0 if users is None else len(users)}
+        return JSONResponse({"status": "ok", "data": str(model.details.get("data", "")), **counts})
 
     return app
 
@@ -170,27 +164,27 @@ def _ranked(model: ServingModel, queries: Sequence[_Query]) -> list[dict[str, An
     """Answers of queries: those that ask for the same kind of items are ranked together."""
     answers: list[dict[str, Any]] = [{}] * len(queries)
     groups: dict[tuple[bool, tuple[int | str, ...] | None], list[int]] = {}
-    for place, query in enumerate(queries):
-        groups.setdefault((query.exclude_seen, query.candidates), []).append(place)
-    for (exclude_seen, candidates), places in groups.items():
-        some = [queries[place] for place in places]
-        columns = np.concatenate([query.history for query in some])
-        histories = Csr.from_counts(np.array([len(query.history) for query in some]), columns, model.n_items)
-        k = max(query.k for query in some)
+    for number, query in enumerate(queries):
+        groups.setdefault((query.exclude_seen, query.candidates), []).append(number)
+    for (exclude_seen, candidates), numbers in groups.items():
+        group = [queries[number] for number in numbers]
+        columns = np.concatenate([query.history for query in group])
+        histories = Csr.from_counts(np.array([len(query.history) for query in group]), columns, model.n_items)
+        k = max(query.k for query in group)
         items, scores = model.recommend_rows(histories, k, exclude_seen=exclude_seen, candidates=candidates)
         # A longer list begins with the shorter one.
-        for n, (place, query) in enumerate(zip(places, some, strict=True)):
-            there = int((scores[n, : query.k] > -np.inf).sum())
-            answers[place] = {"items": items[n, :there].tolist(), "scores": scores[n, :there].tolist()}
+        for row, (number, query) in enumerate(zip(numbers, group, strict=True)):
+            n = int((scores[row, : query.k] > -np.inf).sum())
+            answers[number] = {"items": items[row, :n].tolist(), "scores": scores[row, :n].tolist()}
     return answers
 
 
-def _known(model: ServingModel, history: list[Any]) -> tuple[np.ndarray, list[Any]]:
+def _rows(model: ServingModel, history: list[Any]) -> tuple[np.ndarray, list[Any]]:
     """Rows of the items of a history, each once, and those that are unknown."""
     rows = model.items.find(history)
-    first = np.sort(np.unique(rows, return_index=True)[1])
     unknown = [item for item, row in zip(history, rows.tolist(), strict=True) if row < 0]
-    return rows[first][rows[first] >= 0], unknown
+    distinct = rows[np.sort(np.unique(rows, return_index=True)[1])]
+    return distinct[distinct >= 0], unknown
 
 
 def _row(model: ServingModel, item: int | str) -> int:
@@ -203,20 +197,21 @@ def _row(model: ServingModel, item: int | str) -> int:
 def _history_of(users: UserHistories | None, user: str) -> np.ndarray:
     if users is None:
         raise UnknownError("no users are served (expected c2f-dgl serve MODEL --users FILE, or POST with a history)")
-    row = int(users.ids.find([user])[0])
-    if row < 0:
+    row = users.ids.find([user])
+    if row[0] < 0:
         raise UnknownError(f"no user {user!r}")
-    return users.histories.take(np.array([row])).columns
+    return users.histories.take(row).columns
 
 
-def _explained(found: Explanation, k: int) -> dict[str, Any]:
-    columns = (found.ids, found.contributions, found.levels, found.neighbours)
+def _explained(explanation: Explanation, k: int) -> dict[str, Any]:
+    columns = (explanation.ids, explanation.contributions, explanation.levels, explanation.neighbours)
     parts = [
         dict(zip(("item", "contribution", "levels", "neighbour"), values, strict=True))
         for values in zip(*(column[:k].tolist() for column in columns), strict=True)
     ]
-    item = found.item if isinstance(found.item, str) else int(found.item)
-    return {"item": item, "score": found.score, "parts": parts, "rest": float(found.contributions[k:].sum())}
+    item = explanation.item if isinstance(explanation.item, str) else int(explanation.item)
+    rest = float(explanation.contributions[k:].sum())
+    return {"item": item, "score": explanation.score, "parts": parts, "rest": rest}
 
 
 # One line each, and nothing of the input that may not be text; the first problem says enough.
@@ -231,8 +226,8 @@ def _unusable(_: Request, error: Exception) -> JSONResponse:
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         return _problem(422, "the body is not valid JSON")
-    place = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
-    return _problem(422, f"{place}: {first['msg'][0].lower()}{first['msg'][1:]}")
+    field = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
+    return _problem(422, f"{field}: {first['msg'][0].lower()}{first['msg'][1:]}")
 
 
 _PROBLEMS: dict[type[Exception], Any] = {

@@ -23,10 +23,8 @@ class Batcher(Generic[Query, Answer]):
     ----------
     answer : callable
         Queries to as many answers; called in one thread beside the event loop.
-    most : int
-        Queries in a batch.
-    waiting : int
-        Queries that may wait.
+    most, waiting : int
+        Queries in a batch, and queries that may wait.
     """
 
     def __init__(self, answer: Callable[[Sequence[Query]], Sequence[Answer]], most: int = 32, waiting: int = 1024):
@@ -36,13 +34,7 @@ class Batcher(Generic[Query, Answer]):
         self._draining: asyncio.Task[None] | None = None
 
     async def ask(self, query: Query) -> Answer:
-        """Answer of one query; what a batch raises is raised for all of its queries.
-
-        Raises
-        ------
-        OverloadedError
-            Too many wait.
-        """
+        """Answer of one query, or `OverloadedError`; what a batch raises is raised for all of its queries."""
         if len(self._waiting) >= self._most_waiting:
             raise OverloadedError("too many requests wait, try again")
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -55,9 +47,9 @@ class Batcher(Generic[Query, Answer]):
         loop = asyncio.get_running_loop()
         try:
             while self._waiting:
-                taken = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
+                batch = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
                 # Done already: cancelled, because whoever asked has gone.
-                batch = [(query, future) for query, future in taken if not future.done()]
+                batch = [(query, future) for query, future in batch if not future.done()]
                 try:
                     answers = await loop.run_in_executor(self._executor, self._answer, [query for query, _ in batch])
                 except Exception as error:

@@ -10,19 +10,10 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class Csr:
-    """A binary sparse matrix.
+    """A binary sparse matrix."""
 
-    Attributes
-    ----------
-    pointers : int64 array, shape (n_rows + 1,)
-        Where each row's entries begin.
-    columns : int array, shape (n_entries,)
-        Distinct within a row.
-    n_columns : int
-    """
-
-    pointers: np.ndarray
-    columns: np.ndarray
+    pointers: np.ndarray  # (n_rows + 1,), int64: where each row's entries begin
+    columns: np.ndarray  # (n_entries,): distinct within a row
     n_columns: int
 
     @classmethod
@@ -53,12 +44,6 @@ class Csr:
     def rows(self) -> np.ndarray:
         """Row of each entry (n_entries,), int64."""
         return np.repeat(np.arange(self.n_rows), self.counts)
-
-    @cached_property
-    def transposed(self) -> Csr:
-        """The transpose."""
-        order = np.argsort(self.columns, kind="stable")
-        return Csr.from_counts(np.bincount(self.columns, minlength=self.n_columns), self.rows[order], self.n_rows)
 
     def take(self, rows: np.ndarray) -> Csr:
         """Some rows (int array), in that order."""

@@ -20,6 +20,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from c2f_dgl.data.ids import IdMap
 from c2f_dgl.errors import InputError
 from c2f_dgl.io.files import replacing
 
@@ -31,25 +32,9 @@ EXPORT = "c2f-dgl export RUN --out model.c2f"
 # Largest header, with the manifest in it, that is read at all.
 _HEADER_BYTES = 2**20
 
-_DTYPES = {
-    "U8": np.uint8,
-    "U16": np.uint16,
-    "U32": np.uint32,
-    "I8": np.int8,
-    "I64": np.int64,
-    "F16": np.float16,
-    "F32": np.float32,
-}
-
 
 class Checked:
-    """The tensors and the manifest of a file, each looked at before it is taken.
-
-    Attributes
-    ----------
-    path : Path
-    manifest : dict
-    """
+    """The tensors and the manifest of a file, each looked at before it is taken."""
 
     def __init__(self, path: Path, manifest: dict[str, Any], file: Any) -> None:
         self.path, self.manifest, self._file = path, manifest, file
@@ -68,10 +53,10 @@ class Checked:
         if name not in self._left:
             raise self.refused(f"tensor {name!r} is missing")
         self._left.remove(name)
-        found = self._file.get_slice(name)
-        dtype, size = found.get_dtype(), tuple(found.get_shape())
+        stored = self._file.get_slice(name)
+        dtype, size = stored.get_dtype(), tuple(stored.get_shape())
         fits = len(size) == len(shape) and all(
-            n == wanted if wanted is not None else 1 <= n <= most for n, wanted in zip(size, shape, strict=False)
+            n == wanted if wanted is not None else 1 <= n <= most for n, wanted in zip(size, shape, strict=True)
         )
         if dtype not in dtypes.split() or not fits:
             wanted = ", ".join(f"1 to {most}" if n is None else str(n) for n in shape)
@@ -87,9 +72,17 @@ class Checked:
             raise self.refused(f"tensor {name!r} holds {int(values.max())}", f"numbers below {limit}")
         return values
 
-    def ids(self, name: str, n: int, kind: str) -> np.ndarray:
-        """Ids of a kind, int64 or str in an object array."""
-        return self.tensor(name, "U16 U32 I64", (n,)).astype(np.int64) if kind == "integers" else self.texts(name, n)
+    def ids(self, role: str, n: int) -> IdMap:
+        """Distinct ids of users or items, of the kind that the manifest says."""
+        kinds = ("integers", "text")
+        if (kind := self.manifest.get("ids")) not in kinds:
+            raise self.refused(f"ids of the manifest is {kind!r:.60}", " or ".join(kinds))
+        whole = kind == "integers"
+        ids = self.tensor("ids", "U16 U32 I64", (n,)).astype(np.int64) if whole else self.texts("ids", n)
+        try:
+            return IdMap(ids, role)
+        except InputError as error:
+            raise InputError(str(error), where=self.path) from error
 
     def texts(self, name: str, n: int) -> np.ndarray:
         """`n` str in an object array."""
@@ -108,15 +101,8 @@ class Checked:
     def whole(self, key: str, least: int, most: int) -> int:
         """A whole number of the manifest."""
         value = self.manifest.get(key)
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        if type(value) is not int or not least <= value <= most:
             raise self.refused(f"{key} of the manifest is {value!r:.60}", f"a whole number from {least} to {most}")
-        return value
-
-    def choice(self, key: str, choices: tuple[str, ...]) -> str:
-        """One of some words of the manifest."""
-        value = self.manifest.get(key)
-        if value not in choices:
-            raise self.refused(f"{key} of the manifest is {value!r:.60}", " or ".join(choices))
         return value
 
     def finish(self) -> None:

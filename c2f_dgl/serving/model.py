@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from c2f_dgl.data.ids import IdMap
 from c2f_dgl.errors import InputError
-from c2f_dgl.serving.codes import ItemCodes, Level, Rows
+from c2f_dgl.serving.codes import ItemCodes, Neighbours
 from c2f_dgl.serving.csr import Csr
-from c2f_dgl.serving.file import MODEL, Checked, Tensors, id_tensors, reading, text_tensors, write
-from c2f_dgl.serving.neighbours import Neighbours
-from c2f_dgl.serving.pairs import flat
-from c2f_dgl.serving.ranking import top_columns
+from c2f_dgl.serving.file import MODEL, Tensors, id_tensors, reading, text_tensors, write
+from c2f_dgl.serving.users import flat
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,33 +27,20 @@ log = logging.getLogger("c2f_dgl")
 # Scores that are held at once, and the most users that they are of.
 _SCORE_BLOCK, _USER_BLOCK = 2**21, 256
 
-_FLOATS = "F32 F16 I8"
+# Columns of a group in the search for the largest scores.
+_GROUP = 32
 
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """What the items of a history add to a score; ``contributions.sum()`` is the score.
+    """What the items of a history add to a score; ``contributions.sum()`` is the score."""
 
-    Attributes
-    ----------
-    item : int or str
-        The item that is scored.
-    score : float
-    ids : array, shape (n,)
-        Items of the history, the largest contribution first.
-    contributions : float64 array, shape (n,)
-    levels : float64 array, shape (n, n_levels)
-        Of the contributions what comes through each meta-embedding of the scored item, the coarse one first.
-    neighbours : float64 array, shape (n,)
-        And what comes as a neighbour of the scored item.
-    """
-
-    item: Any
+    item: Any  # int or str
     score: float
-    ids: np.ndarray
-    contributions: np.ndarray
-    levels: np.ndarray
-    neighbours: np.ndarray
+    ids: np.ndarray  # (n,): items of the history, the largest contribution first
+    contributions: np.ndarray  # (n,), float64
+    levels: np.ndarray  # (n, n_levels), float64: what comes through each meta-embedding of the item, the coarse first
+    neighbours: np.ndarray  # (n,), float64: what comes as a neighbour of the item
 
     def to_frame(self) -> pd.DataFrame:
         """One row a history item: item, contribution, level_0 (the coarse one), level_1, ..., neighbour."""
@@ -79,7 +65,7 @@ class ServingModel:
         Popularity of each item.
     history_weight, item_weight : float32 arrays, shape (n_levels,)
         w and t by popularity.
-    item_ids : array, shape (n_items,)
+    item_ids : array, shape (n_items,), or IdMap
         External ids: int, or str.
     neighbours : Neighbours, optional
     titles : sequence of str, optional
@@ -99,7 +85,7 @@ class ServingModel:
         degree_level: np.ndarray,
         history_weight: np.ndarray,
         item_weight: np.ndarray,
-        item_ids: np.ndarray,
+        item_ids: np.ndarray | IdMap,
         *,
         neighbours: Neighbours | None = None,
         titles: np.ndarray | None = None,
@@ -107,14 +93,13 @@ class ServingModel:
     ) -> None:
         self.codes, self.degree_level, self.neighbours = codes, degree_level, neighbours
         self.history_weight, self.item_weight = history_weight, item_weight
-        self.items, self.titles, self.details = IdMap(item_ids, "item"), titles, dict(details or {})
+        self.items = item_ids if isinstance(item_ids, IdMap) else IdMap(item_ids, "item")
+        self.titles, self.details = titles, dict(details or {})
 
     @property
     def n_items(self) -> int:
         """Number of items."""
         return len(self.items)
-
-    # The file --------------------------------------------------------------------------------------------------
 
     @classmethod
     def load(cls, path: str | Path) -> ServingModel:
@@ -127,19 +112,16 @@ class ServingModel:
         """
         with reading(path, MODEL) as file:
             n = file.whole("items", 1, 2**32 - 1)
-            codes = _read_codes(file, n)
+            codes = ItemCodes.read(file, n)
             w, t = (file.tensor(name, "F32", (None,), 256) for name in ("history_weight", "item_weight"))
             levels = file.below(file.tensor("degree_level", "U8", (n,)), "degree_level", min(len(w), len(t)))
-            neighbours = _read_neighbours(file, n, int(levels.max())) if file.has("neighbours") else None
-            ids = file.ids("ids", n, file.choice("ids", ("integers", "text")))
+            neighbours = Neighbours.read(file, n, int(levels.max())) if file.has("neighbours") else None
+            ids = file.ids("item", n)
             titles = file.texts("titles", n) if file.has("titles") else None
             details = file.manifest.get("details")
             if not isinstance(details, dict):
                 raise file.refused("the manifest holds no details")
-        try:
-            return cls(codes, levels, w, t, ids, neighbours=neighbours, titles=titles, details=details)
-        except InputError as error:
-            raise InputError(str(error), where=path) from error
+        return cls(codes, levels, w, t, ids, neighbours=neighbours, titles=titles, details=details)
 
     def save(self, path: str | Path) -> dict[str, int]:
         """Write a model file, in the place of one that is there.
@@ -151,33 +133,21 @@ class ServingModel:
             ``titles`` and ``manifest``.
         """
         kind, ids = id_tensors(self.items.ids)
-        parts: dict[str, Tensors] = {"codes": {}, "codebooks": {}, "neighbours": {}, "ids": ids, "titles": {}}
-        for number, level in enumerate(self.codes.levels):
-            name = "table"
-            if level.codes is not None:
-                name, parts["codes"][f"code_{number}"] = f"codebook_{number}", level.codes
-            parts["codebooks"][name] = level.codebook.values
-            if level.codebook.scale is not None:
-                parts["codebooks"][f"{name}_scale"] = level.codebook.scale
+        codes, codebooks = self.codes.tensors()
         weights = {"history_weight": self.history_weight, "item_weight": self.item_weight}
-        parts["weights"] = {"degree_level": self.degree_level, **weights}
-        if (near := self.neighbours) is not None:
-            parts["neighbours"] = {
-                "neighbours": near.sources,
-                "neighbour_level": near.levels,
-                "neighbour_value": near.values,
-                "neighbour_history_weight": near.history_weight,
-            }
-        if self.titles is not None:
-            parts["titles"] = text_tensors("titles", self.titles)
+        parts: dict[str, Tensors] = {
+            "codes": codes,
+            "codebooks": codebooks,
+            "neighbours": {} if self.neighbours is None else self.neighbours.tensors(),
+            "ids": ids,
+            "titles": {} if self.titles is None else text_tensors("titles", self.titles),
+            "weights": {"degree_level": self.degree_level, **weights},
+        }
         starts = [level.start for level in self.codes.levels]
         manifest = {"items": self.n_items, "d": self.codes.d, "starts": starts, "ids": kind, "details": self.details}
-        tensors = {name: values for part in parts.values() for name, values in part.items()}
-        size = write(path, MODEL, manifest, tensors)
-        sizes = {part: sum(values.nbytes for values in some.values()) for part, some in parts.items()}
+        size = write(path, MODEL, manifest, {name: values for part in parts.values() for name, values in part.items()})
+        sizes = {name: sum(values.nbytes for values in part.values()) for name, part in parts.items()}
         return {**sizes, "manifest": size - sum(sizes.values())}
-
-    # Ranking ---------------------------------------------------------------------------------------------------
 
     def recommend(
         self, history: Iterable[Any], k: int = 10, *, exclude_seen: bool = True, candidates: Any = None
@@ -189,8 +159,8 @@ class ServingModel:
         items, scores : arrays, shape (at most k,)
         """
         items, scores = self.recommend_many([history], k, exclude_seen=exclude_seen, candidates=candidates)
-        there = scores[0] > -np.inf
-        return items[0, there], scores[0, there]
+        ranked = scores[0] > -np.inf
+        return items[0, ranked], scores[0, ranked]
 
     def recommend_many(
         self, histories: Iterable[Iterable[Any]], k: int = 10, *, exclude_seen: bool = True, candidates: Any = None
@@ -230,15 +200,15 @@ class ServingModel:
             if len(columns) == 0:
                 raise InputError("no candidates", expected="at least one item")
         k = min(_whole(k), len(columns))
-        place = np.full(self.n_items, -1)
-        place[columns] = np.arange(len(columns))
+        column_of = np.full(self.n_items, -1)
+        column_of[columns] = np.arange(len(columns))
         best, values = np.empty((histories.n_rows, k), dtype=np.int64), np.empty((histories.n_rows, k))
         for rows in self.blocks(histories.n_rows):
-            some = histories.take(np.arange(rows.start, rows.stop))
-            scores = self.scores(some, None if candidates is None else columns)
+            block = histories.take(np.arange(rows.start, rows.stop))
+            scores = self.scores(block, None if candidates is None else columns)
             if exclude_seen:
-                at = place[some.columns]
-                scores[some.rows[at >= 0], at[at >= 0]] = -np.inf
+                seen = column_of[block.columns]
+                scores[block.rows[seen >= 0], seen[seen >= 0]] = -np.inf
             best[rows], values[rows] = top_columns(scores, k)
         ids = self.items.ids[columns[best]]
         ids[values == -np.inf] = np.array(None if self.items.are_text else -1)
@@ -246,14 +216,13 @@ class ServingModel:
 
     def scores(self, histories: Csr, items: np.ndarray | None = None) -> np.ndarray:
         """Scores (n, m), float64, of all items, or of some rows (int, (m,)), for histories (n x n_items)."""
-        taken = slice(None) if items is None else items
         scores = self.codes.products(self.vectors(histories), items)
-        scores *= self.item_weight.astype(np.float64)[self.degree_level[taken]]
+        scores *= self.item_weight.astype(np.float64)[self.degree_level if items is None else self.degree_level[items]]
         if self.neighbours is not None:
-            said = scores if items is None else np.zeros((histories.n_rows, self.n_items))
-            self.neighbours.add_scores(histories, self.degree_level, said)
+            near = scores if items is None else np.zeros((histories.n_rows, self.n_items))
+            self.neighbours.add_scores(histories, self.degree_level, near)
             if items is not None:
-                scores += said[:, items]
+                scores += near[:, items]
         return scores
 
     def vectors(self, histories: Csr) -> np.ndarray:
@@ -289,9 +258,9 @@ class ServingModel:
     def explain_rows(self, history: np.ndarray, item: int) -> Explanation:
         """As `explain`, for a history (int, (n,)) and an item in rows."""
         weights = self.history_weight[self.degree_level[history]].astype(np.float64)
-        sent = self.codes.take(history) * (weights * float(self.item_weight[self.degree_level[item]]))[:, None]
-        wanted = np.array([item])
-        levels = np.stack([sent[:, level.columns] @ level.take(wanted)[0] for level in self.codes.levels], axis=1)
+        vectors = self.codes.take(history) * (weights * float(self.item_weight[self.degree_level[item]]))[:, None]
+        scored = np.array([item])
+        levels = np.stack([vectors[:, level.columns] @ level.take(scored)[0] for level in self.codes.levels], axis=1)
         near = np.zeros(len(history))
         if self.neighbours is not None:
             near = self.neighbours.contributions(history, item, self.degree_level)
@@ -316,9 +285,9 @@ class ServingModel:
         k = min(_whole(k), self.n_items - 1)
         best, values = np.empty((len(rows), k), dtype=np.int64), np.empty((len(rows), k))
         for block in self.blocks(len(rows)):
-            some = rows[block]
-            cosines = self.codes.products(self.codes.take(some) / self._lengths[some, None]) / self._lengths
-            cosines[np.arange(len(some)), some] = -np.inf
+            queries = rows[block]
+            cosines = self.codes.products(self.codes.take(queries) / self._lengths[queries, None]) / self._lengths
+            cosines[np.arange(len(queries)), queries] = -np.inf
             best[block], values[block] = top_columns(cosines, k)
         ids = self.items.ids[best]
         return (ids, values) if np.ndim(items) else (ids[0], values[0])
@@ -327,47 +296,32 @@ class ServingModel:
     def _lengths(self) -> np.ndarray:
         """Lengths (n_items,) of the items' vectors, 1 where they are 0."""
         lengths = np.empty(self.n_items)
-        for some in self.blocks(self.n_items):
-            lengths[some] = np.linalg.norm(self.codes.take(np.arange(some.start, some.stop)), axis=1)
+        for block in self.blocks(self.n_items):
+            lengths[block] = np.linalg.norm(self.codes.take(np.arange(block.start, block.stop)), axis=1)
         return np.where(lengths > 0, lengths, 1.0)
-
-
-def _read_codes(file: Checked, n: int) -> ItemCodes:
-    d, starts = file.whole("d", 1, 2**20), file.manifest.get("starts")
-    if not isinstance(starts, list) or not 1 <= len(starts) <= 256 or not all(type(start) is int for start in starts):
-        raise file.refused("starts of the manifest are not 1 to 256 whole numbers")
-    if file.has("table"):
-        return ItemCodes((Level(_read_rows(file, "table", n, d)),))
-    levels = []
-    for number, start in enumerate(starts):
-        codebook = _read_rows(file, f"codebook_{number}", None, None)
-        if not 0 <= start <= d - codebook.width:
-            raise file.refused(f"level {number} begins at {start}", f"0 to {d - codebook.width}")
-        codes = file.tensor(f"code_{number}", "U8 U16", (n,))
-        levels.append(Level(codebook, file.below(codes, f"code_{number}", len(codebook)), start))
-    found = ItemCodes(tuple(levels))
-    columns = sum(level.codebook.width for level in levels)
-    if found.d != d or columns < d:
-        raise file.refused(f"levels of {columns} columns reach to column {found.d}", f"all of d = {d}")
-    return found
-
-
-def _read_rows(file: Checked, name: str, n: int | None, d: int | None) -> Rows:
-    values = file.tensor(name, _FLOATS, (n, d), 2**20)
-    return Rows(values, file.tensor(f"{name}_scale", "F32", (len(values),)) if values.dtype == np.int8 else None)
-
-
-def _read_neighbours(file: Checked, n: int, last_level: int) -> Neighbours:
-    sources = file.below(file.tensor("neighbours", "U16 U32", (n, None), n), "neighbours", n + 1)
-    values = file.tensor("neighbour_value", "F32", (None,), 256)
-    levels = file.below(file.tensor("neighbour_level", "U8", sources.shape), "neighbour_level", len(values))
-    weight = file.tensor("neighbour_history_weight", "F32", (None,), 256)
-    if len(weight) <= last_level:
-        raise file.refused(f"neighbour_history_weight has {len(weight)} values", f"more than {last_level}")
-    return Neighbours(sources, levels, values, weight)
 
 
 def _whole(k: Any) -> int:
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
         raise InputError(f"k = {k!r}", expected="a whole number of 1 or more")
     return int(k)
+
+
+def top_columns(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Columns and values (n, k) of the k largest `scores` (n, m), without NaN, of each row.
+
+    Larger ones come first, of equal ones the lower column.
+    """
+    n, m = scores.shape
+    size = min(_GROUP, m // max(k, 1))
+    least = np.full((n, 1), -np.inf)
+    if size > 1 and k:
+        # k groups have an entry that is no less than the k-th of the groups' largest, and so have the k largest.
+        width, (row, column) = m // size, scores.strides
+        grouped = as_strided(scores, (n, size, width), (row, width * column, column), writeable=False)
+        least = np.partition(grouped.max(axis=1), width - k, axis=1)[:, width - k, None]
+    rows, columns = np.nonzero(scores >= least)
+    order = np.lexsort((-scores[rows, columns], rows))  # stable: of equal ones the lower column stays first
+    starts = np.searchsorted(rows, np.arange(n))
+    best = columns[order[starts[:, None] + np.arange(k)]]
+    return best, np.take_along_axis(scores, best, axis=1)

@@ -1,19 +1,19 @@
-"""Users served by id: each is a history, kept in a file of its own beside the model's."""
+"""Users served by id: each is a history, kept in a file of its own beside the model's; and the forms these come in."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from c2f_dgl.data.ids import IdMap, is_missing
+from c2f_dgl.data.ids import IdMap, id_array, is_missing
 from c2f_dgl.errors import InputError
 from c2f_dgl.serving.csr import Csr
 from c2f_dgl.serving.file import USERS, id_tensors, reading, write
-from c2f_dgl.serving.pairs import read_pairs
 
 
 class UserHistories:
@@ -55,15 +55,12 @@ class UserHistories:
             n = file.whole("users", 0, 2**32)
             counts = file.tensor("counts", "U32", (n,)).astype(np.int64)
             columns = file.tensor("items", "U16 U32", (int(counts.sum()),))
-            ids = file.ids("ids", n, file.choice("ids", ("integers", "text")))
+            ids = file.ids("user", n)
             histories = Csr.from_counts(counts, file.below(columns, "items", len(items)), len(items))
             keys = histories.rows * len(items) + columns
             if len(np.unique(keys)) < len(keys):
                 raise file.refused("a user has an item twice")
-        try:
-            return cls(IdMap(ids, "user"), items, histories)
-        except InputError as error:
-            raise InputError(str(error), where=path) from error
+        return cls(ids, items, histories)
 
     def save(self, path: str | Path) -> int:
         """Write a file of users; its bytes come back."""
@@ -85,17 +82,17 @@ class UserHistories:
             An item is unknown, a user has none, or an id cannot be one of the users'.
         """
         if isinstance(interactions, Mapping):
-            without = next((user for user, history in interactions.items() if len(history) == 0), None)
-            if without is not None:
-                raise InputError(f"user {without!r} has no items", expected="one at least")
+            empty = next((user for user, history in interactions.items() if len(history) == 0), None)
+            if empty is not None:
+                raise InputError(f"user {empty!r} has no items", expected="one at least")
         users, items = read_pairs(interactions)
         columns, rows, ids = self.items.rows(items), self.ids.find(users), self.ids
         if (rows < 0).any():
             new = users[rows < 0]
-            fresh = None if is_missing(new).any() else ids.normalised(new) if len(ids) else new
-            if fresh is None:
+            normalised = None if is_missing(new).any() else ids.normalised(new) if len(ids) else new
+            if normalised is None:
                 raise InputError(f"user {new.tolist()[0]!r}", expected="ids like those of the known users")
-            ids = ids.extended(np.unique(fresh))
+            ids = ids.extended(np.unique(normalised))
             rows = ids.find(users)
         before = self.histories
         pairs = np.concatenate([before.rows, rows]), np.concatenate([before.columns, columns])
@@ -104,7 +101,50 @@ class UserHistories:
 
 def _fingerprint(items: IdMap) -> str:
     """What tells a model's items and their order from others."""
-    digest = hashlib.sha256()
-    for part in id_tensors(items.ids)[1].values():
-        digest.update(part.tobytes())
-    return digest.hexdigest()
+    return hashlib.sha256(b"".join(values.tobytes() for values in id_tensors(items.ids)[1].values())).hexdigest()
+
+
+def read_pairs(data: Any) -> tuple[np.ndarray, np.ndarray]:
+    """User and item ids from a mapping, a DataFrame, a pair of arrays or an (n, 2) array.
+
+    Raises
+    ------
+    InputError
+        `data` is none of these, or not as many users as items.
+    """
+    if hasattr(data, "columns") and hasattr(data, "to_numpy"):
+        if missing := [name for name in ("user", "item") if name not in data.columns]:
+            raise InputError(f"no column {missing[0]!r}", where="data frame", expected="columns user and item")
+        users, items = data["user"].to_numpy(), data["item"].to_numpy()
+    elif isinstance(data, Mapping):
+        items, lengths = flat(data.values())
+        users = np.repeat(id_array(list(data)), lengths)
+    elif isinstance(data, tuple) and len(data) == 2:
+        users, items = (id_array(ids).reshape(-1) for ids in data)
+    else:
+        pairs = id_array(data)
+        if pairs.ndim != 2 or pairs.shape[1] != 2:
+            raise InputError(f"pairs of shape {pairs.shape}", expected="a DataFrame, a mapping, two arrays, or (n, 2)")
+        users, items = pairs.T
+    if len(users) != len(items):
+        raise InputError(f"{len(users):,} users and {len(items):,} items", expected="one item for each user")
+    return users, items
+
+
+def flat(histories: Iterable[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Histories as all of their item ids, and the length of each.
+
+    Raises
+    ------
+    InputError
+        One is no list: text is one id, and no list of its letters.
+    """
+    lists = list(map(_listed, histories))
+    lengths = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
+    return id_array(list(chain.from_iterable(lists))), lengths
+
+
+def _listed(history: Any) -> list[Any]:
+    if isinstance(history, (str, bytes)) or not isinstance(history, Iterable):
+        raise InputError(f"a history is {history!r:.40}", expected="a list of item ids")
+    return list(history)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from c2f_dgl.errors import InputError
-from c2f_dgl.evaluation.ranking import CUTOFFS, Scorer, compare, evaluate, evaluate_per_user, top_items
+from c2f_dgl.evaluation.ranking import CUTOFFS, Scorer, evaluate, evaluate_per_user, top_items
 
 
 def draw(seed: int, n_users: int, n_items: int) -> tuple[Scorer, sp.csr_matrix, sp.csr_matrix]:
@@ -66,18 +66,6 @@ def test_blocks_of_users_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None
     assert evaluate(scorer, seen, relevant) == pytest.approx(whole)
 
 
-@given(st.integers(0, 2**32 - 1), st.sampled_from([7, 70, 10**6]))
-def test_variants_compared_in_one_pass_get_the_figures_of_each(seed: int, block: int) -> None:
-    scorer, seen, relevant = draw(seed, 12, 30)
-    others = [scorer, Scorer(-scorer.users, scorer.items), Scorer(scorer.users, scorer.items**2)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("c2f_dgl.evaluation.ranking._SCORE_BLOCK", block)
-        found = compare(
-            lambda users: (other.scores(users) for other in others), seen, relevant, "recall@10", torch.device("cpu")
-        )
-    assert found == pytest.approx([evaluate(other, seen, relevant)["recall@10"] for other in others])
-
-
 def test_users_without_relevant_items_do_not_count() -> None:
     scorer, seen, relevant = draw(5, 20, 30)
     relevant = sp.csr_matrix(relevant.multiply(np.arange(20)[:, None] < 4))
@@ -106,8 +94,6 @@ def test_nothing_to_evaluate_is_said() -> None:
     scorer, seen, relevant = draw(5, 3, 4)
     with pytest.raises(ValueError, match="no user"):
         evaluate(scorer, seen, relevant * 0)
-    with pytest.raises(ValueError, match="no user"):
-        compare(lambda users: [scorer.scores(users)], seen, relevant * 0, "ndcg@20", torch.device("cpu"))
 
 
 @pytest.mark.parametrize(("seen", "relevant"), [((3, 6), (3, 4)), ((3, 6), (3, 7)), ((2, 6), (3, 6)), ((3, 4), (3, 4))])

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from c2f_dgl.report.charts import Curve, Point, chart, thinned
-from c2f_dgl.report.layout import place_circles
+from c2f_dgl.report.coarse_map import place_circles
 
 VALUES = st.floats(-1e6, 1e6).map(lambda v: round(v, 6))
 

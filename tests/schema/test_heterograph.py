@@ -20,10 +20,10 @@ from c2f_dgl.engines import Collapsed, MessagePassing
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.evaluation.served import Served
-from c2f_dgl.exports import serving_model
+from c2f_dgl.export.device_model import serving_model
+from c2f_dgl.export.teacher import teacher_of
 from c2f_dgl.graph.entities import entity_graph
 from c2f_dgl.heterograph import MASKS, to_heterograph
-from c2f_dgl.teacher import teacher_of
 from tests.schema.library import library
 
 ROOT = Path(__file__).parents[2]

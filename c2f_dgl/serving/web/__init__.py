@@ -15,14 +15,9 @@ _MODULE = ("c2f.js", "c2f.d.ts")
 
 
 def write_web(model: ServingModel, folder: str | Path) -> dict[str, int]:
-    """Write a new folder with the page, and with the model file and the module that reads it for other pages.
+    """Write a new folder with the page, the model file and the module that reads it; the bytes of each file come back.
 
     ``index.html`` holds all it needs, as a page that is opened from a disk can load nothing.
-
-    Returns
-    -------
-    dict
-        Bytes of each file.
 
     Raises
     ------
@@ -31,22 +26,20 @@ def write_web(model: ServingModel, folder: str | Path) -> dict[str, int]:
     """
     with replacing_folder(folder) as aside:
         model.save(aside / "model.c2f")
-        for name in _MODULE:
-            (aside / name).write_text(_text(name), encoding="utf-8", newline="\n")
-        page = _page((aside / "model.c2f").read_bytes())
-        (aside / "index.html").write_text(page, encoding="utf-8", newline="\n")
+        texts = {name: _text(name) for name in _MODULE} | {"index.html": _page((aside / "model.c2f").read_bytes())}
+        for name, text in texts.items():
+            (aside / name).write_text(text, encoding="utf-8", newline="\n")
         return {name: (aside / name).stat().st_size for name in ("index.html", "model.c2f", *_MODULE)}
 
 
 def _page(blob: bytes) -> str:
-    script = _text("c2f.js") + _text("page.js")
-    filled = {
+    page, script = _text("index.html"), _text("c2f.js") + _text("page.js")
+    values = {
         "script": script,
         "hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         "model": base64.b64encode(zlib.compress(blob, 9)).decode(),
     }
-    page = _text("index.html")
-    for name, value in filled.items():
+    for name, value in values.items():
         page = page.replace(f"{{{{ {name} }}}}", value)
     return page
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from c2f_dgl import codes as fitting
-from c2f_dgl.codes import fit_codes
 from c2f_dgl.errors import InputError
+from c2f_dgl.export import codes as fitting
+from c2f_dgl.export.codes import Fit, fit_codes, fit_fewest_codes
+from c2f_dgl.export.trial import NEIGHBOURS, Trial
 from c2f_dgl.io.progress import Reporter
 from c2f_dgl.serving import ItemCodes, Level, Neighbours, Rows, ServingModel
 from c2f_dgl.serving.codes import degree_levels, level_means
@@ -31,17 +32,17 @@ class Made:
         d_u, d_i = (np.maximum(self.train.getnnz(axis=axis), 1.0) for axis in (1, 0))
         _, s, vt = np.linalg.svd(d_u[:, None] ** -0.4 * self.train.toarray() * d_i**-0.4, full_matrices=False)
         self.items = (vt[:D].T * s[:D] ** 0.25 * d_i[:, None] ** -0.4).astype(np.float32)
-        self.w, self.t = np.ones(N_ITEMS), (d_i + 1) ** 0.8
+        self.t = (d_i + 1) ** 0.8
+        self.trial = Trial(self.t, self.train, self.valid, 0)
 
-    def fit(self, n_bytes: int | None, seed: int = 0) -> tuple[ItemCodes, Neighbours | None]:
+    def fit(self, n_bytes: int) -> tuple[ItemCodes, Neighbours | None]:
         """Codes of so many bytes."""
-        quiet = Reporter(quiet=True)
-        return fit_codes(self.items, self.w, self.t, self.train, self.valid, n_bytes, seed, quiet)
+        return fit_codes(self.items, self.trial, n_bytes, Reporter(quiet=True))
 
     def served(self, codes: ItemCodes, near: Neighbours | None) -> ServingModel:
         """The model of them."""
         level = degree_levels(self.train.getnnz(axis=0))
-        w, t = level_means(level, self.w), level_means(level, self.t)
+        w, t = level_means(level, np.ones(N_ITEMS)), level_means(level, self.t)
         return ServingModel(codes, level, w, t, np.arange(N_ITEMS), neighbours=near)
 
 
@@ -70,10 +71,10 @@ def test_the_same_seed_gives_the_same_codes() -> None:
 
 def test_without_a_number_of_bytes_little_is_lost() -> None:
     made = Made()
-    codes, near = made.fit(None)
-    trial = fitting._Trial(made.w, made.t, made.train, made.valid, 0)
-    wanted, found = trial.figures(made.items)[0][0], trial.figures(codes.take(np.arange(N_ITEMS)))[0][0]
-    assert near is not None or found >= 0.98 * wanted - 1e-9
+    coded = fit_fewest_codes(made.items, made.trial, Reporter(quiet=True))
+    if coded is not None and coded[1] is None:
+        wanted, (figure, _) = made.trial.figure(made.items)[0], made.trial.figure(coded[0].take(np.arange(N_ITEMS)))
+        assert figure >= 0.98 * wanted - 1e-9
 
 
 def test_too_few_bytes_are_refused() -> None:
@@ -83,12 +84,10 @@ def test_too_few_bytes_are_refused() -> None:
 
 def test_figures_are_those_of_the_served_model() -> None:
     made = Made()
-    trial = fitting._Trial(made.w, made.t, made.train, made.valid, 0)
     levels = [Level(Rows.stored(made.items[:40], "int8"), np.arange(N_ITEMS, dtype=np.uint8) % 40)]
-    vectors = fitting._decoded(levels, N_ITEMS, D)
     for k in (0, 3):
-        fit = trial.fit(levels, vectors, k)
-        model = made.served(*trial.stored(fit))
+        fit = Fit(*made.trial.figure(fitting.decoded(levels, D), k), levels, k)
+        model = made.served(*fit.stored(made.trial))
         scores = np.zeros((N_USERS, N_ITEMS))
         for user, history in enumerate(np.split(made.train.indices, made.train.indptr[1:-1])):
             scores[user] = model.scores(model.histories([history.tolist()]))[0]
@@ -105,26 +104,26 @@ def test_figures_are_those_of_the_served_model() -> None:
 
 def test_neighbours_are_the_items_had_together() -> None:
     made = Made()
-    trial = fitting._Trial(made.w, made.t, made.train, made.valid, 0)
+    nearest = made.trial.neighbours.weights.toarray()
     r = made.train.toarray()
     d_u, d_i = np.maximum(r.sum(axis=1), 1), np.maximum(r.sum(axis=0), 1)
     g = ((r.T * d_u**-0.8) @ r / np.sqrt(np.outer(d_i, d_i))) ** 1.5 * d_i[:, None] ** 0.4
     np.fill_diagonal(g, 0)
     said = g * d_i**-0.4
-    for k, found in ((fitting._NEIGHBOURS, trial.nearest.toarray()), (4, trial.near(4).toarray())):
+    for k, found in ((NEIGHBOURS, nearest), (4, made.trial.neighbours.largest(4).weights.toarray())):
         there = found > 0
         assert (there.sum(axis=1) <= k).all()
         np.testing.assert_allclose(found[there], g[there], rtol=1e-4)
         if k == 4:  # of equal ones either may be kept
-            wanted = np.sort(np.where(trial.nearest.toarray() > 0, said, 0), axis=1)[:, -k:]
+            wanted = np.sort(np.where(nearest > 0, said, 0), axis=1)[:, -k:]
             np.testing.assert_allclose(np.sort(np.where(there, said, 0), axis=1)[:, -k:], wanted, rtol=1e-4)
 
 
 def test_every_level_lowers_what_is_missed() -> None:
     made = Made()
     weights = made.t**2
-    slices = fitting._slices(N_ITEMS, 25, D, 8_000)
-    levels = fitting._fitted(made.items, weights, slices, 25, 0)
+    slices = fitting.slices(N_ITEMS, 25, D, 8_000)
+    levels = fitting.fitted(made.items, weights, slices, 25, 0)
 
     def missed(some: list[Level]) -> float:
         z = sum(
@@ -134,15 +133,15 @@ def test_every_level_lowers_what_is_missed() -> None:
 
     errors = [missed(levels[:n]) for n in range(1, len(levels) + 1)]
     assert len(errors) > 2 and all(after < before for before, after in pairwise(errors))
-    assert missed(fitting._again(made.items, weights, levels)) < errors[-1]
+    assert missed(fitting.fitted_again(made.items, weights, levels)) < errors[-1]
 
 
 def test_fine_codes_are_worth_more_than_a_larger_coarse_codebook() -> None:
     made, weights = Made(), np.ones(N_ITEMS)
-    fine = fitting._fitted(made.items, weights, [(0, D), (0, D)], 16, 0)
-    coarse = fitting._fitted(made.items, weights, [(0, D)], 32, 0)
+    fine = fitting.fitted(made.items, weights, [(0, D), (0, D)], 16, 0)
+    coarse = fitting.fitted(made.items, weights, [(0, D)], 32, 0)
     assert sum(level.codebook.values.nbytes for level in fine) == coarse[0].codebook.values.nbytes
-    errors = [np.square(made.items - fitting._decoded(levels, N_ITEMS, D)).sum() for levels in (fine, coarse)]
+    errors = [np.square(made.items - fitting.decoded(levels, D)).sum() for levels in (fine, coarse)]
     assert errors[0] < errors[1]
 
 
@@ -151,7 +150,7 @@ def test_one_round_is_the_weighted_mean_of_what_is_nearest() -> None:
     target, weights, centres = rng.normal(size=(60, 4)).astype(np.float32), rng.random(60), np.zeros((5, 4))
     centres[:4] = target[:4]
     centres[4] = 100  # nearest to nothing: stays as it is
-    level = fitting._clustered(target, weights, centres, 0, 1)
+    level = fitting.clustered(target, weights, centres, 0, 1)
     near = ((target[:, None].astype(np.float64) - centres) ** 2).sum(axis=2).argmin(axis=1)
     wanted = [np.average(target[near == c], axis=0, weights=weights[near == c]) for c in range(4)]
     np.testing.assert_allclose(level.codebook.take(slice(None))[:4], wanted, atol=0.02)
@@ -164,8 +163,8 @@ def test_slices_cover_all_columns_and_fit() -> None:
         (40_000, 256, 512, 10**6, 1),
         (50, 6, 3, 900, 3),
     ]:
-        slices = fitting._slices(n_items, rows, d, n_bytes, finer)
+        slices = fitting.slices(n_items, rows, d, n_bytes, finer)
         assert slices[0] == (0, d) and all(0 <= start < stop <= d for start, stop in slices)
-        assert sum(fitting._level_bytes(n_items, rows, stop - start) for start, stop in slices) <= n_bytes
+        assert sum(fitting.level_bytes(n_items, rows, stop - start) for start, stop in slices) <= n_bytes
         if any(stop == d for _, stop in slices[1:]):
             assert {c for start, stop in slices[1:] for c in range(start, stop)} == set(range(d))

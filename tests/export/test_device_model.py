@@ -15,7 +15,6 @@ import scipy.sparse as sp
 import torch
 from safetensors.numpy import load_file
 
-from c2f_dgl import exports
 from c2f_dgl.api import load_run, train
 from c2f_dgl.config.load import load_config
 from c2f_dgl.data import load_dataset
@@ -24,10 +23,12 @@ from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.evaluation.served import Served
+from c2f_dgl.export.device_model import coded_model, details_of, read_titles, serving_model, user_histories
+from c2f_dgl.export.formats import write_faiss, write_onnx
+from c2f_dgl.export.teacher import Teacher, teacher_of
 from c2f_dgl.model import Recommender
 from c2f_dgl.serving import ServingModel
 from c2f_dgl.serving.codes import degree_levels
-from c2f_dgl.teacher import Teacher, teacher_of
 from c2f_dgl.training.build import start_graph, start_model
 from tests.serving.coded import STRUCTURES, coded
 
@@ -56,7 +57,7 @@ def test_fast_is_exact(fast: Trained) -> None:
     assert error.max() < 1e-5 * 50  # the torch model computes in float32
     assert np.median(error) < 1e-5
     # Ranked from a file it is as good, though popularity is rounded to levels.
-    served = exports.serving_model(teacher, split.item_ids)
+    served = serving_model(teacher, split.item_ids)
     figures = [
         evaluate(ranker, split.train, split.test)["ndcg@20"]
         for ranker in (model.scorer(), Served(served, split.train, split.item_ids))
@@ -79,7 +80,7 @@ def test_users_that_are_more_than_their_items_are_mapped() -> None:
     model.readout.bias.data[split.n_users :] = torch.as_tensor(np.log1p(split.train.getnnz(axis=0)))
     teacher = teacher_of(model, split)
     assert not teacher.exact
-    served = Served(exports.serving_model(teacher, split.item_ids), split.train, split.item_ids)
+    served = Served(serving_model(teacher, split.item_ids), split.train, split.item_ids)
     figures = [evaluate(one, split.train, split.test)["ndcg@20"] for one in (model.scorer(), served)]
     assert figures[1] > 0.8 * figures[0] > 0
 
@@ -92,10 +93,8 @@ def test_a_filter_becomes_neighbours() -> None:
     teacher = teacher_of(model, split)
     near = teacher.nearest(30)
     assert near is not None and near.sources.shape == (split.n_items, 30)
-    served = Served(exports.serving_model(teacher, split.item_ids), split.train, split.item_ids)
-    without = Served(
-        exports.serving_model(replace(teacher, neighbours=None), split.item_ids), split.train, split.item_ids
-    )
+    served = Served(serving_model(teacher, split.item_ids), split.train, split.item_ids)
+    without = Served(serving_model(replace(teacher, neighbours=None), split.item_ids), split.train, split.item_ids)
     with_, alone, trained = (
         evaluate(one, split.train, split.valid)["ndcg@20"] for one in (served, without, model.scorer())
     )
@@ -110,7 +109,7 @@ def test_a_filter_loses_little_on_the_way_to_a_file(tmp_path: Path) -> None:
     model, _ = load_run(tmp_path / "run", split=split)
     assert model.readout.filter is not None
     teacher = teacher_of(model, split)
-    whole, coded = exports.serving_model(teacher, split.item_ids), exports.coded_model(teacher, split, 60_000)
+    whole, coded = serving_model(teacher, split.item_ids), coded_model(teacher, split, 60_000)
     figures = [
         evaluate(ranker, split.train, split.test)["ndcg@20"]
         for ranker in (model.scorer(), *(Served(file, split.train, split.item_ids) for file in (whole, coded)))
@@ -123,16 +122,16 @@ def test_codes_take_the_bytes_they_may(fast: Trained, tmp_path: Path) -> None:
     model, split = fast
     teacher = teacher_of(model, split)
     figure = lambda served: evaluate(Served(served, split.train, split.item_ids), split.train, split.valid)["ndcg@20"]
-    whole = figure(exports.serving_model(teacher, split.item_ids))
+    whole = figure(serving_model(teacher, split.item_ids))
     for n_bytes in (30_000, 60_000):
-        served = exports.coded_model(teacher, split, n_bytes)
+        served = coded_model(teacher, split, n_bytes)
         sizes = served.save(tmp_path / "model.c2f")
         assert 0.6 * n_bytes < sum(sizes.values()) <= n_bytes
         assert figure(served) > 0.9 * whole
-    least = exports.coded_model(teacher, split, None)
+    least = coded_model(teacher, split, None)
     assert figure(least) >= 0.98 * whole
     with pytest.raises(InputError, match="are left for codes of 800 items"):
-        exports.coded_model(teacher, split, 6000)
+        coded_model(teacher, split, 6000)
 
 
 def test_nobody_can_read_from_a_file_what_users_had(tmp_path: Path) -> None:
@@ -151,10 +150,12 @@ def test_nobody_can_read_from_a_file_what_users_had(tmp_path: Path) -> None:
         order = np.argsort(-degree_levels(had).astype(int), kind="stable")
         w, t = (had + 1.0) ** -0.4, (had + 1.0) ** 0.2
         teacher = Teacher(vectors[order], w[order], t[order], degree_levels(had)[order], order, True)
-        details = exports.details_of(load_config("fast"), split)
+        details = details_of(load_config("fast"), split)
         for structure in (None, codes.codes):
             path = tmp_path / f"{name}-{structure is None}.c2f"
-            exports.serving_model(teacher, split.item_ids, structure, details=details).save(path)
+            model = serving_model(teacher, split.item_ids, structure)
+            model.details.update(details)
+            model.save(path)
             blobs.append(path.read_bytes())
             sizes = {n for values in load_file(path).values() for n in values.shape}
             assert not sizes & {train.nnz, n_users}
@@ -165,7 +166,7 @@ def test_nobody_can_read_from_a_file_what_users_had(tmp_path: Path) -> None:
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_onnx_scores_as_the_model(tmp_path: Path, structure: str, near: bool) -> None:
     model = coded(structure=structure, near=near, text=True)
-    size = exports.write_onnx(model, tmp_path / "model.onnx")
+    size = write_onnx(model, tmp_path / "model.onnx")
     assert size == (tmp_path / "model.onnx").stat().st_size
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     for rows in ([3, 7, 11], [5]):
@@ -177,7 +178,7 @@ def test_onnx_scores_as_the_model(tmp_path: Path, structure: str, near: bool) ->
 
 def test_faiss_finds_the_best_items(tmp_path: Path) -> None:
     model = coded(near=False)
-    exports.write_faiss(model, tmp_path / "items.faiss")
+    write_faiss(model, tmp_path / "items.faiss")
     histories = model.histories([[103, 107], [110]])
     scores, items = faiss.read_index(str(tmp_path / "items.faiss")).search(
         model.vectors(histories).astype(np.float32), 5
@@ -186,11 +187,11 @@ def test_faiss_finds_the_best_items(tmp_path: Path) -> None:
     np.testing.assert_array_equal(model.items.ids[items], found)
     np.testing.assert_allclose(scores, wanted, rtol=1e-4)
     with pytest.raises(InputError, match="the model has neighbours"):
-        exports.write_faiss(coded(), tmp_path / "items.faiss")
+        write_faiss(coded(), tmp_path / "items.faiss")
 
 
 def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, write in (("faiss", exports.write_faiss), ("onnx", exports.write_onnx)):
+    for name, write in (("faiss", write_faiss), ("onnx", write_onnx)):
         monkeypatch.setitem(sys.modules, name, None)
         with pytest.raises(InputError, match=rf"pip install 'c2f_dgl\[{name}\]'"):
             write(coded(near=False), tmp_path / "out")
@@ -198,13 +199,13 @@ def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_users_have_all_that_the_data_holds(fast: Trained) -> None:
     model, split = fast
-    served: ServingModel = exports.serving_model(teacher_of(model, split), split.item_ids)
-    users = exports.user_histories(served, split)
+    served: ServingModel = serving_model(teacher_of(model, split), split.item_ids)
+    users = user_histories(served, split)
     had = split.train + split.valid + split.test
     for row in (0, 7):
         found = served.items.ids[users.of([split.user_ids[row]]).columns]
         assert set(found.tolist()) == set(split.item_ids[had[row].indices].tolist())
-    assert exports.user_histories(served, split, held_out=False).histories.pointers[-1] == split.train.nnz
+    assert user_histories(served, split, held_out=False).histories.pointers[-1] == split.train.nnz
 
 
 @pytest.mark.parametrize(
@@ -218,7 +219,7 @@ def test_users_have_all_that_the_data_holds(fast: Trained) -> None:
 )
 def test_titles_of_a_table(tmp_path: Path, name: str, text: bytes) -> None:
     (tmp_path / name).write_bytes(text)
-    titles = exports.read_titles(tmp_path / name, IdMap(np.array([2, 1, 7]), "item"))
+    titles = read_titles(tmp_path / name, IdMap(np.array([2, 1, 7]), "item"))
     assert titles.tolist() == ["Café, the (1995)", "Toy Story (1995)", ""]
 
 
@@ -226,4 +227,4 @@ def test_a_table_without_titles_is_refused(tmp_path: Path) -> None:
     for text, problem in (("x\ty\n", "has no title of any item"), ("item\n7\n", "has one column")):
         (tmp_path / "names.tsv").write_text(text)
         with pytest.raises(InputError, match=problem):
-            exports.read_titles(tmp_path / "names.tsv", IdMap(np.array([7]), "item"))
+            read_titles(tmp_path / "names.tsv", IdMap(np.array([7]), "item"))
