@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Generic
+from dataclasses import dataclass, field
+from typing import Any, Generic
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +14,39 @@ from c2f_dgl.dgl_import import dgl
 from c2f_dgl.embedding import EmbeddingLayer
 from c2f_dgl.engines import Engine, EngineName, Propagation, make_engine
 from c2f_dgl.evaluation.ranking import Scorer
+from c2f_dgl.graph.hetero import exponent_of
 from c2f_dgl.graph.item_filter import GraphFilter
 from c2f_dgl.graph.layout import take_rows
+from c2f_dgl.graph.neighbourhood import FilterShape
 from c2f_dgl.roles import DEFAULT_ROLES, EdgeType, Roles
 from c2f_dgl.tiers.tiered import TieredEmbedding
 
 Layer = TypeVar("Layer", bound=EmbeddingLayer, default=TieredEmbedding)
+
+
+@dataclass(frozen=True)
+class Scalars:
+    """Numbers of a model that are neither trained by gradient nor part of a tier.
+
+    Parameters
+    ----------
+    layer_weights : tuple of L + 1 floats, optional
+        None for the mean over layers.
+    exponents : (float, float)
+        a and b of D_u^(-a) R D_i^(-b).
+    item_scale : float
+    filter : FilterShape, optional
+    filter_weight : float
+    importances : mapping of str to float
+        By relation; of those alone that no option gives.
+    """
+
+    layer_weights: tuple[float, ...] | None = None
+    exponents: tuple[float, float] = (0.5, 0.5)
+    item_scale: float = 0.0
+    filter: FilterShape | None = None
+    filter_weight: float = 0.0
+    importances: Mapping[str, float] = field(default_factory=dict)
 
 
 class Readout(nn.Module):
@@ -138,6 +166,18 @@ class Recommender(nn.Module, Generic[Layer]):
         learned = {} if self.importance is None else self.importance.values()
         return {**self._chosen_importances, **learned}
 
+    def scalars(self) -> Scalars:
+        """The numbers beside what is trained by gradient."""
+        readout = self.readout
+        return Scalars(
+            self.propagation.layer_weights,
+            (exponent_of(self.graph, self.roles.query), exponent_of(self.graph, self.roles.ranked)),
+            readout.item_scale,
+            None if readout.filter is None else readout.filter.term.shape,
+            readout.filter_weight,
+            self.importances(),
+        )
+
     def count_values(self) -> dict[str, int]:
         """Everything learned, per part, and ``total``."""
         counts = self.embedding.count_values()
@@ -151,14 +191,11 @@ class Recommender(nn.Module, Generic[Layer]):
 
     def count_bytes(self) -> int:
         """Bytes that store everything learned."""
-        counts = self.count_values()
-        return self.embedding.count_bytes() + 4 * sum(
-            counts.get(part, 0) for part in ("biases", "chosen scalars", "importances")
-        )
+        embedded = sum(self.embedding.count_values().values())
+        return self.embedding.count_bytes() + 4 * (self.count_values()["total"] - embedded)
 
 
-def _relink(model: nn.Module, _: object) -> None:
-    assert isinstance(model, Recommender)
+def _relink(model: Any, _: object) -> None:
     model.relink()
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from benchmarks.studies.spec import Job
+from c2f_dgl.checks import stage_names
 from c2f_dgl.files import replacing, write_text
-from c2f_dgl.training.build import stage_names
 from c2f_dgl.training.checkpoint import load_checkpoint
 from c2f_dgl.training.folder import RunFolder
 

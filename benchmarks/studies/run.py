@@ -34,6 +34,7 @@ from benchmarks.studies import records
 from benchmarks.studies.catalogue import STUDIES
 from benchmarks.studies.spec import Job, Study
 from c2f_dgl.api import load_run, train
+from c2f_dgl.checks import stage_names
 from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.config.sizes import resolve_sizes
 from c2f_dgl.data.configured import load_split
@@ -41,7 +42,7 @@ from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import evaluate_per_user
 from c2f_dgl.progress import Reporter
-from c2f_dgl.training.build import COARSE, stage_names
+from c2f_dgl.training.build import COARSE
 from c2f_dgl.training.folder import RunFolder
 
 

@@ -92,10 +92,14 @@ def train_phase(
         The record of the phase, for `Fitted.phases`.
     """
     deadline = context.deadline if deadline is None else deadline
-    observer = _Observer(model, context, after_step)
+    progress, best_state, best_record = StageProgress(), dict[str, torch.Tensor](), dict[str, Any]()
+
+    def keep_best(record: dict[str, Any]) -> None:
+        best_state.update({name: value.detach().clone() for name, value in model.state_dict().items()})
+        best_record.update(record)
 
     def stop() -> bool:
-        asked = observer.epoch > 0 and after_epoch is not None and after_epoch(observer.epoch)
+        asked = after_epoch is not None and after_epoch(progress.epoch)
         return bool(asked) or (deadline is not None and time.monotonic() >= deadline)
 
     if objective is None:
@@ -107,20 +111,22 @@ def train_phase(
             model,
             Stage(phase, training, tier, context.seed, SELECT),
             context.split,
-            observer,
-            StageProgress(),
+            context.reporter,
+            progress,
+            keep_best,
+            after_step=after_step,
+            stop=stop,
             objective=objective,
             parameters=parameters,
-            stop=stop,
         )
     if keep == "best":
-        model.load_state_dict(observer.state)
+        model.load_state_dict(best_state)
     return {
         "phase": phase,
         "seconds": round(time.perf_counter() - started, 2),
-        "epochs": observer.epoch,
-        "best_epoch": observer.best_epoch,
-        "valid": observer.valid,
+        "epochs": progress.epoch,
+        "best_epoch": best_record["epoch"],
+        "valid": best_record["valid"],
         "stopped_by_time": deadline is not None and time.monotonic() >= deadline,
     }
 
@@ -143,29 +149,3 @@ def fit(context: Context[Any], embedding: EmbeddingLayer) -> Fitted:
     """All there is to a system of one phase: LightGCN on `embedding`, trained with the context's gradient settings."""
     model = build_model(context, embedding, context.settings.layers)
     return fitted(model, [train_phase(context, model, context.settings.training())])
-
-
-class _Observer:
-    """Keeps the best state in memory and passes progress on (see `c2f_dgl.training.stage.StageObserver`)."""
-
-    def __init__(self, model: TrainableModule, context: Context[Any], after_step: Callable[[], None] | None) -> None:
-        self.model, self.reporter, self.after_step = model, context.reporter, after_step
-        self.state: dict[str, torch.Tensor] = {}
-        self.valid: dict[str, float] = {}
-        self.epoch = self.best_epoch = 0
-
-    def start_epoch(self, stage: str, phase: str, epoch: int, n_steps: int) -> None:
-        self.reporter.start_epoch(stage, phase, epoch, n_steps)
-
-    def step(self) -> None:
-        self.reporter.step()
-        if self.after_step is not None:
-            self.after_step()
-
-    def best(self, record: dict[str, Any]) -> None:
-        self.state = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-        self.valid, self.best_epoch = record["valid"], record["epoch"]
-
-    def end_epoch(self, record: dict[str, Any], optimizer: torch.optim.Optimizer, progress: StageProgress) -> None:
-        self.epoch = record["epoch"]
-        self.reporter.end_epoch(record)

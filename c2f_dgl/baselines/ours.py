@@ -7,7 +7,6 @@ and take bytes. Half of the time there is goes into choosing; what is found by t
 
 from __future__ import annotations
 
-import tempfile
 import time
 
 from pydantic import Field
@@ -16,9 +15,7 @@ from c2f_dgl.baselines.item_item import csr_bytes
 from c2f_dgl.baselines.system import Context, Fitted, Settings, System
 from c2f_dgl.config.load import load_config
 from c2f_dgl.config.sizes import resolve_sizes
-from c2f_dgl.training.build import stage_names
-from c2f_dgl.training.folder import RunFolder
-from c2f_dgl.training.run import load_model, train_run
+from c2f_dgl.training.run import Run
 
 
 class PresetSettings(Settings):
@@ -35,16 +32,14 @@ def train(context: Context[PresetSettings]) -> Fitted:
     config = resolve_sizes(
         load_config(context.settings.preset, overrides), context.split.n_users, context.split.n_items
     )
-    with tempfile.TemporaryDirectory(prefix="c2f-dgl-") as path:
-        folder = RunFolder(path)
-        folder.begin(config)
-        summary = train_run(config, context.split, folder, context.reporter, stage_names(config), context.device)
-        model = load_model(folder, context.split, None, context.device)
+    run = Run(config, context.split, context.device, context.reporter)
+    run.train()
+    model = run.model()
     counts = model.count_values()
     del counts["total"]
     phases = [
         {"phase": name, "seconds": stage["seconds"], "epochs": stage["epoch"], "valid": stage["valid"]}
-        for name, stage in summary["stages"].items()
+        for name, stage in run.summary["stages"].items()
     ]
     filter = model.readout.filter
     neighbours = 0 if filter is None else csr_bytes(filter.neighbours)
