@@ -26,27 +26,14 @@ Layer = TypeVar("Layer", bound=EmbeddingLayer, default=TieredEmbedding)
 
 @dataclass(frozen=True)
 class Scalars:
-    """Numbers of a model that are neither trained by gradient nor part of a tier.
+    """Numbers of a model that are neither trained by gradient nor part of a tier."""
 
-    Parameters
-    ----------
-    layer_weights : tuple of L + 1 floats, optional
-        None for the mean over layers.
-    exponents : (float, float)
-        a and b of D_u^(-a) R D_i^(-b).
-    item_scale : float
-    filter : FilterShape, optional
-    filter_weight : float
-    importances : mapping of str to float
-        By relation; of those alone that no option gives.
-    """
-
-    layer_weights: tuple[float, ...] | None = None
-    exponents: tuple[float, float] = (0.5, 0.5)
+    layer_weights: tuple[float, ...] | None = None  # beta of each of the L + 1 layers; None for their mean
+    exponents: tuple[float, float] = (0.5, 0.5)  # a and b of D_u^(-a) R D_i^(-b)
     item_scale: float = 0.0
     filter: FilterShape | None = None
     filter_weight: float = 0.0
-    importances: Mapping[str, float] = field(default_factory=dict)
+    importances: Mapping[str, float] = field(default_factory=dict)  # of relations whose importance no option gives
 
 
 class Readout(nn.Module):

@@ -19,31 +19,15 @@ _MOVES = (-2, -1, -0.5, 0.5, 1, 2)
 
 @dataclass(frozen=True)
 class Choice:
-    """Everything that is chosen.
+    """Everything that is chosen."""
 
-    Parameters
-    ----------
-    exponents : (float, float)
-        a and b of D_u^(-a) R D_i^(-b).
-    importances : tuple of (str, float)
-        Of the relations that leave theirs to be chosen, by name.
-    cutoff : float
-        Singular values from this share of the m-th one on pass the filter. Directions that it leaves half converged
-        are smoother than the exact ones.
-    rank : int
-        d, the number of directions.
-    power : float
-        Of the singular values, the weight of directions in scores.
-    item_scale : float
-    filter : FilterShape, optional
-    filter_weight : float
-    """
-
-    exponents: tuple[float, float]
-    importances: tuple[tuple[str, float], ...]
+    exponents: tuple[float, float]  # a and b of D_u^(-a) R D_i^(-b)
+    importances: tuple[tuple[str, float], ...]  # of the relations that leave theirs to be chosen, by name
+    # Singular values from this share of the m-th one on pass the filter. Directions that it leaves half converged are
+    # smoother than the exact ones.
     cutoff: float
-    rank: int
-    power: float
+    rank: int  # d, the number of directions
+    power: float  # of the singular values, the weight of directions in scores
     item_scale: float
     filter: FilterShape | None = None
     filter_weight: float = 0.0

@@ -39,26 +39,13 @@ _Value = TypeVar("_Value")
 
 @dataclass(frozen=True)
 class Candidates:
-    """Users with held-out items, and the items that are ranked for each.
+    """Users with held-out items, and the items that are ranked for each."""
 
-    Parameters
-    ----------
-    users : int64 Tensor, shape (n,)
-    items : int64 Tensor, shape (n, c)
-        Each row ascending.
-    open : bool Tensor, shape (n, c)
-        False for what the user has seen, and for all but the first of equal items.
-    hits : bool array, shape (n, c)
-        Whether it is held out, and open.
-    n_relevant : int array, shape (n,)
-        Held-out items, whether they are candidates or not.
-    """
-
-    users: Tensor
-    items: Tensor
-    open: Tensor
-    hits: np.ndarray
-    n_relevant: np.ndarray
+    users: Tensor  # (n,), int64
+    items: Tensor  # (n, c), int64, each row ascending
+    open: Tensor  # (n, c), bool: false for what the user has seen, and for all but the first of equal items
+    hits: np.ndarray  # (n, c), bool: held out, and open
+    n_relevant: np.ndarray  # (n,): held-out items, whether they are candidates or not
 
     @classmethod
     def ranked_first(

@@ -138,41 +138,31 @@ class Run:
         """Train one stage, anew or from the last checkpoint of the folder where that is of this stage."""
         began, progress, restore, best_epoch = time.perf_counter(), StageProgress(), None, -1
         if self.folder is not None and last is not None and last["stage"] == stage:
-            tensors, _ = load_checkpoint(self.folder.last)
-            model = self._restored(tensors, last, self.folder.last)
-            progress, restore = StageProgress.from_json(last["progress"]), partial(restore_optimizer, model, tensors)
+            saved, _ = load_checkpoint(self.folder.last)
+            model = self._restored(saved, last, self.folder.last)
+            progress, restore = StageProgress.from_json(last["progress"]), partial(restore_optimizer, model, saved)
         else:
             model = self._started(stage, last)
         if self.folder is not None:
             self.folder.reopen()
         self._model = None
+        origin = {"stage": stage, "fingerprint": self.split.fingerprint}
 
         def on_best(record: Record) -> None:
             nonlocal best_epoch
             best_epoch = record["epoch"]
-            meta = {
-                "stage": stage,
-                "fingerprint": self.split.fingerprint,
-                "record": dict(record),
-                "scalars": _flat_scalars(model),
-                **model_description(model),
-            }
-            self._best[stage] = model_tensors(model), meta
+            meta = {"record": dict(record), "scalars": _flat_scalars(model)}
+            self._best[stage] = model_tensors(model), {**origin, **meta, **model_description(model)}
             if self.folder is not None:
                 save_checkpoint(self.folder.checkpoint(stage), *self._best[stage])
 
         def on_epoch(record: Record, optimizer: torch.optim.Optimizer) -> None:
             self._records.append(record)
             if self.folder is not None:
-                meta = {
-                    "stage": stage,
-                    "fingerprint": self.split.fingerprint,
-                    "progress": progress.to_json(),
-                    "records": len(self._records),
-                    **model_description(model),
-                }
                 self.folder.append(record)
-                save_checkpoint(self.folder.last, model_tensors(model) | optimizer_tensors(model, optimizer), meta)
+                meta = {"progress": progress.to_json(), "records": len(self._records)}
+                tensors = model_tensors(model) | optimizer_tensors(model, optimizer)
+                save_checkpoint(self.folder.last, tensors, {**origin, **meta, **model_description(model)})
 
         with self.reporter.stage(stage):
             train_stage(

@@ -75,23 +75,7 @@ class OutOfTime(Exception):
 
 
 class Search:
-    """The best choice so far, and the steps away from it.
-
-    Parameters
-    ----------
-    config : RunConfig
-        With a first tier that starts spectral.
-    solve : callable
-        The solution that a choice ranks with.
-    split, device, reporter
-        Those of the run.
-
-    Attributes
-    ----------
-    best : Choice
-    figures : dict of Choice to float
-        Every choice that was tried, with its validation figure on the sample.
-    """
+    """The best choice so far, and the steps away from it; `solve` gives the solution that a choice ranks with."""
 
     def __init__(
         self,
@@ -111,7 +95,7 @@ class Search:
         m, entities = n_atoms(config), split.n_users + split.n_items
         work = m * (split.train.nnz * (self.model.layers + 1) + entities * m)
         self._solves_left = math.inf if self.coarse.search_work is None else self.coarse.search_work * 2**35 // work
-        self.figures: dict[Choice, float] = {}
+        self.figures: dict[Choice, float] = {}  # of every choice that was tried, on a sample of validation users
         self.best = self._first()
         self.best = replace(self.best, rank=self.solution(self.best).codebook.shape[1])
         self._sample = sampled_rows(split.valid, _USERS, config.seed)

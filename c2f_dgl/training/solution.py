@@ -29,30 +29,15 @@ _SCALE_USERS = 256
 
 @dataclass(frozen=True)
 class Solution:
-    """W and T on one weighted graph, the directions of H ordered by their singular values.
+    """W and T on one weighted graph, the directions of H ordered by their singular values."""
 
-    Parameters
-    ----------
-    graph : DGLGraph
-        Entities alone.
-    layer_weights : tuple of L + 1 floats
-    whitening : Tensor, shape (m, m), float64
-        W.
-    codebook : Tensor, shape (m, d), float64
-        T, with which scores weigh directions by their singular values.
-    users, items : Tensor, shapes (n_users, d) and (n_items, d), float32
-        H.
-    values : Tensor, shape (d,), float64
-        Singular values over the largest, descending.
-    """
-
-    graph: dgl.DGLGraph
+    graph: dgl.DGLGraph  # entities alone
     layer_weights: tuple[float, ...]
-    whitening: Tensor
-    codebook: Tensor
-    users: Tensor
+    whitening: Tensor  # W (m, m), float64
+    codebook: Tensor  # T (m, d), float64, with which scores weigh directions by their singular values
+    users: Tensor  # H of users (n_users, d) and items (n_items, d), float32
     items: Tensor
-    values: Tensor
+    values: Tensor  # singular values over the largest (d,), float64, descending
 
     def factors(self, power: float) -> Tensor:
         """What directions of either side are multiplied by (d,) so that scores weigh them by another power."""

@@ -38,25 +38,13 @@ PHASES: tuple[Phase, ...] = ("start", "fixed", "updating")
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage trains, how, and what it is judged by.
+    """What a stage trains, how, and what it is judged by."""
 
-    Parameters
-    ----------
-    name : str
-        For records and random numbers.
-    training : TrainingConfig
-    tier : CoarseConfig or FineConfig, optional
-        Of the tier that is trained, the model's last; None for a full table.
-    seed : int
-    select : str
-        Validation metric.
-    """
-
-    name: str
+    name: str  # for records and random numbers
     training: TrainingConfig
-    tier: CoarseConfig | FineConfig | None
+    tier: CoarseConfig | FineConfig | None  # the one that is trained, the model's last; None for a full table
     seed: int
-    select: str
+    select: str  # validation metric
 
     def limits(self) -> dict[Phase, int]:
         """Most epochs of each phase; a full table has no assignment, and so no second phase."""
@@ -66,26 +54,14 @@ class Stage:
 
 @dataclass
 class StageProgress:
-    """Where a stage stands; saved with every epoch, so that a run can be resumed at the next one.
+    """Where a stage stands; saved with every epoch, so that a run can be resumed at the next one."""
 
-    Parameters
-    ----------
-    phase : int
-        Index in `PHASES`; ``len(PHASES)`` when the stage is over.
-    epoch, phase_epoch : int
-        Epochs done, in the stage and in the phase.
-    best, phase_best : float
-        Best validation figure of the stage and of the phase.
-    stale : int
-        Validations since `phase_best`.
-    """
-
-    phase: int = 0
+    phase: int = 0  # index in `PHASES`; ``len(PHASES)`` when the stage is over
     epoch: int = 0
     phase_epoch: int = 0
-    best: float = -math.inf
+    best: float = -math.inf  # validation figure
     phase_best: float = -math.inf
-    stale: int = 0
+    stale: int = 0  # validations since `phase_best`
 
     def next_phase(self) -> None:
         """Leave the phase."""
@@ -152,22 +128,18 @@ def train_stage(
 
     Parameters
     ----------
-    split : Split
-        Trains on ``train``, stops on ``valid``.
     progress : StageProgress
         Updated in place; a fresh one starts the stage, a saved one goes on with it.
     on_best : callable
         Gets the record of every validation that is the stage's best so far, the model being in that state.
-    on_epoch : callable, optional
-        Gets the record of every epoch and the optimiser, to save them.
-    after_step : callable, optional
-        Called after every step.
+    on_epoch, after_step : callable, optional
+        Called after every epoch, with its record and the optimiser, and after every step.
     stop : callable, optional
         Asked after every epoch; True ends the stage.
     restore : callable, optional
         Puts a saved state into the optimiser.
     objective : callable, optional
-        What a step descends on, from model and batch; `batch_loss` with the stage's loss and l2 by default.
+        What a step descends on; `batch_loss` with the stage's loss and l2 by default.
     parameters : sequence of Parameter, optional
         What is trained; every parameter of the model that requires a gradient by default.
     began : float, optional
