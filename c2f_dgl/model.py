@@ -42,17 +42,14 @@ class Readout(nn.Module):
     Parameters
     ----------
     item_degree : Tensor, shape (n_items,)
-        Number of training interactions of each item.
-    n_users : int
+        Training interactions of each item.
     item_scale : float
         a, not trained. A positive one does what a bias per item does, with one number.
     biases : bool
         Learn b, one value per user and item, started at N(0, 1) as the published code does. b_u changes no ranking
         and gets no gradient from pairwise losses; it is there because it is part of that model.
-    filter : GraphFilter, optional
-        A further score term where all items are ranked (see `Scorer`). Losses do not see it.
-    filter_weight : float
-        Its weight, not trained.
+    filter, filter_weight : GraphFilter, float, optional
+        A further score term where all items are ranked (see `Scorer`), not trained. Losses do not see it.
     """
 
     scale: Tensor | None
@@ -102,16 +99,13 @@ class Recommender(nn.Module, Generic[Layer]):
         The entities' graph; the embedding's relations are linked to it here and by `relink`.
     embedding : EmbeddingLayer
         A module.
-    propagation : Propagation
-    readout : Readout
     engine : {"auto", "collapsed", "message_passing"}
     chosen_scalars : int
-        How many of the layer weights, the item scale, the filter's weight and the importances were chosen from data,
-        and so count as learned.
+        How many of the `Scalars` were chosen from data, and so count as learned.
     roles : Roles
         Node types of `graph` that are users and items here, and the relation between them.
     importances : mapping of str to float, optional
-        Importances of relations that were chosen and are in the weights of `graph`, by name.
+        Chosen importances of relations, by name; they are in the weights of `graph`.
     memory_budget : float, optional
         Bytes that the collapsed engine's basis may take.
     """
@@ -186,11 +180,9 @@ def _relink(model: Any, _: object) -> None:
     model.relink()
 
 
-def item_degrees(
-    graph: dgl.DGLGraph, dtype: torch.dtype = torch.float32, target: EdgeType = DEFAULT_ROLES.target
-) -> Tensor:
-    """Number of training interactions of each item (n_items,)."""
-    return graph.in_degrees(etype=target).to(dtype)
+def item_degrees(graph: dgl.DGLGraph, target: EdgeType = DEFAULT_ROLES.target) -> Tensor:
+    """Number of training interactions of each item (n_items,), float32."""
+    return graph.in_degrees(etype=target).float()
 
 
 def item_factors(degree: Tensor, item_scale: float) -> Tensor:

@@ -97,7 +97,7 @@ class C2FRecommender(BaseEstimator):
         self.verbose = verbose
 
     def fit(self, interactions: Any, y: Any = None) -> C2FRecommender:
-        """Train on interactions.
+        """Train on interactions, and return the recommender (raises `InputError` where they cannot be used).
 
         Parameters
         ----------
@@ -105,16 +105,6 @@ class C2FRecommender(BaseEstimator):
             Columns ``user`` and ``item`` of external ids, or a users x items matrix whose entries above 0 count.
         y : None
             Ignored.
-
-        Returns
-        -------
-        C2FRecommender
-            Itself.
-
-        Raises
-        ------
-        InputError
-            The interactions or the options cannot be used.
         """
         # A number of numpy as a plain one.
         options = {key: json.dumps(value, default=np.generic.item) for key, value in (self.options or {}).items()}
@@ -206,7 +196,7 @@ class C2FRecommender(BaseEstimator):
         return self
 
     def evaluate(self, test: Any, cutoffs: Sequence[int] = CUTOFFS) -> dict[str, float]:
-        """Rank all unseen items for the users of held-out interactions.
+        """``ndcg@k`` and ``recall@k`` of held-out interactions among all unseen items, means over users.
 
         Pairs that the model has seen, and those of users or items it does not know, are left out.
 
@@ -216,11 +206,6 @@ class C2FRecommender(BaseEstimator):
             External ids.
         cutoffs : sequence of int
             k.
-
-        Returns
-        -------
-        dict
-            ``ndcg@k`` and ``recall@k``, means over users.
         """
         served, histories = self._served(), self.users_.histories
         users, items = read_pairs(test)
@@ -234,7 +219,7 @@ class C2FRecommender(BaseEstimator):
         return evaluate(Served(served, seen, served.items.ids), seen, relevant.tocsr(), cutoffs)
 
     def save(self, path: str | Path, *, bytes: int | None = None, users: str | Path | None = None) -> dict[str, int]:
-        """Write a model file (see `ServingModel.save`).
+        """Write a model file (see `ServingModel.save`), and return the bytes of each of its parts.
 
         Parameters
         ----------
@@ -244,11 +229,6 @@ class C2FRecommender(BaseEstimator):
             items are written as they are.
         users : str or Path, optional
             Write the users' histories to this file.
-
-        Returns
-        -------
-        dict
-            Bytes of each part of the model file.
         """
         model = self._served()
         if bytes is not None:

@@ -94,13 +94,7 @@ def restore_optimizer(model: Recommender, tensors: dict[str, Tensor], optimizer:
 
 
 def restore_tiers(tensors: dict[str, Tensor], description: dict[str, Any], path: str | Path) -> list[Tier]:
-    """The tiers of a checkpoint.
-
-    Raises
-    ------
-    InputError
-        A tensor is missing, of the wrong shape or points outside its codebook.
-    """
+    """The tiers of a checkpoint (raises `InputError` where a tensor is missing or does not fit)."""
     tiers: list[Tier] = []
     for entry in description["tiers"]:
         name = entry["name"]

@@ -265,13 +265,7 @@ class Run:
 
 
 def load_model(folder: RunFolder, split: Split, stage: str | None, device: torch.device) -> Recommender:
-    """The best model of a stage, by default of the stage that was chosen on validation.
-
-    Raises
-    ------
-    InputError
-        The run has no such stage, or `split` is not the one it was trained on.
-    """
+    """The best model of a folder's stage, by default of the chosen one (raises `InputError` without one)."""
     run = Run(folder.config(), split, device, folder=folder)
     if stage is None and (summary := folder.summary()) is not None:
         stage = summary["chosen"]
