@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
-import scipy.sparse as sp
 import torch
 from packaging.version import Version
 
@@ -24,7 +23,6 @@ from c2f_dgl.progress import Reporter
 from c2f_dgl.tiers.assignment import Assignment, bridge, in_block, pinv, pursuit, stack
 from c2f_dgl.tiers.tiered import TieredEmbedding
 from c2f_dgl.training.build import stage_rng
-from c2f_dgl.training.device_sampler import DeviceTripletSampler
 from c2f_dgl.training.loss import batch_loss
 from c2f_dgl.training.sampler import Triplets, TripletSampler
 
@@ -158,7 +156,10 @@ def train_stage(
     n_steps = -(-n_positives // size)
     total_steps = sum(limits.values()) * n_steps
     # Without an epoch nothing is drawn, and data of which nothing could be drawn will do.
-    sampler = make_sampler(split.train, training, parameters[0].device) if total_steps else None
+    sampler = None
+    if total_steps:
+        device, shared = parameters[0].device, training.shared_negatives
+        sampler = TripletSampler(split.train, training.negatives, device, shared=shared)
 
     def validate(record: Record, *parts: str) -> None:
         started = time.perf_counter()
@@ -228,15 +229,6 @@ def _check_finite(loss: float, parameters: Sequence[torch.nn.Parameter], stage: 
             where=f"{stage.name}.lr" if stage.tier is None else f"{stage.name}.training.lr",
             expected="a lower learning rate or a higher l2",
         )
-
-
-def make_sampler(
-    train: sp.csr_matrix, training: TrainingConfig, device: torch.device
-) -> TripletSampler | DeviceTripletSampler:
-    """The sampler that is faster on `device`."""
-    if device.type == "cpu":
-        return TripletSampler(train, training.negatives, shared=training.shared_negatives)
-    return DeviceTripletSampler(train, training.negatives, device, shared=training.shared_negatives)
 
 
 def adam(parameters: list[torch.nn.Parameter], lr: float) -> torch.optim.Adam:
