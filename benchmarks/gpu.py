@@ -22,12 +22,13 @@ import numpy as np
 import torch
 
 from benchmarks import measure, roofline, throughput
-from c2f_dgl.config.schema import CoarseConfig, TrainingConfig
+from c2f_dgl.config.schema import CoarseConfig
 from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.graph.propagate import chosen_kernel
-from c2f_dgl.training.stage import make_sampler, update_assignment
+from c2f_dgl.training.sampler import TripletSampler
+from c2f_dgl.training.stage import update_assignment
 
 PRESET = Path(__file__).with_name("preset.py")
 
@@ -70,7 +71,7 @@ def kernels(device: str) -> list[str]:
 
 def steps(split: Split, batches: list[int], runs: int, device: str) -> dict:
     """Seconds and triplets a second of a step, per batch size, engine and kernel."""
-    sampler = make_sampler(split.train, TrainingConfig(negatives=throughput.NEGATIVES), torch.device(device))
+    sampler = TripletSampler(split.train, throughput.NEGATIVES, device)
     takers = {
         f"{engine}, {kernel}": throughput.taker(throughput.own(throughput.build(split, engine, kernel, device)))
         for engine, of in (("collapsed", ["csr"]), ("message_passing", kernels(device)))
@@ -91,7 +92,7 @@ def parts(split: Split, runs: int, device: str) -> dict:
     """Seconds of what training does beside its steps."""
     models = {kernel: throughput.build(split, "collapsed", kernel, device) for kernel in kernels(device)}
     model, size = models["csr"], 8192 // throughput.NEGATIVES
-    sampler = make_sampler(split.train, TrainingConfig(negatives=throughput.NEGATIVES), torch.device(device))
+    sampler = TripletSampler(split.train, throughput.NEGATIVES, device)
     ways: dict[str, Callable[[], object]] = {
         **{f"basis propagated, {kernel}": lambda of=of: of.engine.rebuild(of.graph) for kernel, of in models.items()},
         "whole assignment update": lambda: update_assignment(model, CoarseConfig()),

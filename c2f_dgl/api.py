@@ -15,9 +15,9 @@ from c2f_dgl.data.splits import Split, check_part
 from c2f_dgl.errors import InputError
 from c2f_dgl.io.progress import Reporter
 from c2f_dgl.model import Recommender
-from c2f_dgl.training.checks import check_device, check_new_run, check_run, stage_names
+from c2f_dgl.training.checks import check_device, check_new_run, check_run
 from c2f_dgl.training.folder import RunFolder
-from c2f_dgl.training.run import load_model, train_run
+from c2f_dgl.training.run import Run, load_model
 
 
 def train(
@@ -52,8 +52,7 @@ def train(
     -------
     dict
         Per stage the best validation and the test figures ({} without a test part), and the stage chosen on
-        validation; also in
-        ``summary.json``.
+        validation; also in ``summary.json``.
 
     Raises
     ------
@@ -61,28 +60,50 @@ def train(
         The folder is taken, the configuration does not fit the data, or the folder cannot be written. A run that is
         refused before its first epoch leaves no folder.
     """
+    reporter = reporter or Reporter()
+    return train_run(split, out, config, stage=stage, resume=resume, device=device, reporter=reporter).summary
+
+
+def train_run(
+    split: Split,
+    out: str | Path | None,
+    config: RunConfig,
+    *,
+    stage: str = "both",
+    resume: bool = False,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+) -> Run:
+    """The run that `train` trains; in memory alone, and all of its stages, where `out` is None."""
     if not isinstance(config, RunConfig):
         raise InputError(f"{type(config).__name__} is no RunConfig", expected='load_config("fast"), for example')
-    check_new_run(out, config, stage=stage, resume=resume, device=device)
-    chosen = choose_device(device)
+    if out is not None:
+        check_new_run(out, config, stage=stage, resume=resume, device=device)
+    torch_device = choose_device(device)
     if not isinstance(split, Split):
         raise InputError(
             f"{type(split).__name__} is no Split", expected="load_dataset(...), or random_split(Interactions)"
         )
     check_part(split, "valid")
-    folder, names = RunFolder(out), stage_names(config)
     config = config.model_copy(update={"graph": sized(config.graph, split)})
     config = resolve_sizes(config, split.n_users, split.n_items)
+    if out is None:
+        run = Run(config, split, torch_device, reporter)
+        run.train()
+        return run
+    folder = RunFolder(out)
     if new := not folder.started:
         folder.begin(config)
     elif _comparable(folder.config(), folder) != _comparable(config, folder):
         raise InputError("holds a run with other options", where=out, expected="the preset, --set and seed it has")
+    run = Run(config, split, torch_device, reporter, folder)
     try:
-        return train_run(config, split, folder, reporter or Reporter(), names if stage == "both" else [stage], chosen)
+        run.train(None if stage == "both" else [stage])
     except Exception:  # Ctrl-C is none: the run goes on with --resume
         if new and not folder.last.is_file():
             folder.discard()  # it never came to an epoch, and would stand in the way of the command put right
         raise
+    return run
 
 
 def _comparable(config: RunConfig, folder: RunFolder) -> RunConfig:

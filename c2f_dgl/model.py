@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Generic
+from dataclasses import dataclass, field
+from typing import Any, Generic
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +14,26 @@ from c2f_dgl.dgl_import import dgl
 from c2f_dgl.embedding import EmbeddingLayer
 from c2f_dgl.engines import Engine, EngineName, Propagation, make_engine
 from c2f_dgl.evaluation.ranking import Scorer
+from c2f_dgl.graph.hetero import exponent_of
 from c2f_dgl.graph.item_filter import GraphFilter
 from c2f_dgl.graph.layout import take_rows
+from c2f_dgl.graph.neighbourhood import FilterShape
 from c2f_dgl.roles import DEFAULT_ROLES, EdgeType, Roles
 from c2f_dgl.tiers.tiered import TieredEmbedding
 
 Layer = TypeVar("Layer", bound=EmbeddingLayer, default=TieredEmbedding)
+
+
+@dataclass(frozen=True)
+class Scalars:
+    """Numbers of a model that are neither trained by gradient nor part of a tier."""
+
+    layer_weights: tuple[float, ...] | None = None  # beta of each of the L + 1 layers; None for their mean
+    exponents: tuple[float, float] = (0.5, 0.5)  # a and b of D_u^(-a) R D_i^(-b)
+    item_scale: float = 0.0
+    filter: FilterShape | None = None
+    filter_weight: float = 0.0
+    importances: Mapping[str, float] = field(default_factory=dict)  # of relations whose importance no option gives
 
 
 class Readout(nn.Module):
@@ -27,17 +42,14 @@ class Readout(nn.Module):
     Parameters
     ----------
     item_degree : Tensor, shape (n_items,)
-        Number of training interactions of each item.
-    n_users : int
+        Training interactions of each item.
     item_scale : float
         a, not trained. A positive one does what a bias per item does, with one number.
     biases : bool
         Learn b, one value per user and item, started at N(0, 1) as the published code does. b_u changes no ranking
         and gets no gradient from pairwise losses; it is there because it is part of that model.
-    filter : GraphFilter, optional
-        A further score term where all items are ranked (see `Scorer`). Losses do not see it.
-    filter_weight : float
-        Its weight, not trained.
+    filter, filter_weight : GraphFilter, float, optional
+        A further score term where all items are ranked (see `Scorer`), not trained. Losses do not see it.
     """
 
     scale: Tensor | None
@@ -87,16 +99,13 @@ class Recommender(nn.Module, Generic[Layer]):
         The entities' graph; the embedding's relations are linked to it here and by `relink`.
     embedding : EmbeddingLayer
         A module.
-    propagation : Propagation
-    readout : Readout
     engine : {"auto", "collapsed", "message_passing"}
     chosen_scalars : int
-        How many of the layer weights, the item scale, the filter's weight and the importances were chosen from data,
-        and so count as learned.
+        How many of the `Scalars` were chosen from data, and so count as learned.
     roles : Roles
         Node types of `graph` that are users and items here, and the relation between them.
     importances : mapping of str to float, optional
-        Importances of relations that were chosen and are in the weights of `graph`, by name.
+        Chosen importances of relations, by name; they are in the weights of `graph`.
     memory_budget : float, optional
         Bytes that the collapsed engine's basis may take.
     """
@@ -138,6 +147,18 @@ class Recommender(nn.Module, Generic[Layer]):
         learned = {} if self.importance is None else self.importance.values()
         return {**self._chosen_importances, **learned}
 
+    def scalars(self) -> Scalars:
+        """The numbers beside what is trained by gradient."""
+        readout = self.readout
+        return Scalars(
+            self.propagation.layer_weights,
+            (exponent_of(self.graph, self.roles.query), exponent_of(self.graph, self.roles.ranked)),
+            readout.item_scale,
+            None if readout.filter is None else readout.filter.term.shape,
+            readout.filter_weight,
+            self.importances(),
+        )
+
     def count_values(self) -> dict[str, int]:
         """Everything learned, per part, and ``total``."""
         counts = self.embedding.count_values()
@@ -151,22 +172,17 @@ class Recommender(nn.Module, Generic[Layer]):
 
     def count_bytes(self) -> int:
         """Bytes that store everything learned."""
-        counts = self.count_values()
-        return self.embedding.count_bytes() + 4 * sum(
-            counts.get(part, 0) for part in ("biases", "chosen scalars", "importances")
-        )
+        embedded = sum(self.embedding.count_values().values())
+        return self.embedding.count_bytes() + 4 * (self.count_values()["total"] - embedded)
 
 
-def _relink(model: nn.Module, _: object) -> None:
-    assert isinstance(model, Recommender)
+def _relink(model: Any, _: object) -> None:
     model.relink()
 
 
-def item_degrees(
-    graph: dgl.DGLGraph, dtype: torch.dtype = torch.float32, target: EdgeType = DEFAULT_ROLES.target
-) -> Tensor:
-    """Number of training interactions of each item (n_items,)."""
-    return graph.in_degrees(etype=target).to(dtype)
+def item_degrees(graph: dgl.DGLGraph, target: EdgeType = DEFAULT_ROLES.target) -> Tensor:
+    """Number of training interactions of each item (n_items,), float32."""
+    return graph.in_degrees(etype=target).float()
 
 
 def item_factors(degree: Tensor, item_scale: float) -> Tensor:

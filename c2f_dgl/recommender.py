@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,8 +29,6 @@ from c2f_dgl.export.teacher import teacher_of
 from c2f_dgl.io.progress import Reporter
 from c2f_dgl.serving import Explanation, ServingModel, UserHistories
 from c2f_dgl.serving.users import read_pairs
-from c2f_dgl.training.folder import RunFolder
-from c2f_dgl.training.run import load_model
 
 log = logging.getLogger("c2f_dgl")
 
@@ -56,7 +53,7 @@ class C2FRecommender(BaseEstimator):
         Of the validation part, the start and the training.
     device : {"auto", "cpu", "cuda"}
     run : str or Path, optional
-        Folder of the run; a temporary one, removed after `fit`, by default.
+        Folder of the run; none by default.
     callbacks : sequence of callables
         Each is called with the record of every epoch: a dict with ``stage``, ``phase``, ``epoch`` and, where the
         epoch validated, ``valid``.
@@ -100,7 +97,7 @@ class C2FRecommender(BaseEstimator):
         self.verbose = verbose
 
     def fit(self, interactions: Any, y: Any = None) -> C2FRecommender:
-        """Train on interactions.
+        """Train on interactions, and return the recommender (raises `InputError` where they cannot be used).
 
         Parameters
         ----------
@@ -108,30 +105,20 @@ class C2FRecommender(BaseEstimator):
             Columns ``user`` and ``item`` of external ids, or a users x items matrix whose entries above 0 count.
         y : None
             Ignored.
-
-        Returns
-        -------
-        C2FRecommender
-            Itself.
-
-        Raises
-        ------
-        InputError
-            The interactions or the options cannot be used.
         """
-        overrides = [f"{key}={_yaml(value)}" for key, value in (self.options or {}).items()]
+        # A number of numpy as a plain one.
+        options = {key: json.dumps(value, default=np.generic.item) for key, value in (self.options or {}).items()}
+        overrides = [f"{key}={value}" for key, value in options.items()]
         config = load_config(self.preset, [*overrides, f"seed={self.seed}"])
-        given = isinstance(interactions, Split)
-        split = interactions if given else self._held_out(interactions)
+        has_parts = isinstance(interactions, Split)
+        split = interactions if has_parts else self._held_out(interactions)
         reporter = _Callbacks(self.callbacks, quiet=not self.verbose)
-        with tempfile.TemporaryDirectory(prefix="c2f_dgl-") as folder:
-            out = Path(folder) / "run" if self.run is None else Path(self.run)
-            self.summary_ = api.train(split, out, config, device=self.device, reporter=reporter)
-            model = load_model(RunFolder(out), split, None, api.choose_device(self.device))
-        self._split, self._teacher = split, teacher_of(model, split)
+        run = api.train_run(split, self.run, config, device=self.device, reporter=reporter)
+        self.summary_ = run.summary
+        self._split, self._teacher = split, teacher_of(run.model(), split)
         self.serving_ = serving_model(self._teacher, split.item_ids)
         self.serving_.details.update(details_of(config, split))
-        self.users_ = user_histories(self.serving_, split, held_out=not given)
+        self.users_ = user_histories(self.serving_, split, held_out=not has_parts)
         return self
 
     def recommend(
@@ -155,11 +142,9 @@ class C2FRecommender(BaseEstimator):
         items, scores = served.recommend_rows(histories, k, exclude_seen=exclude_seen, candidates=candidates)
         if not frame:
             return (items, scores) if np.ndim(users) else (items[0], scores[0])
-        there = scores > -np.inf
         ids = self.users_.ids.ids[self.users_.ids.rows(users).reshape(-1)]
-        ranks = np.broadcast_to(np.arange(1, items.shape[1] + 1), items.shape)
-        columns = {"user": np.repeat(ids, there.sum(axis=1)), "item": items[there], "rank": ranks[there]}
-        return pd.DataFrame({**columns, "score": scores[there]})
+        row, rank = np.nonzero(scores > -np.inf)
+        return pd.DataFrame({"user": ids[row], "item": items[row, rank], "rank": rank + 1, "score": scores[row, rank]})
 
     def similar_items(self, items: Any, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
         """The k items nearest to each item (see `ServingModel.similar_items`)."""
@@ -169,14 +154,15 @@ class C2FRecommender(BaseEstimator):
         """Scores of (user, item) pairs, ids or arrays of ids that broadcast; not scikit-learn's `score`."""
         served = self._served()
         u, i = np.broadcast_arrays(self.users_.ids.rows(users), served.items.rows(items))
-        rows, place = np.unique(u.reshape(-1), return_inverse=True)
-        columns, at = np.unique(i.reshape(-1), return_inverse=True)
-        scores = np.empty(u.size)
+        rows, row = np.unique(u, return_inverse=True)
+        columns, column = np.unique(i, return_inverse=True)
+        row, column = row.reshape(u.shape), column.reshape(u.shape)
+        scores = np.empty(u.shape)
         for block in served.blocks(len(rows)):
-            some = (place >= block.start) & (place < block.stop)
-            found = served.scores(self.users_.histories.take(rows[block]), columns)
-            scores[some] = found[place[some] - block.start, at[some]]
-        return scores.reshape(u.shape)
+            here = (row >= block.start) & (row < block.stop)
+            block_scores = served.scores(self.users_.histories.take(rows[block]), columns)
+            scores[here] = block_scores[row[here] - block.start, column[here]]
+        return scores
 
     def explain(self, user: Any, item: Any) -> Explanation:
         """What each item of a user's history adds to a score (see `ServingModel.explain`)."""
@@ -184,12 +170,11 @@ class C2FRecommender(BaseEstimator):
         return served.explain_rows(self.users_.of([user]).columns, int(served.items.rows(item)))
 
     def fold_in(self, new_user_items: Any) -> C2FRecommender:
-        """Add users that are not known, from items that are: their histories are kept, and nothing is trained.
+        """Add new users by their known items: their histories are kept, and nothing is trained.
 
         Parameters
         ----------
-        new_user_items : mapping of user id to item ids, or (user, item) pairs
-            Pairs: a DataFrame with columns user and item, two arrays, or an (n, 2) array.
+        new_user_items : mapping of user id to item ids, DataFrame (user, item), pair of arrays or array (n, 2)
 
         Raises
         ------
@@ -206,25 +191,13 @@ class C2FRecommender(BaseEstimator):
         return self
 
     def partial_fit(self, interactions: Any, y: Any = None) -> C2FRecommender:
-        """Add interactions of known and new users with known items to the histories; a new item takes a new `fit`.
-
-        Parameters
-        ----------
-        interactions : DataFrame, pair of arrays, array (n, 2) or mapping of user to items
-        y : None
-            Ignored.
-
-        Raises
-        ------
-        InputError
-            An item is not known.
-        """
+        """Add interactions, as to `fold_in`, of known and new users with known items to the histories."""
         self._served()
         self.users_ = self.users_.added(interactions)
         return self
 
     def evaluate(self, test: Any, cutoffs: Sequence[int] = CUTOFFS) -> dict[str, float]:
-        """Rank all unseen items for the users of held-out interactions.
+        """``ndcg@k`` and ``recall@k`` of held-out interactions among all unseen items, means over users.
 
         Pairs that the model has seen, and those of users or items it does not know, are left out.
 
@@ -234,25 +207,20 @@ class C2FRecommender(BaseEstimator):
             External ids.
         cutoffs : sequence of int
             k.
-
-        Returns
-        -------
-        dict
-            ``ndcg@k`` and ``recall@k``, means over users.
         """
-        served, had = self._served(), self.users_.histories
+        served, histories = self._served(), self.users_.histories
         users, items = read_pairs(test)
         rows, columns = self.users_.ids.find(users), served.items.find(items)
         known = (rows >= 0) & (columns >= 0)
         shape = (len(self.users_), served.n_items)
-        seen = binary_csr(had.rows, had.columns, shape)
+        seen = binary_csr(histories.rows, histories.columns, shape)
         keys = np.unique(rows[known] * shape[1] + columns[known])
-        wanted = binary_csr(*np.divmod(keys, shape[1]), shape)
-        wanted = wanted - wanted.multiply(seen)
-        return evaluate(Served(served, seen, served.items.ids), seen, wanted.tocsr(), cutoffs)
+        relevant = binary_csr(*np.divmod(keys, shape[1]), shape)
+        relevant = relevant - relevant.multiply(seen)
+        return evaluate(Served(served, seen, served.items.ids), seen, relevant.tocsr(), cutoffs)
 
     def save(self, path: str | Path, *, bytes: int | None = None, users: str | Path | None = None) -> dict[str, int]:
-        """Write a model file (see `ServingModel.save`).
+        """Write a model file (see `ServingModel.save`), and return the bytes of each of its parts.
 
         Parameters
         ----------
@@ -262,11 +230,6 @@ class C2FRecommender(BaseEstimator):
             default the items are written as they are.
         users : str or Path, optional
             Write the users' histories to this file.
-
-        Returns
-        -------
-        dict
-            Bytes of each part of the model file.
         """
         model = self._served()
         if bytes is not None:
@@ -282,21 +245,14 @@ class C2FRecommender(BaseEstimator):
 
     @classmethod
     def load(cls, path: str | Path, *, users: str | Path | None = None, **parameters: Any) -> C2FRecommender:
-        """A fitted recommender from a model file.
+        """A fitted recommender from a model file, and from one of the users' histories: else nobody is known.
 
-        Parameters
-        ----------
-        path : str or Path
-        users : str or Path, optional
-            File of the users' histories; by default nobody is known, and `fold_in` adds users.
-        parameters
-            Those of the constructor, for a next `fit`.
+        `parameters` are those of the constructor, for a next `fit`.
         """
         recommender = cls(**parameters)
-        recommender.serving_ = model = ServingModel.load(path)
-        recommender.users_ = (
-            UserHistories.none(model.items) if users is None else UserHistories.load(users, model.items)
-        )
+        recommender.serving_ = ServingModel.load(path)
+        items = recommender.serving_.items
+        recommender.users_ = UserHistories.none(items) if users is None else UserHistories.load(users, items)
         recommender.summary_ = {}
         return recommender
 
@@ -306,21 +262,19 @@ class C2FRecommender(BaseEstimator):
 
     def _held_out(self, interactions: Any) -> Split:
         """Interactions in any form, with a validation part."""
-        if isinstance(interactions, Interactions):
-            read = interactions
-        elif issparse(interactions):
-            read = Interactions.from_csr(interactions)
-        else:
-            _tell_of_ratings(interactions)
+        if issparse(interactions):
+            interactions = Interactions.from_csr(interactions)
+        elif not isinstance(interactions, Interactions):
+            _warn_of_ratings(interactions)
             users, items = read_pairs(interactions)
-            read = Interactions.from_frame(pd.DataFrame({"user": users, "item": items}))
+            interactions = Interactions.from_frame(pd.DataFrame({"user": users, "item": items}))
         if not 0 < self.validation < 1:
             raise InputError(f"validation = {self.validation!r}", expected="a fraction between 0 and 1")
-        split = random_split(read, seed=self.seed, valid=self.validation, test=0.0, name="interactions")
+        split = random_split(interactions, seed=self.seed, valid=self.validation, test=0.0, name="interactions")
         return split if split.valid.nnz else _held_out_of_all(split, self.validation, self.seed)
 
 
-def _tell_of_ratings(interactions: Any) -> None:
+def _warn_of_ratings(interactions: Any) -> None:
     """Warn of a data frame's ratings, which `fit` does not look at."""
     if isinstance(interactions, pd.DataFrame):
         origin, columns = Origin("data frame"), [str(name) for name in interactions.columns]
@@ -330,13 +284,7 @@ def _tell_of_ratings(interactions: Any) -> None:
 
 
 def _held_out_of_all(split: Split, share: float, seed: int) -> Split:
-    """A split whose validation part is drawn from all interactions, whoever's they are; training keeps one at least.
-
-    Raises
-    ------
-    InputError
-        There is but one interaction, or none.
-    """
+    """A split whose validation part is drawn from all interactions, whoever's they are; training keeps one at least."""
     pairs, shape = split.train.tocoo(), split.train.shape
     n = min(max(1, round(share * pairs.nnz)), pairs.nnz - 1)
     if n < 1:
@@ -344,9 +292,9 @@ def _held_out_of_all(split: Split, share: float, seed: int) -> Split:
             f"{pairs.nnz} interaction{'s' * (pairs.nnz != 1)}: none can be held out to validate on",
             expected="two or more, or a Split with a validation part",
         )
-    out = np.zeros(pairs.nnz, dtype=bool)
-    out[np.random.default_rng(seed).choice(pairs.nnz, n, replace=False)] = True
-    train, valid = (binary_csr(pairs.row[mask], pairs.col[mask], shape) for mask in (~out, out))
+    held_out = np.zeros(pairs.nnz, dtype=bool)
+    held_out[np.random.default_rng(seed).choice(pairs.nnz, n, replace=False)] = True
+    train, valid = (binary_csr(pairs.row[mask], pairs.col[mask], shape) for mask in (~held_out, held_out))
     note = f"valid, {n:,}, drawn from all interactions, as each user's share came to none"
     log.warning("%s: %s", split.name, note)
     return replace(split, train=train, valid=valid, notes=(*split.notes, note))
@@ -368,8 +316,3 @@ class _Callbacks(Reporter):
         super().end_epoch(record)
         for callback in self._callbacks:
             callback(dict(record))
-
-
-def _yaml(value: Any) -> str:
-    """A value as the right-hand side of an override."""
-    return json.dumps(value.item() if isinstance(value, np.generic) else value)

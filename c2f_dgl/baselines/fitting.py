@@ -84,12 +84,16 @@ def train_phase(
         `time.monotonic` at which to stop; the context's by default.
     """
     deadline = context.deadline if deadline is None else deadline
-    observer = _Observer(model, context, after_step)
+    progress, best_state, best_record = StageProgress(), dict[str, torch.Tensor](), dict[str, Any]()
+
+    def keep_best(record: dict[str, Any]) -> None:
+        best_state.update({name: value.detach().clone() for name, value in model.state_dict().items()})
+        best_record.update(record)
 
     is_late = lambda: deadline is not None and time.monotonic() >= deadline
 
     def stop() -> bool:
-        ended = observer.epoch > 0 and after_epoch is not None and after_epoch(observer.epoch)
+        ended = after_epoch is not None and after_epoch(progress.epoch)
         return bool(ended) or is_late()
 
     started = time.perf_counter()
@@ -98,17 +102,19 @@ def train_phase(
             model,
             Stage(phase, training, tier, context.seed, SELECT),
             context.split,
-            observer,
-            StageProgress(),
+            context.reporter,
+            progress,
+            keep_best,
+            after_step=after_step,
+            stop=stop,
             objective=objective or (lambda model, batch: bpr_loss(model, batch, training.l2)),
             parameters=parameters,
-            stop=stop,
         )
     if keep == "best":
-        model.load_state_dict(observer.state)
+        model.load_state_dict(best_state)
     return {
-        **phase_record(phase, started, epochs=observer.epoch, best_epoch=observer.best_epoch),
-        "valid": observer.valid,
+        **phase_record(phase, started, epochs=progress.epoch, best_epoch=best_record["epoch"]),
+        "valid": best_record["valid"],
         "stopped_by_time": is_late(),
     }
 
@@ -131,27 +137,3 @@ def fit(
     model = build_model(context, embedding, context.settings.layers)
     record = train_phase(context, model, context.settings.training(), phase, deadline=context.share_of_time(share))
     return fitted(model, [*searched, record])
-
-
-class _Observer:
-    """Keeps the best state in memory and passes progress on (see `c2f_dgl.training.stage.StageObserver`)."""
-
-    def __init__(self, model: nn.Module, context: Context[Any], after_step: Callable[[], None] | None) -> None:
-        self.model, self.reporter, self.after_step = model, context.reporter, after_step
-        self.state: dict[str, torch.Tensor] = {}
-        self.valid: dict[str, float] = {}
-        self.epoch = self.best_epoch = 0
-        self.start_epoch = self.reporter.start_epoch
-
-    def step(self) -> None:
-        self.reporter.step()
-        if self.after_step is not None:
-            self.after_step()
-
-    def best(self, record: dict[str, Any]) -> None:
-        self.state = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-        self.valid, self.best_epoch = record["valid"], record["epoch"]
-
-    def end_epoch(self, record: dict[str, Any], optimizer: torch.optim.Optimizer, progress: StageProgress) -> None:
-        self.epoch = record["epoch"]
-        self.reporter.end_epoch(record)

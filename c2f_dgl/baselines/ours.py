@@ -7,7 +7,6 @@ choosing; what is found by then is kept.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from dataclasses import replace
 
@@ -18,9 +17,7 @@ from c2f_dgl.baselines.item_item import csr_bytes
 from c2f_dgl.baselines.system import Context, Fitted, Settings, System
 from c2f_dgl.config.load import load_config
 from c2f_dgl.config.sizes import resolve_sizes
-from c2f_dgl.training.checks import stage_names
-from c2f_dgl.training.folder import RunFolder
-from c2f_dgl.training.run import load_model, train_run
+from c2f_dgl.training.run import Run
 
 
 class PresetSettings(Settings):
@@ -33,17 +30,15 @@ def train(context: Context[PresetSettings]) -> Fitted:
     """All stages of the preset; the one chosen on validation."""
     split = context.split
     overrides = [f"seed={context.seed}", f"model.budget={context.values / context.n_entities!r}"]
-    if (deadline := context.share_of_time(0.5)) is not None:
-        overrides.append(f"coarse.search_seconds={max(1.0, deadline - time.monotonic())!r}")
+    if (seconds := context.share_of_time(0.5)) is not None:
+        overrides.append(f"coarse.search_seconds={max(1.0, seconds - time.monotonic())!r}")
     config = resolve_sizes(load_config(context.settings.preset, overrides), split.n_users, split.n_items)
-    with tempfile.TemporaryDirectory(prefix="c2f-dgl-") as path:
-        folder = RunFolder(path)
-        folder.begin(config)
-        summary = train_run(config, split, folder, context.reporter, stage_names(config), context.device)
-        model = load_model(folder, split, None, context.device)
+    run = Run(config, split, context.device, context.reporter)
+    run.train()
+    model = run.model()
     phases = [
         {"phase": name, "seconds": stage["seconds"], "epochs": stage["epoch"], "valid": stage["valid"]}
-        for name, stage in summary["stages"].items()
+        for name, stage in run.summary["stages"].items()
     ]
     graph_filter = model.readout.filter
     neighbours = 0 if graph_filter is None else csr_bytes(graph_filter.neighbours)

@@ -10,22 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from c2f_dgl.errors import InputError
-from c2f_dgl.graph.hetero import exponent_of
 from c2f_dgl.io.files import replacing
-from c2f_dgl.model import Recommender
+from c2f_dgl.model import Recommender, Scalars
 from c2f_dgl.tiers.assignment import Assignment
 from c2f_dgl.tiers.tiered import Tier
 
 FORMAT = 2
 
+_SCALARS = TypeAdapter(Scalars)
+
 
 def model_tensors(model: Recommender) -> dict[str, Tensor]:
-    """What was learned: codebooks, assignments (int32 indices, weights), biases, or the full table.
+    """Copies of what was learned: codebooks, assignments (int32 indices, weights), biases, or the full table.
 
     And W of a codebook E = W T, which is not learned but takes a propagation to find again.
     """
@@ -38,25 +40,39 @@ def model_tensors(model: Recommender) -> dict[str, Tensor]:
             tensors[f"{tier.name}.whitening"] = tier.whitening
     if model.embedding.table is not None:
         tensors["table"] = model.embedding.table
-    if model.readout.bias is not None:
-        tensors["bias"] = model.readout.bias
-    if model.importance is not None:
-        tensors["importance"] = model.importance.log_factor
-    return tensors
+    tensors.update(_vectors(model))
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+def _vectors(model: Recommender) -> dict[str, torch.nn.Parameter]:
+    """Learned values outside of the embedding, by their names in a checkpoint."""
+    importance = None if model.importance is None else model.importance.log_factor
+    vectors = {"bias": model.readout.bias, "importance": importance}
+    return {name: vector for name, vector in vectors.items() if vector is not None}
 
 
 def model_description(model: Recommender) -> dict[str, Any]:
     """What the tensors need to become a model again."""
     return {
         "tiers": [{"name": t.name, "threshold": t.threshold, "gate": t.gate} for t in model.embedding.tiers],
-        "layer_weights": model.propagation.layer_weights,
-        "exponents": [exponent_of(model.graph, name) for name in (model.roles.query, model.roles.ranked)],
-        "item_scale": model.readout.item_scale,
-        "filter": None if model.readout.filter is None else asdict(model.readout.filter.term.shape),
-        "filter_weight": model.readout.filter_weight,
-        "importances": model.importances(),
+        **asdict(model.scalars()),
         "parameters": model.count_values(),
     }
+
+
+def described_scalars(description: dict[str, Any]) -> Scalars:
+    """The scalars of a `model_description`, as read from JSON or not."""
+    return _SCALARS.validate_python(description)
+
+
+def load_vectors(model: Recommender, tensors: dict[str, Tensor], path: str | Path) -> None:
+    """Put learned biases and importances into a model (raises `InputError` where they do not fit)."""
+    for name, vector in _vectors(model).items():
+        if name not in tensors or tensors[name].shape != vector.shape:
+            raise InputError(f"tensor {name!r} is missing or of another size", where=path)
+        vector.data.copy_(tensors[name])
+    if model.importance is not None:
+        model.relink()
 
 
 def optimizer_tensors(model: Recommender, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -68,27 +84,17 @@ def optimizer_tensors(model: Recommender, optimizer: torch.optim.Optimizer) -> d
     }
 
 
-def restore_optimizer(model: Recommender, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def restore_optimizer(model: Recommender, tensors: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
     """Put back what `optimizer_tensors` gave."""
     for name, parameter in model.named_parameters():
         prefix = f"adam.{name}."
-        state = {
-            key.removeprefix(prefix): value.to(parameter.device)
-            for key, value in tensors.items()
-            if key.startswith(prefix)
-        }
+        state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         if state:
-            optimizer.state[parameter] = state
+            optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in state.items()}
 
 
-def restore_tiers(tensors: dict[str, Tensor], description: dict[str, Any], path: Path) -> list[Tier]:
-    """The tiers of a checkpoint.
-
-    Raises
-    ------
-    InputError
-        A tensor is missing, of the wrong shape or points outside its codebook.
-    """
+def restore_tiers(tensors: dict[str, Tensor], description: dict[str, Any], path: str | Path) -> list[Tier]:
+    """The tiers of a checkpoint (raises `InputError` where a tensor is missing or does not fit)."""
     tiers: list[Tier] = []
     for entry in description["tiers"]:
         name = entry["name"]
@@ -96,13 +102,12 @@ def restore_tiers(tensors: dict[str, Tensor], description: dict[str, Any], path:
             codebook, indices, weights = (tensors[f"{name}.{part}"] for part in ("codebook", "indices", "weights"))
         except KeyError as error:
             raise InputError(f"tensor {error} is missing", where=path, expected="an unaltered checkpoint") from error
-        if codebook.ndim != 2 or indices.ndim != 2 or indices.shape != weights.shape:
+        whitening = tensors.get(f"{name}.whitening")
+        square = whitening is None or whitening.shape == (len(codebook), len(codebook))
+        if codebook.ndim != 2 or indices.ndim != 2 or indices.shape != weights.shape or not square:
             raise InputError(f"tensors of tier {name!r} have unexpected shapes", where=path)
         if indices.numel() and (int(indices.min()) < 0 or int(indices.max()) >= len(codebook)):
             raise InputError(f"assignment of tier {name!r} points outside its codebook", where=path)
-        whitening = tensors.get(f"{name}.whitening")
-        if whitening is not None and whitening.shape != (len(codebook), len(codebook)):
-            raise InputError(f"tensors of tier {name!r} have unexpected shapes", where=path)
         assignment = Assignment(indices.long(), weights, len(codebook))
         tiers.append(
             Tier(name, codebook, assignment, threshold=entry["threshold"], gate=entry["gate"], whitening=whitening)
@@ -112,7 +117,7 @@ def restore_tiers(tensors: dict[str, Tensor], description: dict[str, Any], path:
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
     """Write tensors and JSON-able `meta` to one file, atomically."""
-    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as aside:
         try:
             save_file(plain, aside, metadata={"c2f_dgl": json.dumps({"format": FORMAT, **meta})})
@@ -121,13 +126,7 @@ def save_checkpoint(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and meta of `save_checkpoint`.
-
-    Raises
-    ------
-    InputError
-        Missing, damaged, or written by another format version.
-    """
+    """Tensors and meta of `save_checkpoint` (raises `InputError` where damaged, missing or of another format)."""
     meta = load_meta(path)
     with _opened(path) as file:
         return {name: file.get_tensor(name) for name in file.keys()}, meta  # noqa: SIM118  (not a mapping)

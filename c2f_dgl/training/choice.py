@@ -7,40 +7,27 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from c2f_dgl.graph.neighbourhood import FilterShape
+from c2f_dgl.model import Scalars
 
 # By how much a number moves at a time (rank, cutoff, importance and ridge by a factor).
 _EXPONENT, _POWER, _ITEM_SCALE, _WEIGHT = 0.1, 0.5, 0.1, 0.1
 _RANK, _CUTOFF, _IMPORTANCE, _RIDGE = 1.4, 1.2, math.sqrt(10), 2.0
 FILTER_STEPS = dict(target=0.2, history=0.2, power=0.5, item=0.1)
 
+_MOVES = (-2, -1, -0.5, 0.5, 1, 2)
+
 
 @dataclass(frozen=True)
 class Choice:
-    """Everything that is chosen.
+    """Everything that is chosen."""
 
-    Parameters
-    ----------
-    exponents : (float, float)
-        a and b of D_u^(-a) R D_i^(-b).
-    importances : tuple of (str, float)
-        Of the relations that leave theirs to be chosen, by name.
-    cutoff : float
-        Singular values from this share of the m-th one on pass the filter. Directions that it leaves half converged
-        are smoother than the exact ones.
-    rank : int
-        d, the number of directions.
-    power : float
-        Of the singular values, the weight of directions in scores.
-    item_scale : float
-    filter : FilterShape, optional
-    filter_weight : float
-    """
-
-    exponents: tuple[float, float]
-    importances: tuple[tuple[str, float], ...]
+    exponents: tuple[float, float]  # a and b of D_u^(-a) R D_i^(-b)
+    importances: tuple[tuple[str, float], ...]  # of the relations that leave theirs to be chosen, by name
+    # Singular values from this share of the m-th one on pass the filter. Directions that it leaves half converged are
+    # smoother than the exact ones.
     cutoff: float
-    rank: int
-    power: float
+    rank: int  # d, the number of directions
+    power: float  # of the singular values, the weight of directions in scores
     item_scale: float
     filter: FilterShape | None = None
     filter_weight: float = 0.0
@@ -49,6 +36,11 @@ class Choice:
     def solved_by(self) -> tuple[object, ...]:
         """What needs a solution of its own."""
         return self.exponents, self.importances, self.cutoff
+
+    def scalars(self, layer_weights: tuple[float, ...]) -> Scalars:
+        """Those of a model with this choice."""
+        importances = dict(self.importances)
+        return Scalars(layer_weights, self.exponents, self.item_scale, self.filter, self.filter_weight, importances)
 
     def __str__(self) -> str:
         relations = "".join(f", importance of {name} {value:.2g}" for name, value in self.importances)
@@ -59,7 +51,7 @@ class Choice:
         )
 
 
-def scaled(choice: Choice, moves: Iterable[float] = (-2, -1, -0.5, 0.5, 1, 2)) -> list[Choice]:
+def scaled(choice: Choice, moves: Iterable[float] = _MOVES) -> list[Choice]:
     """With item scales so many steps away."""
     return [replace(choice, item_scale=round(choice.item_scale + move * _ITEM_SCALE, 4)) for move in moves]
 
@@ -75,7 +67,7 @@ def ranked(choice: Choice, most: int) -> list[Choice]:
     return [replace(choice, rank=rank) for rank in ranks if rank]
 
 
-def weighted(choice: Choice, moves: Iterable[float] = (-2, -1, -0.5, 0.5, 1, 2)) -> list[Choice]:
+def weighted(choice: Choice, moves: Iterable[float] = _MOVES) -> list[Choice]:
     """With weights of the filter so many steps away, between 0 and 1; as it is without a filter."""
     if choice.filter is None:
         return [choice]
@@ -95,34 +87,33 @@ def reshaped(choice: Choice, name: str) -> list[Choice]:
     return [replace(choice, filter=shape) for shape in shapes]
 
 
-def with_exponent(side: int, way: int, choice: Choice) -> Choice:
+def with_exponent(choice: Choice, way: int, *, side: int) -> Choice:
     """With the exponent of users (0) or items (1) a step lower (-1) or higher (1)."""
     exponents = list(choice.exponents)
     exponents[side] = round(exponents[side] + way * _EXPONENT, 4)
     return replace(choice, exponents=(exponents[0], exponents[1]))
 
 
-def with_cutoff(way: int, choice: Choice) -> Choice:
+def with_cutoff(choice: Choice, way: int) -> Choice:
     """With the cutoff a step lower (-1) or higher (1)."""
     return replace(choice, cutoff=choice.cutoff * _CUTOFF**way)
 
 
-def with_importance(place: int, factor: float, choice: Choice) -> Choice:
-    """With the importance of a relation multiplied."""
-    importances = list(choice.importances)
-    name, value = importances[place]
-    importances[place] = name, value * factor
-    return replace(choice, importances=tuple(importances))
-
-
-def with_importance_moved(place: int, way: int, choice: Choice) -> Choice:
+def with_importance(choice: Choice, way: int, *, relation: str) -> Choice:
     """With the importance of a relation a step lower (-1) or higher (1)."""
-    return with_importance(place, _IMPORTANCE**way, choice)
+    importances = dict(choice.importances)
+    importances[relation] *= _IMPORTANCE**way
+    return replace(choice, importances=tuple(importances.items()))
+
+
+def without_relation(choice: Choice, relation: str) -> Choice:
+    """With an importance of 0."""
+    return replace(choice, importances=tuple({**dict(choice.importances), relation: 0.0}.items()))
 
 
 def trimmed(choices: Iterable[Choice], *, scale: bool, weight: bool) -> list[Choice]:
     """Each choice with its item scale and its filter's weight as they are and a step lower and higher."""
-    scales, weights = ((-1, 0, 1) if open_ else (0,) for open_ in (scale, weight))
+    scales, weights = ((-1, 0, 1) if free else (0,) for free in (scale, weight))
     return [new for choice in choices for at_scale in scaled(choice, scales) for new in weighted(at_scale, weights)]
 
 

@@ -34,61 +34,48 @@ _KEPT = 12
 # Rows of V whose moments are taken at once.
 _ROW_BLOCK = 2**16
 
-_Made = TypeVar("_Made")
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Users with held-out items, and the items that are ranked for each.
+    """Users with held-out items, and the items that are ranked for each."""
 
-    Parameters
-    ----------
-    users : int64 Tensor, shape (n,)
-    items : int64 Tensor, shape (n, c)
-        Each row ascending.
-    open : bool Tensor, shape (n, c)
-        False for what the user has seen, and for all but the first of equal items.
-    hits : bool array, shape (n, c)
-        Whether it is held out, and open.
-    n_relevant : int array, shape (n,)
-        Held-out items, whether they are candidates or not.
-    """
-
-    users: Tensor
-    items: Tensor
-    open: Tensor
-    hits: np.ndarray
-    n_relevant: np.ndarray
+    users: Tensor  # (n,), int64
+    items: Tensor  # (n, c), int64, each row ascending
+    open: Tensor  # (n, c), bool: false for what the user has seen, and for all but the first of equal items
+    hits: np.ndarray  # (n, c), bool: held out, and open
+    n_relevant: np.ndarray  # (n,): held-out items, whether they are candidates or not
 
     @classmethod
     def ranked_first(
         cls,
         rankings: Callable[[Tensor], Iterable[Tensor]],
-        each: int,
+        k: int,
         seen: sp.csr_matrix,
         relevant: sp.csr_matrix,
         device: torch.device,
     ) -> Candidates:
-        """The first `each` items of some rankings (of users, int64, all scores: len(users) x n_items)."""
-        held_out, n_items = HeldOut(relevant), relevant.shape[1]
-        k, found = min(each, n_items), []
-        for rows in blocks(len(held_out.users), n_items):
-            users = held_out.users[rows]
-            some, mask = torch.as_tensor(users, device=device), seen[users]
-            found.append(torch.cat([top_unseen(scores, k, mask)[0] for scores in rankings(some)], dim=1).sort().values)
-        items = torch.cat(found)
-        columns, users = items.cpu().numpy(), held_out.users
-        masked = HeldOut(seen).entries
-        closed = masked.hold(masked.key(users[:, None], columns))
+        """The first k items of each of some rankings (users, int64, to matrices of scores, len(users) x n_items)."""
+        held_out, history = HeldOut(relevant), HeldOut(seen).entries
+        users, n_items = held_out.users, relevant.shape[1]
+        blocks_of_items = []
+        for rows in blocks(len(users), n_items):
+            rankings_of_block = rankings(torch.as_tensor(users[rows], device=device))
+            first = [top_unseen(scores, min(k, n_items), seen[users[rows]])[0] for scores in rankings_of_block]
+            blocks_of_items.append(torch.cat(first, dim=1).sort().values)
+        items = torch.cat(blocks_of_items)
+        columns = items.cpu().numpy()
+        closed = history.hold(history.key(users[:, None], columns))
         closed[:, 1:] |= columns[:, 1:] == columns[:, :-1]
         hits = held_out.entries.hold(held_out.entries.key(users[:, None], columns)) & ~closed
-        open_ = torch.as_tensor(~closed, device=device)
-        return cls(torch.as_tensor(users, device=device), items, open_, hits, held_out.n_relevant[users])
+        rankable = torch.as_tensor(~closed, device=device)
+        return cls(torch.as_tensor(users, device=device), items, rankable, hits, held_out.n_relevant[users])
 
     def of(self, scores: Callable[[slice], Tensor], n_items: int) -> Tensor:
-        """Scores (n, c) of the candidates, from all scores of the users in some of the rows."""
-        rows = blocks(len(self.users), n_items)
-        return torch.cat([scores(some).gather(1, self.items[some]) for some in rows])
+        """Scores (n, c) of the candidates, from a function that scores all items for a slice of the users."""
+        slices = blocks(len(self.users), n_items)
+        return torch.cat([scores(rows).gather(1, self.items[rows]) for rows in slices])
 
     def figure(self, scores: Tensor, metric: str) -> float:
         """One metric (e.g. ``ndcg@20``) of scores (n, c), the mean over the users."""
@@ -99,16 +86,7 @@ class Candidates:
 
 
 class Comparison:
-    """Figures of choices.
-
-    Parameters
-    ----------
-    candidates : Candidates
-    item_degree : Tensor, shape (n_items,)
-    filter_of : callable
-        The filter of a shape.
-    metric : str
-    """
+    """Figures of choices; `item_degree` is (n_items,), and `filter_of` gives the filter of a shape."""
 
     def __init__(
         self,
@@ -119,9 +97,8 @@ class Comparison:
     ) -> None:
         self.candidates, self.metric = candidates, metric
         self._degree, self._filter_of = item_degree, filter_of
-        self._terms: _Recent[tuple[Tensor, Tensor]] = _Recent()
-        self._moments: _Recent[tuple[Tensor, Tensor]] = _Recent()
-        self._filtered: _Recent[Tensor] = _Recent()
+        self._terms, self._moments = _Recent[tuple[Tensor, Tensor]](), _Recent[tuple[Tensor, Tensor]]()
+        self._filtered = _Recent[Tensor]()
 
     def figures(self, solution: Solution, choices: Sequence[Choice]) -> list[float]:
         """The metric of choices that rank with one solution."""
@@ -159,25 +136,25 @@ class Comparison:
         return self.candidates.of(scores, len(self._degree))
 
 
-class _Recent(Generic[_Made]):
-    """What was asked for last, to be had again."""
+class _Recent(Generic[_Value]):
+    """The values that were used last, by key."""
 
     def __init__(self) -> None:
-        self._made: dict[Hashable, _Made] = {}
+        self._values: dict[Hashable, _Value] = {}
 
-    def get(self, key: Hashable, make: Callable[[], _Made]) -> _Made:
-        """What is kept by the key, else made."""
-        made = self._made.pop(key) if key in self._made else make()
-        self._made[key] = made
-        if len(self._made) > _KEPT:
-            del self._made[next(iter(self._made))]
-        return made
+    def get(self, key: Hashable, make: Callable[[], _Value]) -> _Value:
+        """The value of a key, made where it is not kept."""
+        value = self._values.pop(key) if key in self._values else make()
+        self._values[key] = value
+        if len(self._values) > _KEPT:
+            del self._values[next(iter(self._values))]
+        return value
 
 
 def _moments(items: Tensor, factors: Tensor) -> tuple[Tensor, Tensor]:
     """V^T s (d,) and V^T diag(s)^2 V (d, d)."""
     squares = items.new_zeros(items.shape[1], items.shape[1])
-    for rows, some in zip(items.split(_ROW_BLOCK), factors.split(_ROW_BLOCK), strict=True):
-        scaled = rows * some[:, None]
+    for rows, scale in zip(items.split(_ROW_BLOCK), factors.split(_ROW_BLOCK), strict=True):
+        scaled = rows * scale[:, None]
         squares.addmm_(scaled.T, scaled)
     return items.T @ factors, squares

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shutil
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -18,6 +19,8 @@ from c2f_dgl.io.files import check_new_folder, locked, read_text, write_text, wr
 
 _VERSIONS = ("c2f_dgl", "dgl", "torch", "numpy", "scipy", "pandas", "scikit-learn", "pymetis", "safetensors")
 
+_AS_WRITTEN = "what training wrote; --resume writes it again"
+
 
 class RunFolder:
     """Paths and small files of a run.
@@ -26,10 +29,6 @@ class RunFolder:
     ``checkpoints/<stage>.safetensors`` is each stage's best model on validation, ``last.safetensors`` where the run
     stands; ``summary.json``, written when the run is over, has the figures of each stage and which one was chosen;
     ``.lock`` keeps a second process out.
-
-    Parameters
-    ----------
-    path : str or Path
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -53,13 +52,7 @@ class RunFolder:
         check_new_folder(self.path, expected="a new folder, or --resume to go on with the run in it")
 
     def begin(self, config: RunConfig) -> None:
-        """Make the folder of a new run.
-
-        Raises
-        ------
-        InputError
-            The folder holds something already, or cannot be written.
-        """
+        """Make the folder of a new run (raises `InputError` where it is not empty or cannot be written)."""
         self.check_new()
         environment = {
             "python": platform.python_version(),
@@ -121,9 +114,11 @@ class RunFolder:
             records.append(record)
         return records
 
-    def keep_records(self, n: int) -> None:
-        """Cut ``metrics.jsonl`` to its first `n` records: those the last checkpoint knows."""
-        write_text(self.metrics, "".join(json.dumps(record) + "\n" for record in self.records()[:n]))
+    def keep_records(self, n: int) -> list[dict[str, Any]]:
+        """Cut ``metrics.jsonl`` to its first `n` records, those the last checkpoint knows, and return them."""
+        records = self.records()[:n]
+        write_text(self.metrics, "".join(json.dumps(record) + "\n" for record in records))
+        return records
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write ``summary.json``."""
@@ -143,35 +138,29 @@ class RunFolder:
         return summary
 
 
-_AS_WRITTEN = "what training wrote; --resume writes it again"
-
-
 def _json_object(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(read_text(path, _AS_WRITTEN))
+        tree = json.loads(read_text(path, _AS_WRITTEN))
     except json.JSONDecodeError as error:
         raise InputError("is not valid JSON", where=path, line=error.lineno, expected=_AS_WRITTEN) from error
-    if not isinstance(found, dict):
+    if not isinstance(tree, dict):
         raise InputError("holds no JSON object", where=path, expected=_AS_WRITTEN)
-    return found
+    return tree
 
 
 def versions() -> dict[str, str]:
     """Installed versions of what a run's figures depend on."""
-    found = {}
+    installed = {}
     for name in _VERSIONS:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            installed[name] = "not installed"
+    return installed
 
 
 def processor() -> str:
     """Model name of the processor, where the system tells."""
     info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    model = re.search(r"^model name\s*:(.*)$", info.read_text(encoding="utf-8"), re.M) if info.exists() else None
+    return model[1].strip() if model else platform.processor() or platform.machine()

@@ -26,10 +26,7 @@ LOSSES = {"bpr": bpr, "softmax": softmax}
 
 
 def batch_loss(model: Recommender[Any], batch: Triplets, loss: str, l2: float) -> Tensor:
-    """Loss of a batch, with L2 on the input embeddings (Eq. 9), both means over triplets.
-
-    A positive's k triplets share its user and item: what is needed of them is computed once.
-    """
+    """Loss of a batch, with L2 on the input embeddings (Eq. 9), both means over triplets."""
     device = next(model.parameters()).device
     users, positives, negatives = (
         torch.as_tensor(x, device=device).long() for x in (batch.users, batch.positives, batch.negatives)
@@ -55,6 +52,6 @@ def _shared_scores(
     """Scores of each user with its positive (n,), and with the batch's common negatives (n, k): one product."""
     rows = torch.cat([users, positives + items_from, negatives + items_from])
     h_users, h_positives, h_negatives = model.engine.entities(rows).split([len(users), len(users), len(negatives)])
-    own = (h_users * h_positives).sum(-1, keepdim=True)
-    common = model.readout.scores(h_users @ h_negatives.T, users, negatives[None])
-    return model.readout.scores(own, users, positives[:, None])[:, 0], common
+    positive_dots = (h_users * h_positives).sum(-1, keepdim=True)
+    negative_scores = model.readout.scores(h_users @ h_negatives.T, users, negatives[None])
+    return model.readout.scores(positive_dots, users, positives[:, None])[:, 0], negative_scores

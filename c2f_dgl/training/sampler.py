@@ -1,4 +1,4 @@
-"""Training triplets, drawn many batches at a time without a Python loop over users or interactions."""
+"""Training triplets, drawn many batches at a time on the device that trains on them; no draw is ever rejected."""
 
 from __future__ import annotations
 
@@ -9,41 +9,22 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 import torch
+from torch import Tensor
 
-from c2f_dgl.data.interactions import Entries
 from c2f_dgl.errors import InputError
-from c2f_dgl.training.unseen import UnseenItems
 
 # Positives drawn at a time, and the most negatives: bounds what an epoch's triplets take.
 DRAWN, _NEGATIVES = 1 << 20, 1 << 23
 
-# How often negatives that were seen are drawn again, before what is left is drawn by rank.
-_ROUNDS = 16
-
-# Positives whose negatives are checked at a time: what that takes stays in the processor's cache.
-_CHECKED = 8192
-
-# Bits of the filter per training interaction: one in so many unseen items needs an exact look.
-_FILTER_BITS = 32
-
 
 @dataclass(frozen=True)
 class Triplets:
-    """Positives with their negatives.
+    """Positives with their negatives: int64 arrays, or tensors on a GPU."""
 
-    Parameters
-    ----------
-    users, positives : ndarray or Tensor, shape (n,), int32 or int64
-    negatives : ndarray or Tensor, shape (n, k), int32 or int64
-        Items the user has not interacted with, distinct within a row. Shared ones: shape (batches, k), any items.
-    shared : bool
-        Whether a batch has its negatives in common.
-    """
-
-    users: Any
-    positives: Any
-    negatives: Any
-    shared: bool = False
+    users: Any  # (n,)
+    positives: Any  # (n,)
+    negatives: Any  # (n, k), unseen by the user and distinct within a row; shared: (batches, k), any items
+    shared: bool = False  # whether a batch has its negatives in common
 
     def batches(self, size: int) -> Iterator[Triplets]:
         """Consecutive slices of at most `size` positives; of shared negatives, one row each."""
@@ -53,49 +34,44 @@ class Triplets:
             yield Triplets(self.users[part], self.positives[part], negatives, self.shared)
 
 
-def drawn_at_once(size: int, k: int, shared: bool) -> int:
-    """Positives in whole batches of `size`, that they and their negatives stay within bounds."""
-    negatives = max(1, k if shared else size * k)  # of a batch
-    return size * max(1, min(DRAWN // size, _NEGATIVES // negatives))
-
-
 class TripletSampler:
-    """Users uniform among those with training items, one positive each, k distinct unseen items each.
+    """Users uniform among those with a training item and k unseen ones; one positive and k distinct unseen items each.
 
-    Parameters
-    ----------
-    train : csr_matrix, shape (n_users, n_items)
-    negatives : int
-        k. Users with fewer than k unseen items are not drawn, unless negatives are shared.
-    shared : bool
-        Draw k items uniformly for a whole batch, whoever has seen them: with thousands of them the few a user has
-        seen do not matter, and their scores are one matrix product.
-    seen : csr_matrix, shape (n_users, n_items), optional
-        What negatives are drawn outside of, where it is more than `train`: for triplets of held-out interactions.
+    A negative is the r-th item that its user has not seen, r at random: with s_0 < s_1 < ... the items seen, that is r
+    plus the number of j with ``s_j - j <= r``, one binary search. Distinct r give distinct items.
 
-    Raises
-    ------
-    InputError
-        No user can be drawn.
+    With `shared`, k items are drawn uniformly for a whole batch, whoever has seen them: with thousands of them the few
+    a user has seen do not matter, and their scores are one matrix product. `seen` (n_users, n_items), where it is more
+    than `train`, holds what is no negative: for triplets of held-out interactions.
     """
 
     def __init__(
-        self, train: sp.csr_matrix, negatives: int, *, shared: bool = False, seen: sp.csr_matrix | None = None
+        self,
+        train: sp.csr_matrix,
+        negatives: int,
+        device: torch.device | str = "cpu",
+        *,
+        shared: bool = False,
+        seen: sp.csr_matrix | None = None,
     ) -> None:
-        train = train.sorted_indices()
-        seen = train if seen is None else seen.sorted_indices()
-        self.n_items, self.k, self.shared = train.shape[1], negatives, shared
-        self._dtype = np.int32 if max(train.shape) < 2**31 else np.int64
-        self._starts, self._items = train.indptr.astype(np.int64), train.indices
-        self._counts = np.diff(self._starts)
-        n_seen = seen.getnnz(axis=1)
-        self._users = drawable_users(self._counts, n_seen, self.n_items, 0 if shared else negatives)
-        self._users = self._users.astype(self._dtype)
-        if not shared:
-            self._seen = Entries(seen)
-            self._filter = _Filter(self._seen.keys)
-            self._seen_matrix = seen
-            self._unseen: UnseenItems | None = None  # made where rejection is too slow
+        train, seen = (matrix.sorted_indices() for matrix in (train, train if seen is None else seen))
+        self.n_items, self.k, self.shared, self.device = train.shape[1], negatives, shared, torch.device(device)
+        n_unseen = self.n_items - np.diff(seen.indptr)
+        needed = 0 if shared else negatives
+        users = np.flatnonzero((np.diff(train.indptr) > 0) & (n_unseen >= needed))
+        if len(users) == 0:
+            raise InputError(
+                f"no user has a training item and {needed} items left to draw as negatives",
+                expected="more items, or fewer negatives",
+            )
+        rows = np.repeat(np.arange(seen.shape[0], dtype=np.int64), np.diff(seen.indptr))
+        columns = np.arange(seen.nnz) - seen.indptr[rows]
+        # Of each item seen, the number of unseen ones before it; keyed by user, so that one search serves all users.
+        keys = rows * (self.n_items + 1) + seen.indices - columns
+        arrays = (users, train.indptr, train.indices, n_unseen, seen.indptr, keys)
+        self._users, self._starts, self._items, self._n_unseen, self._seen_starts, self._keys = (
+            torch.as_tensor(array, dtype=torch.int64, device=self.device) for array in arrays
+        )
 
     def batches(self, n: int, size: int, rng: np.random.Generator) -> Iterator[Triplets]:
         """`n` positives with their negatives, in batches of `size`, drawn as they are asked for."""
@@ -105,95 +81,38 @@ class TripletSampler:
 
     def epoch(self, n: int, size: int, rng: np.random.Generator) -> Triplets:
         """Draw `n` positives with their negatives at once, for batches of `size` positives."""
-        users = self._users[rng.integers(0, len(self._users), size=n)]
-        positives = self._items[self._starts[users] + (rng.random(n) * self._counts[users]).astype(np.int64)]
+        generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**63)))
+        users = self._users[torch.randint(len(self._users), (n,), device=self.device, generator=generator)]
+        starts = self._starts[users]
+        positives = self._items[starts + _below(self._starts[users + 1] - starts, generator)]
         if self.shared:
-            return Triplets(users, positives, self._any_items((-(-n // size), self.k), rng), shared=True)
-        negatives = self._any_items((n, self.k), rng)
-        todo, bad = np.arange(n), self._refused(users, negatives)
-        for _ in range(_ROUNDS):
-            again = np.unique(np.flatnonzero(bad) // self.k)  # a few of many: any(axis=1) would take longer
-            todo, bad = todo[again], bad[again]
-            if not len(todo):
-                break
-            negatives[todo] = np.where(bad, self._any_items(bad.shape, rng), negatives[todo])
-            bad = self._refused(users[todo], negatives[todo])
+            shape = (-(-n // size), self.k)
+            negatives = torch.randint(self.n_items, shape, device=self.device, generator=generator)
         else:
-            self._draw_by_rank(users, negatives, todo[bad.any(axis=1)], rng)
-        return Triplets(users, positives, negatives)
+            negatives = self._unseen(users, generator)
+        if self.device.type == "cpu":  # copies: SciPy refuses to be indexed by arrays that do not own their memory
+            users, positives, negatives = (x.numpy().copy() for x in (users, positives, negatives))
+        return Triplets(users, positives, negatives, self.shared)
 
-    def _draw_by_rank(
-        self, users: np.ndarray, negatives: np.ndarray, rows: np.ndarray, rng: np.random.Generator
-    ) -> None:
-        """Draw some rows anew, in place: those of users who have seen nearly everything."""
-        if len(rows):
-            if self._unseen is None:
-                self._unseen = UnseenItems(self._seen_matrix, torch.device("cpu"))
-            generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-            theirs = torch.as_tensor(users[rows], dtype=torch.int64)
-            negatives[rows] = self._unseen.draw(theirs, self.k, generator).numpy()
-
-    def _any_items(self, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-        return rng.integers(0, self.n_items, size=shape, dtype=self._dtype)
-
-    def _refused(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """Where an item (n, k) has been seen by its user (n,), or stands in an earlier column of its row."""
-        refused = np.empty(items.shape, dtype=bool)
-        for start in range(0, len(users), _CHECKED):
-            part = slice(start, start + _CHECKED)
-            pairs = self._seen.key(users[part, None], items[part])
-            refused[part] = _repeated(items[part])
-            rows, columns = np.nonzero(self._filter.maybe(pairs))
-            refused[part][rows, columns] |= self._seen.hold(pairs[rows, columns])
-        return refused
+    def _unseen(self, users: Tensor, generator: torch.Generator) -> Tensor:
+        """k distinct items (n, k) that each user has not seen: Floyd's sampling of their ranks."""
+        n_unseen, ranks = self._n_unseen[users], users.new_empty(len(users), self.k)
+        for slot in range(self.k):
+            top = n_unseen - self.k + slot
+            rank = _below(top + 1, generator)
+            taken = (ranks[:, :slot] == rank[:, None]).any(dim=1)
+            ranks[:, slot] = torch.where(taken, top, rank)
+        keys = users[:, None] * (self.n_items + 1) + ranks
+        return ranks + torch.searchsorted(self._keys, keys, right=True) - self._seen_starts[users][:, None]
 
 
-def drawable_users(counts: np.ndarray, n_seen: np.ndarray, n_items: int, negatives: int) -> np.ndarray:
-    """Users with a training item, and with `negatives` items that they have not seen.
-
-    Raises
-    ------
-    InputError
-        There is none.
-    """
-    users = np.flatnonzero((counts > 0) & (n_seen <= n_items - negatives))
-    if len(users) == 0:
-        raise InputError(
-            f"no user has a training item and {negatives} items left to draw as negatives",
-            expected="more items, or fewer negatives",
-        )
-    return users
+def drawn_at_once(size: int, k: int, shared: bool) -> int:
+    """Positives in whole batches of `size`, that they and their negatives stay within bounds."""
+    negatives = max(1, k if shared else size * k)  # of a batch
+    return size * max(1, min(DRAWN // size, _NEGATIVES // negatives))
 
 
-class _Filter:
-    """Which numbers are surely not among those given: one bit for each, at a hash of it (a Bloom filter).
-
-    Parameters
-    ----------
-    members : ndarray, int64
-    """
-
-    def __init__(self, members: np.ndarray) -> None:
-        bits = max(3, int(len(members) * _FILTER_BITS - 1).bit_length())
-        self._shift = np.uint64(64 - bits)
-        self._bytes = np.zeros(1 << (bits - 3), dtype=np.uint8)
-        for start in range(0, len(members), DRAWN):
-            place, bit = self._place(members[start : start + DRAWN])
-            np.bitwise_or.at(self._bytes, place, bit)
-
-    def maybe(self, numbers: np.ndarray) -> np.ndarray:
-        """False where a number is not a member; true where it is, and now and then where it is not."""
-        place, bit = self._place(numbers)
-        return (self._bytes[place] & bit) != 0
-
-    def _place(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        # Fibonacci hashing: the top bits of a product with 2^64 over the golden ratio.
-        hashed = (numbers.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> self._shift
-        return (hashed >> np.uint64(3)).astype(np.int64), np.uint8(1) << (hashed & np.uint64(7)).astype(np.uint8)
-
-
-def _repeated(items: np.ndarray) -> np.ndarray:
-    """Where a row holds the same item as an earlier column."""
-    columns = np.ascontiguousarray(items.T)
-    repeated = [(columns[:column] == columns[column]).any(axis=0) for column in range(len(columns))]
-    return np.stack(repeated, axis=1)
+def _below(bounds: Tensor, generator: torch.Generator) -> Tensor:
+    """A whole number below each bound (int64 (n,), below 2^53)."""
+    uniform = torch.rand(len(bounds), dtype=torch.float64, device=bounds.device, generator=generator)
+    return (uniform * bounds).long()

@@ -18,7 +18,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from c2f_dgl.config.schema import CoarseConfig, RunConfig
+from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.config.sizes import embedding_size, n_atoms
 from c2f_dgl.data.splits import Split
 from c2f_dgl.evaluation.products import product
@@ -39,7 +39,7 @@ from c2f_dgl.training.choice import (
     with_cutoff,
     with_exponent,
     with_importance,
-    with_importance_moved,
+    without_relation,
 )
 from c2f_dgl.training.comparison import Candidates, Comparison
 from c2f_dgl.training.solution import Solution
@@ -75,61 +75,43 @@ class OutOfTime(Exception):
 
 
 class Search:
-    """The best choice so far, and the steps away from it.
-
-    Parameters
-    ----------
-    config : RunConfig
-    coarse : CoarseConfig
-    solve : callable
-        The solution of exponents, importances and a cutoff.
-    split : Split
-    device : torch.device
-    reporter : Reporter
-
-    Attributes
-    ----------
-    best : Choice
-    figures : dict of Choice to float
-        Every choice that was tried, with its validation figure on the sample.
-    """
+    """The best choice so far, and the steps away from it; `solve` gives the solution that a choice ranks with."""
 
     def __init__(
         self,
         config: RunConfig,
-        coarse: CoarseConfig,
-        solve: Callable[[tuple[float, float], dict[str, float], float], Solution],
+        solve: Callable[[Choice], Solution],
         split: Split,
         device: torch.device,
         reporter: Reporter,
     ) -> None:
-        self.config, self.coarse, self.split, self.device, self.reporter = config, coarse, split, device, reporter
+        assert config.coarse is not None
+        self.config, self.model, self.coarse = config, config.model, config.coarse
+        self.split, self.device, self.reporter = split, device, reporter
         self._solve, self._solutions = solve, dict[tuple[object, ...], Solution]()
         self._degree = torch.as_tensor(split.train.getnnz(axis=0), dtype=torch.float32, device=device)
-        seconds = math.inf if coarse.search_seconds is None else coarse.search_seconds
-        self._deadline = time.monotonic() + seconds
+        self._deadline = time.monotonic() + (self.coarse.search_seconds or math.inf)
         # Multiplications of a solve: propagation of the atoms, and their Gram matrices.
         m, entities = n_atoms(config), split.n_users + split.n_items
-        work = m * (split.train.nnz * (config.model.layers + 1) + entities * m)
-        self._solves_left = math.inf if coarse.search_work is None else coarse.search_work * 2**35 // work
-        self.figures: dict[Choice, float] = {}
+        work = m * (split.train.nnz * (self.model.layers + 1) + entities * m)
+        self._solves_left = math.inf if self.coarse.search_work is None else self.coarse.search_work * 2**35 // work
+        self.figures: dict[Choice, float] = {}  # of every choice that was tried, on a sample of validation users
         self.best = self._first()
         self.best = replace(self.best, rank=self.solution(self.best).codebook.shape[1])
         self._sample = sampled_rows(split.valid, _USERS, config.seed)
         self._comparison = self._compared(self._sample, self._proposals())
 
     def _first(self) -> Choice:
-        """What is given, and where the others begin."""
-        model = self.config.model
-        given = (model.user_exponent, model.item_exponent)
-        user, item = (_EXPONENT if exponent is None else exponent for exponent in given)
-        open_ = [name for name, relation in self.config.graph.extra.items() if relation.importance is None]
+        """What the options say, and where the others begin."""
+        model, power = self.model, self.coarse.power
+        user, item = (_EXPONENT if a is None else a for a in (model.user_exponent, model.item_exponent))
+        free = [name for name, relation in self.config.graph.extra.items() if relation.importance is None]
         choice = Choice(
             (user, item),
-            tuple((name, _IMPORTANCE) for name in open_),
+            tuple((name, _IMPORTANCE) for name in free),
             _CUTOFF,
             embedding_size(self.config),
-            _POWER if self.coarse.power is None else self.coarse.power,
+            _POWER if power is None else power,
             _ITEM_SCALE if model.item_scale is None else model.item_scale,
         )
         if not model.filter_weight:
@@ -138,31 +120,28 @@ class Search:
         return replace(choice, filter=shape, filter_weight=model.filter_weight)
 
     def run(self) -> None:
-        """Choose, until there is no better step or no more time.
-
-        Steps end where none of them is better, and where depends on which come first. So the filter is chosen before
-        what needs further solutions and, once more, after it; the better of both is kept.
-        """
-        self.figures[self.best] = self._figures([self.best])[0]
+        """Choose, until there is no better step or no more time."""
+        self.figures[self.best] = self._comparison.figures(self.solution(self.best), [self.best])[0]
         try:
             self._choose_rank()
             self._settle()
+            # Where steps end depends on which come first: both orders are tried, and the better end is kept.
             plain = self.best
             self._choose_filter()
             self._choose_graph()
-            first, self.best = self.best, plain
+            filter_first, self.best = self.best, plain
             self._choose_graph()
             self._choose_filter()
-            self.best = max(first, self.best, key=lambda choice: self.figures[choice])
+            self.best = max(filter_first, self.best, key=self.figures.__getitem__)
             self._confirm()
         except OutOfTime:
-            self.best = max(self.figures, key=lambda choice: self.figures[choice])
+            self.best = max(self.figures, key=self.figures.__getitem__)
             log.warning("the search ended after %g s, with the best so far", self.coarse.search_seconds)
 
-    @property
-    def _steps(self) -> list[Callable[[Choice], list[Choice]]]:
-        """Steps that need no further solution."""
-        model, steps = self.config.model, list[Callable[[Choice], list[Choice]]]()
+    def _settle(self) -> None:
+        """Take steps that need no further solution in turn, until none of them is better."""
+        model, before = self.model, None
+        steps = list[Callable[[Choice], list[Choice]]]()
         if model.item_scale is None:
             steps.append(scaled)
         if self.coarse.power is None:
@@ -174,37 +153,31 @@ class Search:
             ridge = ["ridge"] * (model.filter_ridge is None and self.best.filter.ridge > 0)
             steps.append(weighted)
             steps += [partial(self._reshaped, name=name) for name in (*FILTER_STEPS, *ridge)]
-        return steps
-
-    def _settle(self) -> None:
-        """Take steps in turn, until none of them is better."""
-        before = None
         while before != self.best:
             before = self.best
-            for step in self._steps:
+            for step in steps:
                 self._climb(step)
 
     def _choose_rank(self) -> None:
         """Halve the largest rank: a smaller one may need another power."""
-        if self.config.model.d is None:
+        if self.model.d is None:
             ranks = [max(1, self.best.rank >> halvings) for halvings in range(6)]
             powers = powered(self.best, (-1, 0, 1) if self.coarse.power is None else (0,))
             self._take(self._trimmed(replace(choice, rank=rank) for choice in powers for rank in ranks))
 
     def _choose_filter(self) -> None:
         """A filter from each shape to begin with, and all steps from the best of them."""
-        plain, choices = self.best, list[Choice]()
-        if self.config.model.filter_weight is None:
-            if plain.filter is None:
-                for shape in self._shapes:
-                    choices += [replace(plain, filter=shape, filter_weight=weight) for weight in _FILTER_WEIGHTS]
+        if self.model.filter_weight is None:
+            shapes = self._shapes() if self.best.filter is None else []
+            choices = [
+                replace(self.best, filter=shape, filter_weight=weight) for shape in shapes for weight in _FILTER_WEIGHTS
+            ]
             self._take([new for choice in choices for new in (choice, *self._scaled(choice))])
             self._settle()
 
-    @property
     def _shapes(self) -> list[FilterShape]:
         """Shapes of a filter to begin with; none where there is no filter."""
-        model = self.config.model
+        model = self.model
         ridges = [model.filter_ridge or 0.0]
         if model.filter_ridge is None and self.split.n_items**2 <= _PAIRS:
             ridges += _RIDGES
@@ -213,15 +186,15 @@ class Search:
 
     def _choose_graph(self) -> None:
         """What weighs the graph, and then once more how its directions rank."""
-        model, before = self.config.model, self.best
-        for side, given in ((1, model.item_exponent), (0, model.user_exponent)):
-            if given is None:
-                self._climb_either_way(partial(with_exponent, side))
+        before = self.best
+        for side, exponent in ((1, self.model.item_exponent), (0, self.model.user_exponent)):
+            if exponent is None:
+                self._climb_either_way(partial(with_exponent, side=side))
         self._climb_either_way(with_cutoff)
-        for place, (name, _) in enumerate(self.best.importances):
-            self._climb_either_way(partial(with_importance_moved, place))
-            absent = with_importance(place, 0.0, self.best)
-            if self._judge([absent]) >= self.figures[self.best]:
+        for name, _ in self.best.importances:
+            self._climb_either_way(partial(with_importance, relation=name))
+            absent = without_relation(self.best, name)
+            if self._best_figure([absent]) >= self.figures[self.best]:
                 log.info("%s does not help: it is left out", name)
                 self.best = absent
         if before != self.best:
@@ -231,7 +204,7 @@ class Search:
     def _confirm(self) -> None:
         """The item scale and the filter's weight once more on more users, and whether it is better without."""
         best = self.best
-        if best.filter is None or self._sample is self.split.valid or self.config.model.filter_weight is not None:
+        if best.filter is None or self._sample is self.split.valid or self.model.filter_weight is not None:
             return
         solution, term = self.solution(best), self._filter(best.filter)
         items = solution.items[:, : best.rank].contiguous()
@@ -244,18 +217,16 @@ class Search:
         sample = sampled_rows(self.split.valid, _CONFIRMING, self.config.seed)
         self._comparison = self._compared(sample, proposals)
         self.figures = {}
-        without = replace(best, filter=None, filter_weight=0.0)
-        self._judge([best, without])
-        self.best = max(self.figures, key=lambda choice: self.figures[choice])
+        self._best_figure([best, replace(best, filter=None, filter_weight=0.0)])
+        self.best = max(self.figures, key=self.figures.__getitem__)
         if self.best is best:
             self._climb(lambda choice: [new for near in (choice, *self._scaled(choice)) for new in weighted(near)])
 
     def _scaled(self, choice: Choice) -> list[Choice]:
-        return scaled(choice, (-1, 1)) if self.config.model.item_scale is None else []
+        return scaled(choice, (-1, 1)) if self.model.item_scale is None else []
 
     def _trimmed(self, choices: Iterable[Choice]) -> list[Choice]:
-        model = self.config.model
-        return trimmed(choices, scale=model.item_scale is None, weight=model.filter_weight is None)
+        return trimmed(choices, scale=self.model.item_scale is None, weight=self.model.filter_weight is None)
 
     def _reshaped(self, choice: Choice, name: str) -> list[Choice]:
         return self._trimmed(reshaped(choice, name))
@@ -265,26 +236,24 @@ class Search:
         while self._take(neighbours(self.best)):
             pass
 
-    def _climb_either_way(self, moved: Callable[[int, Choice], Choice]) -> None:
+    def _climb_either_way(self, moved: Callable[[Choice, int], Choice]) -> None:
         """Steps that need a solution each, first down, then up."""
         for way in (-1, 1):
-            self._climb(partial(self._moved, moved, way))
-
-    def _moved(self, moved: Callable[[int, Choice], Choice], way: int, choice: Choice) -> list[Choice]:
-        return self._trimmed([moved(way, choice)])
+            while self._take(self._trimmed([moved(self.best, way)])):
+                pass
 
     def _take(self, choices: Sequence[Choice]) -> bool:
         """Take the best of some choices of one solution if it is clearly better than the best so far, and say so."""
-        if not choices or self._judge(choices) <= self.figures[self.best] * _GAIN:
+        if not choices or self._best_figure(choices) <= self.figures[self.best] * _GAIN:
             return False
-        self.best = max(choices, key=lambda choice: self.figures[choice])
+        self.best = max(choices, key=self.figures.__getitem__)
         log.info("%.4f: %s", self.figures[self.best], self.best)
         return True
 
-    def _judge(self, choices: Sequence[Choice]) -> float:
-        """Compare choices of one solution that were not tried yet; the largest figure of all of them.
+    def _best_figure(self, choices: Sequence[Choice]) -> float:
+        """The largest figure of choices of one solution; those that were not tried yet are compared.
 
-        No choice is any good (minus infinity) where it takes a further solution and there is none left.
+        Minus infinity where that takes a further solution and there is none left.
         """
         new = sorted({choice for choice in choices if choice not in self.figures}, key=by_work)
         if new:
@@ -296,20 +265,17 @@ class Search:
                 raise OutOfTime
             best = max(self.figures.values(), default=0.0)
             self.reporter.note(f"{len(self.figures)} tried, best {best:.4f}; trying {new[0]}")
-            self.figures.update(zip(new, self._figures(new), strict=True))
+            self.figures.update(zip(new, self._comparison.figures(self.solution(new[0]), new), strict=True))
         return max(self.figures[choice] for choice in choices)
 
     def solution(self, choice: Choice) -> Solution:
         """The solution a choice ranks with; two are kept."""
         key = choice.solved_by
         if key not in self._solutions:
-            kept = self.best.solved_by
-            self._solutions = {k: solution for k, solution in self._solutions.items() if k == kept}
-            self._solutions[key] = self._solve(choice.exponents, dict(choice.importances), choice.cutoff)
+            best = self.best.solved_by
+            self._solutions = {k: solution for k, solution in self._solutions.items() if k == best}
+            self._solutions[key] = self._solve(choice)
         return self._solutions[key]
-
-    def _figures(self, choices: Sequence[Choice]) -> list[float]:
-        return self._comparison.figures(self.solution(choices[0]), choices)
 
     def _compared(self, relevant: sp.csr_matrix, proposals: Callable[[Tensor], Iterator[Tensor]]) -> Comparison:
         candidates = Candidates.ranked_first(proposals, _EACH, self.split.train, relevant, self.device)
@@ -318,7 +284,7 @@ class Search:
     def _proposals(self) -> Callable[[Tensor], Iterator[Tensor]]:
         """Scores of some users (int64) by choices around those to begin with, as far apart as any may end."""
         solution, rank = self.solution(self.best), self.best.rank
-        terms = [self._filter(shape) for shape in self._shapes]
+        terms = [self._filter(shape) for shape in self._shapes()]
 
         def proposals(users: Tensor) -> Iterator[Tensor]:
             for power, d in ((0.0, rank), (1.0, rank), (2.0, rank), (1.0, max(1, rank >> 3))):
@@ -331,9 +297,8 @@ class Search:
         return proposals
 
     def _filter(self, shape: FilterShape) -> GraphFilter:
-        roles = self.config.graph.roles
-        graph = self.solution(self.best).graph
-        return graph_filter(graph, self.config.model.filter_neighbours, shape, roles.target)
+        graph, target = self.solution(self.best).graph, self.config.graph.roles.target
+        return graph_filter(graph, self.model.filter_neighbours, shape, target)
 
 
 def sampled_rows(matrix: sp.csr_matrix, n: int, seed: int | np.random.Generator) -> sp.csr_matrix:

@@ -2,78 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from c2f_dgl.config.graph import GraphConfig
 from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.engines import Propagation, propagated_basis
 from c2f_dgl.graph.entities import importance_factors
 from c2f_dgl.graph.hetero import in_float64, reweighted, with_exponents
 from c2f_dgl.graph.propagate import Kernel, propagate
+from c2f_dgl.model import item_factors
+from c2f_dgl.tiers.codebook import lower_triangular
 from c2f_dgl.tiers.spectral import graph_codebook, least_cutoff, lowpass_weights, nth_singular_value, ritz_codebook
 from c2f_dgl.tiers.tiered import TieredEmbedding
+from c2f_dgl.training.choice import Choice
+
+# Users whose scores set the scale of the codebook.
+_SCALE_USERS = 256
 
 
 @dataclass(frozen=True)
 class Solution:
-    """W and T on one weighted graph, the directions of H ordered by their singular values.
+    """W and T on one weighted graph, the directions of H ordered by their singular values."""
 
-    Parameters
-    ----------
-    graph : DGLGraph
-        Entities alone.
-    layer_weights : tuple of L + 1 floats
-    whitening : Tensor, shape (m, m), float64
-        W.
-    codebook : Tensor, shape (m, d), float64
-        T, with which scores weigh directions by their singular values.
-    users, items : Tensor, shapes (n_users, d) and (n_items, d), float32
-        H.
-    values : Tensor, shape (d,), float64
-        Singular values over the largest, descending.
-    """
-
-    graph: dgl.DGLGraph
+    graph: dgl.DGLGraph  # entities alone
     layer_weights: tuple[float, ...]
-    whitening: Tensor
-    codebook: Tensor
-    users: Tensor
+    whitening: Tensor  # W (m, m), float64
+    codebook: Tensor  # T (m, d), float64, with which scores weigh directions by their singular values
+    users: Tensor  # H of users (n_users, d) and items (n_items, d), float32
     items: Tensor
-    values: Tensor
+    values: Tensor  # singular values over the largest (d,), float64, descending
 
     def factors(self, power: float) -> Tensor:
         """What directions of either side are multiplied by (d,) so that scores weigh them by another power."""
         return torch.where(self.values > 0, self.values ** ((power - 1) / 2), 0.0)
 
+    def unit_codebook(self, train: sp.csr_matrix, rank: int, power: float, item_scale: float) -> Tensor:
+        """T (m x rank), float32 and lower triangular, with which scores have a variance of 1."""
+        users = torch.as_tensor(train.getnnz(axis=1)).nonzero().flatten()[:_SCALE_USERS].to(self.items.device)
+        degree = torch.as_tensor(train.getnnz(axis=0), dtype=torch.float32, device=self.items.device)
+        scores = self.coefficients(users, rank, power) @ self.items[:, :rank].T * item_factors(degree, item_scale)
+        spread = scores.std().clamp_min(torch.finfo(torch.float32).tiny)
+        return lower_triangular((self.codebook * self.factors(power))[:, :rank] / spread.sqrt()).float()
+
     def coefficients(self, users: Tensor, rank: int, power: float) -> Tensor:
-        """What users (n,) weigh the first `rank` columns of `items` by (n, rank), float32: their product are scores."""
+        """What users (n,) weigh the first `rank` columns of `items` by (n, rank), float32; the product is scores."""
         return self.users[users, :rank] * self.factors(power)[:rank].float() ** 2
 
 
-def solve(
-    config: RunConfig,
-    embedding: TieredEmbedding,
-    graph: dgl.DGLGraph,
-    exponents: tuple[float, float],
-    importances: dict[str, float],
-    cutoff: float,
-) -> Solution:
-    """Solve for the codebook of the embedding's first tier, on the entities' graph with these weights.
+def weighted_graph(
+    graph: dgl.DGLGraph, schema: GraphConfig, exponents: tuple[float, float], importances: Mapping[str, float]
+) -> dgl.DGLGraph:
+    """The entities' graph with importances of relations, and with exponents of users' and items' degrees."""
+    roles, graph = schema.roles, reweighted(graph, importance_factors(schema, dict(importances)))
+    return with_exponents(graph, {roles.query: exponents[0], roles.ranked: exponents[1]})
 
-    `cutoff` is the share of the m-th singular value from which the filter passes.
-    """
+
+def solve(config: RunConfig, embedding: TieredEmbedding, graph: dgl.DGLGraph, choice: Choice) -> Solution:
+    """The codebook of the embedding's first tier on the entities' graph weighted as chosen."""
     model, schema, layout, tier = config.model, config.graph, embedding.layout, embedding.tiers[0]
-    weighted = reweighted(graph, importance_factors(schema, importances))
-    weighted = with_exponents(weighted, dict(zip((schema.roles.query, schema.roles.ranked), exponents, strict=True)))
+    weighted = weighted_graph(graph, schema, choice.exponents, dict(choice.importances))
     apply = partial(_two_layers, weighted, layout.types, schema.roles.ranked, model.kernel)
     n_items, m = weighted.num_nodes(schema.roles.ranked), tier.size
     largest, nth = nth_singular_value(apply, n_items, m, tier.codebook.device)
-    passed = min(1.0, max(cutoff * nth / largest, least_cutoff(model.layers)))
+    passed = min(1.0, max(choice.cutoff * nth / largest, least_cutoff(model.layers)))
     betas = lowpass_weights(passed, model.layers, largest)
     propagation = Propagation(model.layers, betas, kernel=model.kernel)
     linked = in_float64(embedding.link(weighted))

@@ -17,7 +17,7 @@ from c2f_dgl.errors import InputError
 from c2f_dgl.io.progress import Reporter
 from c2f_dgl.tiers.assignment import Assignment
 from c2f_dgl.training.folder import RunFolder
-from c2f_dgl.training.run import train_run
+from c2f_dgl.training.run import Run
 
 
 def test_what_a_killed_process_left_aside_is_swept(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_two_cannot_train_in_one_folder(tmp_path: Path) -> None:
         (tmp_path / ".last.safetensors.x.part").write_text("being written")
         config = load_config("paper", SMALL)
         with pytest.raises(InputError, match="another process trains here"):
-            train_run(config, tiny(), other, Reporter(quiet=True), ["coarse"], torch.device("cpu"))
+            Run(config, tiny(), torch.device("cpu"), folder=other).train(["coarse"])
         with pytest.raises(InputError, match="another process trains here"):
             other.discard()
         assert (tmp_path / ".last.safetensors.x.part").exists()

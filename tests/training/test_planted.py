@@ -10,6 +10,7 @@ import torch
 from sklearn.metrics import normalized_mutual_info_score
 
 from c2f_dgl import load_config, load_dataset, load_run, train
+from c2f_dgl.api import train_run
 from c2f_dgl.data.catalogue import planted_folder
 from c2f_dgl.data.planted import read_labels
 from c2f_dgl.evaluation.ranking import Scorer, evaluate
@@ -78,3 +79,9 @@ def test_the_stage_that_validates_best_is_chosen_and_loaded(tmp_path: Path, sele
     for stage, figure in ((None, max(figures.values())), *figures.items()):
         model, _ = load_run(tmp_path / "run", stage=stage)
         assert evaluate(model.scorer(), split.train, split.valid)[select] == pytest.approx(figure, abs=1e-6)
+    in_memory = train_run(split, None, config)
+    stages = {name: {**stage, "seconds": None} for name, stage in in_memory.summary["stages"].items()}
+    assert stages == {name: {**stage, "seconds": None} for name, stage in summary["stages"].items()}
+    for stage, figure in ((None, max(figures.values())), *figures.items()):
+        ranked = evaluate(in_memory.model(stage).scorer(), split.train, split.valid)
+        assert ranked[select] == pytest.approx(figure, abs=1e-6)
