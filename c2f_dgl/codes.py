@@ -183,9 +183,7 @@ class _Trial:
     def nearest(self) -> sp.csr_matrix:
         """G, row i of which holds the j, float32."""
         found = item_filter(Csr(self.train.indptr, self.train.indices, self.train.shape[1]), _NEIGHBOURS, _FILTER)
-        places = (found.values, found.neighbours.columns, found.neighbours.pointers)
-        shape = (len(self.levels), len(self.levels))
-        return sp.csr_matrix(sp.diags(self._degrees**_TARGET) @ sp.csr_matrix(places, shape), dtype=np.float32)
+        return sp.csr_matrix(sp.diags(self._degrees**_TARGET) @ found.weights, dtype=np.float32)
 
     def near(self, k: int) -> sp.csr_matrix:
         """The k entries of each row of G that say most."""

@@ -130,7 +130,7 @@ def _with_neighbours(teacher: Teacher, term: GraphFilter, weight: float, split: 
 
     The model standardises both of a user's scores before it mixes them; here all users have one weight.
     """
-    g, v = term.neighbours, term.term.own
+    g, v = term.term.weights, term.term.history_weight
     composed = split.train @ (teacher.items * teacher.history_weight[:, None])
 
     def parts(users: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:

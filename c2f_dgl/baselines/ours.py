@@ -47,7 +47,7 @@ def train(context: Context[PresetSettings]) -> Fitted:
         for name, stage in summary["stages"].items()
     ]
     filter = model.readout.filter
-    neighbours = 0 if filter is None else csr_bytes(filter.neighbours)
+    neighbours = 0 if filter is None else csr_bytes(filter.term.weights)
     return Fitted(model.scorer(), counts, model.count_bytes() + neighbours, phases)
 
 
