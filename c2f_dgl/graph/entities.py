@@ -16,21 +16,14 @@ from c2f_dgl.roles import EdgeType, reverse
 def entity_graph(
     train: sp.csr_matrix, side: SideData | None, schema: GraphConfig, *, prenormalised: bool = False
 ) -> dgl.DGLGraph:
-    """The graph without tiers.
+    """The graph without tiers, of training interactions (ones) and the relations of `side` that `schema` names.
 
     A relation's weights are 1 or, where it is weighted, its data's, transformed and divided by their mean: an edge
     weighs 1 on average. Then they are normalised by the relation's own degrees, if it says so, and multiplied by its
     importance, if that is a number; else they are left at 1 times (see `importance_factors`).
 
-    Parameters
-    ----------
-    train : csr_matrix, shape (n_query, n_ranked)
-        Training interactions, ones.
-    side : SideData, optional
-        With the relations that `schema` names.
-    prenormalised : bool
-        Normalise the interactions by their own degrees before any tier is added, whatever the schema says, as the
-        published code does; it then normalises the expanded graph once more.
+    With `prenormalised` the interactions are normalised by their own degrees whatever the schema says, as in the
+    published code, which then normalises the expanded graph once more.
     """
     target = schema.relations.get(schema.target, RelationConfig())
     weighted = train

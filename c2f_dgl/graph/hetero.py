@@ -36,14 +36,8 @@ def interaction_graph(
 ) -> dgl.DGLGraph:
     """The user-item graph A (Eq. 2) with the relations ``user-interacts-item`` and ``item-interacted_by-user``.
 
-    Parameters
-    ----------
-    interactions : scipy.sparse.csr_matrix, shape (n_users, n_items)
-        Training interactions R; stored values are the edge weights.
-    dtype : torch.dtype
-        Type of the edge weights, and so of everything that is propagated.
-    roles : Roles
-        Names of the two node types and of the relation; other entity types are not looked at.
+    The values of R (n_users x n_items) are the edge weights, in `dtype`, and so is everything that is propagated. Of
+    `roles` the names of the two node types and of the relation are looked at.
     """
     coo = interactions.tocoo()
     users, items = torch.as_tensor(coo.row, dtype=torch.int64), torch.as_tensor(coo.col, dtype=torch.int64)
@@ -178,14 +172,7 @@ def _joined(owners: Mapping[EdgeType, dgl.DGLGraph], sizes: Mapping[str, int]) -
 
 
 def link_tier(
-    graph: dgl.DGLGraph,
-    tier: str,
-    parents: NodeLayout,
-    indices: Tensor,
-    weights: Tensor,
-    *,
-    n_nodes: int,
-    scale: float = 1.0,
+    graph: dgl.DGLGraph, tier: str, parents: NodeLayout, indices: Tensor, weights: Tensor, *, n_nodes: int
 ) -> dgl.DGLGraph:
     """`graph` with the relations between a tier and the nodes above it made from an assignment S (Eq. 3, 13, 14).
 
@@ -193,23 +180,15 @@ def link_tier(
     reverse. For the paper's tiers: ``user-composed_of-coarse``, ``item-composed_of-coarse``,
     ``coarse-refined_by-fine``, with the reverses ``composes_user``, ``composes_item`` and ``refines_coarse``.
 
-    Parameters
-    ----------
-    parents : NodeLayout
-        Node types above the tier, in the order in which they are stacked in S.
-    indices, weights : Tensor, shape (parents.total, t)
-        Columns (int64) and values (>= 0) of S, t entries a row; zero values are no edges.
-    n_nodes : int
-        Number of nodes of the tier, m.
-    scale : float
-        Weight of meta nodes against neighbours: the edges carry ``scale * S``; 1 is the paper's.
+    The tier has m = `n_nodes` nodes. Columns `indices` (int64) and values `weights` (>= 0) of S are
+    (parents.total x t), the parents stacked as in their layout; zero values are no edges.
     """
     relations: dict[EdgeType, Edges] = {}
     to_entities = len(parents.types) > 1  # which are of two types at least; a tier above is one
     for node_type in parents.types:
         rows = parents.rows(node_type)
         source, slot = weights[rows].nonzero(as_tuple=True)
-        target, values = indices[rows][source, slot], weights[rows][source, slot] * scale
+        target, values = indices[rows][source, slot], weights[rows][source, slot]
         down, up = ("composed_of", "composes") if to_entities else ("refined_by", "refines")
         relations[(node_type, down, tier)] = (source, target, values)
         relations[(tier, f"{up}_{node_type}", node_type)] = (target, source, values)

@@ -17,17 +17,8 @@ from c2f_dgl.serving.csr import Csr
 
 @dataclass(frozen=True, eq=False)
 class GraphFilter:
-    """Filter scores of the users of a graph.
+    """Filter scores of the users of a graph, from their histories (n_users x n_items)."""
 
-    Parameters
-    ----------
-    k : int
-        Neighbours an item has, where the shape has no ridge.
-    histories : Csr, n_users x n_items
-    term : ItemFilter
-    """
-
-    k: int
     histories: Csr
     term: ItemFilter
 
@@ -56,12 +47,8 @@ def graph_filter(
     """The filter of the interactions `target` of a graph, each of which counts 1, whatever its weight.
 
     Walks are formed once for all models that are restored on a graph and all shapes that are tried on it; so is W, as
-    long as the shapes tried one after the other have the same.
-
-    Parameters
-    ----------
-    k : int
-        Neighbours kept of each item, >= 1; all items are where the shape has a ridge.
+    long as the shapes tried one after the other have the same. k >= 1 neighbours are kept of each item, and all items
+    where the shape has a ridge.
     """
     n_users, n_items = graph.num_nodes(target[0]), graph.num_nodes(target[2])
     n_kept = n_items if shape.ridge else k
@@ -77,4 +64,4 @@ def graph_filter(
     if exponents not in last_weights:
         last_weights.clear()
         last_weights[exponents] = walks.weights(*exponents)
-    return GraphFilter(k, histories, ItemFilter.of_walks(walks, shape, last_weights[exponents]))
+    return GraphFilter(histories, ItemFilter.of_walks(walks, shape, last_weights[exponents]))

@@ -33,30 +33,14 @@ _BLOCK = 2**21
 
 @dataclass(frozen=True)
 class FilterShape:
-    """The exponents of a filter, and its ridge.
+    """The exponents of a filter, and its ridge."""
 
-    Parameters
-    ----------
-    user : float
-        a, of the degrees of the users between two items.
-    item : float
-        c, of the degrees of both items.
-    power : float
-        q > 0, elementwise.
-    ridge : float
-        lambda >= 0; 0 leaves W = G.
-    history : float
-        e, of the degrees of the items a user had.
-    target : float
-        f, of the degrees of the items that are ranked.
-    """
-
-    user: float = 0.5
-    item: float = 0.5
-    power: float = 1.0
-    ridge: float = 0.0
-    history: float = 0.5
-    target: float = 0.0
+    user: float = 0.5  # a, of the degrees of the users between two items
+    item: float = 0.5  # c, of the degrees of both items
+    power: float = 1.0  # q > 0, elementwise
+    ridge: float = 0.0  # lambda >= 0; 0 leaves W = G
+    history: float = 0.5  # e, of the degrees of the items a user had
+    target: float = 0.0  # f, of the degrees of the items that are ranked
 
 
 # GF-CF's.
@@ -65,21 +49,11 @@ PLAIN = FilterShape()
 
 @dataclass(frozen=True, eq=False)
 class Walks:
-    """Two-step walks between items.
+    """Two-step walks between items."""
 
-    Attributes
-    ----------
-    degrees : float64 array, shape (n_items,)
-        Interactions of each item, at least 1.
-    pairs : csr_matrix, n_items x n_items, float32
-        (R^T D_u^(-2a) R)_ij where they are kept; none of an item with itself.
-    loops : float64 array, shape (n_items,)
-        Those from an item to itself.
-    """
-
-    degrees: np.ndarray
-    pairs: sp.csr_matrix
-    loops: np.ndarray
+    degrees: np.ndarray  # interactions of each item, at least 1: float64 (n_items,)
+    pairs: sp.csr_matrix  # (R^T D_u^(-2a) R)_ij, float32, where they are kept; none of an item with itself
+    loops: np.ndarray  # those from an item to itself: float64 (n_items,)
 
     def weights(self, item: float, power: float, ridge: float) -> sp.csr_matrix:
         """W of the pairs that are kept, float64; with a ridge, all pairs should be."""
@@ -98,20 +72,11 @@ class Walks:
 
 @dataclass(frozen=True, eq=False)
 class ItemFilter:
-    """r D_i^(-e) W D_i^f of any histories r.
-
-    Attributes
-    ----------
-    shape : FilterShape
-    history_weight : float64 array, shape (n_items,)
-        D_i^(-e).
-    weights : csr_matrix, n_items x n_items, float32
-        W D_i^f.
-    """
+    """r D_i^(-e) W D_i^f of any histories r."""
 
     shape: FilterShape
-    history_weight: np.ndarray
-    weights: sp.csr_matrix
+    history_weight: np.ndarray  # D_i^(-e): float64 (n_items,)
+    weights: sp.csr_matrix  # W D_i^f, float32
 
     @classmethod
     def of_walks(cls, walks: Walks, shape: FilterShape, weights: sp.csr_matrix) -> ItemFilter:
@@ -134,12 +99,7 @@ def item_filter(interactions: Csr, k: int, shape: FilterShape = PLAIN) -> ItemFi
 def item_walks(interactions: Csr, k: int, user: float) -> Walks:
     """Walks between the items of interactions (n_users x n_items), each of which counts 1.
 
-    Parameters
-    ----------
-    k : int
-        Pairs kept of each item, >= 1; of equal ones those of the lower items.
-    user : float
-        a, the exponent of the users' degrees.
+    `user` is a, the exponent of the users' degrees; k >= 1 pairs are kept of each item, of equal ones the lower items'.
     """
     n_items = interactions.n_columns
     ones = np.ones(len(interactions.columns))

@@ -34,17 +34,10 @@ def entity_groups(
     seed: int,
     types: Sequence[str] = DEFAULT_ROLES.entities,
 ) -> np.ndarray:
-    """Group of each entity (N,), int64 in [0, n_groups).
+    """Group of each entity (N,), int64 in [0, n_groups); node types `types` are entities, in stacking order.
 
-    Parameters
-    ----------
-    graph : DGLGraph
-        Links between entities are looked at, unweighted and whatever their relation; tiers are not.
-    grouping : {"metis", "kmeans", "random"}
-        Balanced parts with few links cut; spherical k-means on the leading eigenvectors of D^(-1/2) A D^(-1/2), rows
-        scaled to length 1; uniform draws.
-    types : sequence of str
-        Node types that are entities, in stacking order.
+    ``metis``: balanced parts with few links cut; ``kmeans``: spherical k-means on the leading eigenvectors of
+    D^(-1/2) A D^(-1/2); ``random``: uniform draws. Links between entities count unweighted, whatever their relation.
     """
     if grouping == "metis":
         return metis_parts(graph, n_groups, seed, types)
