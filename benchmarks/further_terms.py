@@ -98,9 +98,7 @@ def _near(train: sp.csr_matrix, power: float) -> sp.csr_matrix:
     """Each column's 100 nearest columns by the elementwise power of their degree-normalised products."""
     pairs = train.tocoo()
     walks = item_walks(Csr.from_pairs(pairs.row.astype(np.int64), pairs.col.astype(np.int64), train.shape), 100, 0.4)
-    weights = walks.weights(0.4, power, 0.0).astype(np.float32)
-    n = train.shape[1]
-    return sp.csr_matrix((weights, walks.neighbours.columns, walks.neighbours.pointers), (n, n))
+    return walks.weights(0.4, power, 0.0).astype(np.float32)
 
 
 def _filters_of_users(scorer: Scorer, split: Split) -> Iterator[tuple[str, Score]]:

@@ -25,8 +25,8 @@ from c2f_dgl.data.interactions import Entries
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.engines import Propagation, RelationImportance, propagated_basis
 from c2f_dgl.engines.pairs import dots
+from c2f_dgl.graph.entities import normalised
 from c2f_dgl.graph.layout import NodeLayout, take_rows
-from c2f_dgl.graph.matrices import normalised
 from c2f_dgl.graph.partition import metis_parts
 from c2f_dgl.model import Readout, Recommender, item_degrees
 from c2f_dgl.roles import EdgeType

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from c2f_dgl.config.graph import GraphConfig
     from c2f_dgl.config.load import load_config
     from c2f_dgl.data import load_dataset
+    from c2f_dgl.data.dgl_graphs import from_heterograph
     from c2f_dgl.data.relations import add_relations
     from c2f_dgl.errors import InputError
     from c2f_dgl.evaluation.ranking import evaluate, top_items
     from c2f_dgl.graph.dataset import InteractionDataset
     from c2f_dgl.graph.propagate import propagate
-    from c2f_dgl.heterograph import from_heterograph
     from c2f_dgl.recommender import C2FRecommender, ndcg_scorer
     from c2f_dgl.serving import ServingModel
 
@@ -36,7 +36,7 @@ _HOMES = {
     "ServingModel": "c2f_dgl.serving",
     "add_relations": "c2f_dgl.data.relations",
     "evaluate": "c2f_dgl.evaluation.ranking",
-    "from_heterograph": "c2f_dgl.heterograph",
+    "from_heterograph": "c2f_dgl.data.dgl_graphs",
     "load_config": "c2f_dgl.config.load",
     "load_dataset": "c2f_dgl.data",
     "load_run": "c2f_dgl.api",

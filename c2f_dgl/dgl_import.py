@@ -24,33 +24,8 @@ log = logging.getLogger("c2f_dgl")
 os.environ.setdefault("DGLBACKEND", "pytorch")
 
 
-def _forget_dgl() -> None:
-    """Drop the modules a failed import left behind, so that the next one starts clean."""
-    for name in [name for name in sys.modules if name == "dgl" or name.startswith("dgl.")]:
-        del sys.modules[name]
-
-
-def _stand_in() -> list[str]:
-    """Put the stand-ins in `sys.modules`; return the names of those that were needed."""
-    graphbolt = types.ModuleType("dgl.graphbolt")
-    graphbolt.__doc__ = "Empty: c2f_dgl does not use graphbolt, whose native library lacks a build for this torch."
-    sys.modules["dgl.graphbolt"] = graphbolt
-    names = ["dgl.graphbolt"]
-    try:
-        importlib.import_module("setuptools.extern.packaging")
-    except ImportError:
-        packaging = importlib.import_module("packaging")
-        importlib.import_module("packaging.version")
-        extern = types.ModuleType("setuptools.extern")
-        extern.packaging = packaging  # type: ignore[attr-defined]
-        sys.modules["setuptools.extern"] = extern
-        sys.modules["setuptools.extern.packaging"] = packaging
-        names.append("setuptools.extern.packaging")
-    return names
-
-
 def import_dgl() -> types.ModuleType:
-    """Import DGL, with stand-ins for what it cannot find where a plain import fails.
+    """DGL, with stand-ins for what it cannot find where a plain import fails.
 
     Raises
     ------
@@ -61,22 +36,34 @@ def import_dgl() -> types.ModuleType:
         return sys.modules["dgl"]
     try:
         return importlib.import_module("dgl")
-    except ModuleNotFoundError as error:
-        if error.name == "dgl":
-            raise
-        reason: Exception = error
     except (ImportError, OSError) as error:
-        reason = error
-    _forget_dgl()
-    names = _stand_in()
+        if isinstance(error, ModuleNotFoundError) and error.name == "dgl":
+            raise
+        reason = str(error).splitlines()[0]
+    for name in [name for name in sys.modules if name == "dgl" or name.startswith("dgl.")]:
+        del sys.modules[name]  # left behind by the import that failed
+    names = ", ".join(_stand_in())
     module = importlib.import_module("dgl")
-    log.info(
-        "dgl %s does not import by itself here (%s); using stand-ins for %s",
-        module.__version__,
-        str(reason).splitlines()[0],
-        ", ".join(names),
-    )
+    log.info("dgl %s does not import by itself here (%s); using stand-ins for %s", module.__version__, reason, names)
     return module
+
+
+def _stand_in() -> list[str]:
+    """Put the stand-ins in `sys.modules`; return the names of those that were needed."""
+    graphbolt = types.ModuleType("dgl.graphbolt")
+    graphbolt.__doc__ = "Empty: c2f_dgl does not use graphbolt, whose native library lacks a build for this torch."
+    sys.modules["dgl.graphbolt"] = graphbolt
+    try:
+        importlib.import_module("setuptools.extern.packaging")
+        return ["dgl.graphbolt"]
+    except ImportError:
+        packaging = importlib.import_module("packaging")
+        importlib.import_module("packaging.version")
+        extern = types.ModuleType("setuptools.extern")
+        extern.packaging = packaging  # type: ignore[attr-defined]
+        sys.modules["setuptools.extern"] = extern
+        sys.modules["setuptools.extern.packaging"] = packaging
+        return ["dgl.graphbolt", "setuptools.extern.packaging"]
 
 
 if TYPE_CHECKING:

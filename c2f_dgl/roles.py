@@ -9,28 +9,15 @@ EdgeType = tuple[str, str, str]
 
 # As in `dgl.transforms.AddReverse`.
 REVERSE_PREFIX = "rev_"
-_REVERSES = {"interacts": "interacted_by"}
 
 
 @dataclass(frozen=True)
 class Roles:
-    """The entity types of a graph in stacking order, two of them with a role.
+    """The entity types of a graph in stacking order, and the relation between two of them that is predicted."""
 
-    Parameters
-    ----------
-    query : str
-        Node type that is recommended to; the paper's users.
-    name : str
-        Name of the relation that is predicted.
-    ranked : str
-        Node type that is recommended; the paper's items.
-    others : tuple of str
-        Further entity types.
-    """
-
-    query: str = "user"
+    query: str = "user"  # recommended to
     name: str = "interacts"
-    ranked: str = "item"
+    ranked: str = "item"  # recommended
     others: tuple[str, ...] = ()
 
     @property
@@ -46,7 +33,7 @@ class Roles:
 
 def reverse_name(name: str) -> str:
     """Name of the relation that carries the messages of `name` back."""
-    return _REVERSES.get(name, f"{REVERSE_PREFIX}{name}")
+    return "interacted_by" if name == "interacts" else f"{REVERSE_PREFIX}{name}"
 
 
 def reverse(etype: EdgeType) -> EdgeType:
@@ -58,7 +45,7 @@ def reverse(etype: EdgeType) -> EdgeType:
 def colliding(names: Iterable[str]) -> set[str]:
     """Relations among `names` that are called what another one's reverse is called."""
     names = set(names)
-    return {name for name in names if name in {reverse_name(other) for other in names}}
+    return names & {reverse_name(name) for name in names}
 
 
 DEFAULT_ROLES = Roles()

@@ -9,8 +9,12 @@ import numpy as np
 
 
 def normalised(a: np.ndarray) -> np.ndarray:
-    """D^(-1/2) A D^(-1/2), rows and columns of degree 0 staying 0 (Eq. 5)."""
-    degree = a.sum(axis=1)
+    """D^(-1/2) A D^(-1/2), rows and columns of degree 0 staying 0 (Eq. 5).
+
+    D is the sum of what arrives or, where nothing does, of what leaves: the same in the paper's graphs.
+    """
+    arrives, leaves = a.sum(axis=1), a.sum(axis=0)
+    degree = np.where(arrives > 0, arrives, leaves)
     scale = np.zeros_like(degree)
     scale[degree > 0] = degree[degree > 0] ** -0.5
     return scale[:, None] * a * scale[None, :]

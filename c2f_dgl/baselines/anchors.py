@@ -27,7 +27,7 @@ from scipy.sparse.linalg import svds
 from c2f_dgl.baselines.system import Context, Fitted, Settings, System, phase_record
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import Scorer, most_popular
-from c2f_dgl.graph.matrices import normalised
+from c2f_dgl.graph.entities import normalised
 
 
 class SvdSettings(Settings):

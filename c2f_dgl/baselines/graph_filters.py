@@ -29,7 +29,7 @@ from pydantic import Field
 from c2f_dgl.baselines.anchors import singular_vectors
 from c2f_dgl.baselines.item_item import HistoryRanker
 from c2f_dgl.baselines.system import Context, Fitted, Settings, System, phase_record
-from c2f_dgl.graph.matrices import normalised
+from c2f_dgl.graph.entities import normalised
 
 # Signals (n_items x n, float32, one a column) to signals.
 Filter = Callable[[np.ndarray], np.ndarray]

@@ -13,22 +13,34 @@ the few hundred columns of S.
 
 Of a tier whose codebook is E = W T, the basis that is kept is M W, and T takes the place of A. W undoes what
 propagation does to the columns of M, which a lowpass filter makes nearly parallel: that product is formed in float64.
+
+A basis is stored ``full``, in the dtype of the codebooks; ``half``, in float16; or ``mapped``, in float16 in a file
+that is mapped into memory, of which the system keeps as much as it has room for. In float16 each column is divided by
+its largest entry, which what is learned is multiplied by in its place: the entries of M span several orders of
+magnitude.
 """
 
 from __future__ import annotations
 
+import math
+import shutil
+import tempfile
 from collections.abc import Iterator
+from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from c2f_dgl.dgl_import import dgl
+from c2f_dgl.embedding import EmbeddingLayer
+from c2f_dgl.engines.message_passing import Propagation
 from c2f_dgl.engines.pairs import pair_scores
-from c2f_dgl.engines.propagation import Propagation
-from c2f_dgl.engines.storage import Storage, allocate, column_scale
 from c2f_dgl.graph.hetero import in_float64
-from c2f_dgl.graph.layout import NodeLayout, take_rows
+from c2f_dgl.graph.layout import take_rows
 from c2f_dgl.tiers.tiered import TieredEmbedding
+
+Storage = Literal["full", "half", "mapped"]
 
 # Bytes of a row that are propagated at once, at most: few enough for the rows that are gathered to stay in the
 # processor's cache. Eight times as many take twice as long on Gowalla.
@@ -48,62 +60,55 @@ _GATHER_SHARE = 0.4
 class Collapsed:
     """H from bases that are propagated once per assignment update.
 
-    Parameters
-    ----------
-    embedding : TieredEmbedding
-        With tiers and without an activation. Tiers whose codebook has ``requires_grad`` set are trained, the others
-        are folded into the constant at each `rebuild`.
-    propagation : Propagation
-    storage : {"full", "half", "mapped"}
-        How the basis is kept (`c2f_dgl.engines.storage`).
+    Tiers whose codebook has ``requires_grad`` set are trained, the others are folded into the constant at each
+    `rebuild`.
 
     Raises
     ------
     ValueError
-        The embedding is a full table (its basis would be N x N), or H is not linear in what is learned: there is an
-        activation, or relations have learned importances.
+        See `against_collapsing`.
     """
 
     def __init__(self, embedding: TieredEmbedding, propagation: Propagation, storage: Storage = "full") -> None:
-        if embedding.table is not None or embedding.activation != "none":
-            raise ValueError("the collapsed engine needs tiers and no activation: use message_passing")
-        if propagation.importance is not None:
-            raise ValueError("the collapsed engine needs importances that are not learned: use message_passing")
+        if reasons := against_collapsing(embedding, propagation):
+            problem = " and ".join(reasons)
+            raise ValueError(
+                f"the collapsed engine needs tiers, in which H is linear, but {problem}: use message_passing"
+            )
         self.embedding, self.propagation, self.storage = embedding, propagation, storage
-        self._basis = torch.empty(0, 0)
 
     @torch.no_grad()
     def rebuild(self, graph: dgl.DGLGraph) -> None:
         """Propagate the bases on a graph whose tier relations carry the embedding's current assignments."""
-        self._dtype = self.embedding.tiers[0].codebook.dtype
-        if any(tier.whitening is not None for tier in self.embedding.tiers):
-            self._dtype, graph = torch.float64, in_float64(graph)
-        tiers, names = self.embedding.tiers, (*self.embedding.layout.types, *(t.name for t in self.embedding.tiers))
-        self._nodes = NodeLayout.of(graph, names)
+        embedding, tiers = self.embedding, self.embedding.tiers
+        like, dtype = tiers[0].codebook, tiers[0].codebook.dtype
+        if any(tier.whitening is not None for tier in tiers):
+            dtype, graph = torch.float64, in_float64(graph)
         self._trained = [k for k, tier in enumerate(tiers) if tier.codebook.requires_grad]
-        like = tiers[0].codebook
-        shape = basis_shape(self.embedding)
-        if self._basis.shape != shape:  # else the one of the assignment before is overwritten
-            self._basis = allocate(self.storage, shape, like)
-        self._scale = like.new_ones(shape[1])
+        shape = basis_shape(embedding)
+        self._basis = like.new_empty(0)  # lets go of the one before
+        self._basis, self._scale = allocate(self.storage, shape, like), like.new_ones(shape[1])
         start = 0
         for k in self._trained:
-            for block in propagated_blocks(graph, self.embedding, self.propagation, k, self._atoms(k)):
-                start = self._keep(block, start)
-        self._n_columns = start
+            atoms = tiers[k].whitening
+            if atoms is None:
+                atoms = torch.eye(tiers[k].size, dtype=dtype, device=like.device)
+            for block in _propagated_blocks(graph, embedding, self.propagation, k, atoms):
+                self._store(block, start)
+                start += block.shape[1]
         if len(self._trained) < len(tiers):
-            codebooks = self.embedding.codebooks(self._dtype)
+            codebooks = embedding.codebooks(dtype)
             codebooks = [torch.zeros_like(a) if k in self._trained else a for k, a in enumerate(codebooks)]
-            self._keep(self._nodes.stack(self.propagation(graph, self.embedding, codebooks)), start)
+            self._store(embedding.nodes.stack(self.propagation(graph, embedding, codebooks)), start)
 
-    def _keep(self, block: Tensor, start: int) -> int:
-        """Put `block` into the basis from column `start` on; the column after it."""
-        stop = start + block.shape[1]
+    def _store(self, block: Tensor, start: int) -> None:
+        """Put `block` into the basis from column `start` on."""
+        columns = slice(start, start + block.shape[1])
         if self.storage != "full":
-            self._scale[start:stop] = column_scale(block)
-            block = block / self._scale[start:stop].to(block)
-        self._basis[:, start:stop] = block
-        return stop
+            largest = block.abs().amax(dim=0)
+            self._scale[columns] = torch.where(largest > 0, largest, 1.0)
+            block = block / self._scale[columns].to(block)
+        self._basis[:, columns] = block
 
     def basis(self, k: int) -> Tensor:
         """M_k (or M_k W_k) of a trained tier, (all nodes) x m_k; entities first, in stacking order."""
@@ -111,19 +116,14 @@ class Collapsed:
         columns = slice(start, start + self.embedding.tiers[k].size)
         return self._basis[:, columns] * self._scale[columns]
 
-    def _atoms(self, k: int) -> Tensor:
-        tier = self.embedding.tiers[k]
-        if tier.whitening is not None:
-            return tier.whitening
-        return torch.eye(tier.size, dtype=self._dtype, device=tier.codebook.device)
-
     def _learned(self) -> Tensor:
         """W of H = B W: the trained tiers' coordinates one under the other, the identity below them for C."""
-        parts = [self.embedding.tiers[k].coordinates() for k in self._trained]
-        if self._n_columns < self._basis.shape[1]:
-            like = self.embedding.tiers[0].codebook
+        tiers = self.embedding.tiers
+        parts = [tiers[k].coordinates() for k in self._trained]
+        if len(parts) < len(tiers):
+            like = tiers[0].codebook
             parts.append(torch.eye(like.shape[1], dtype=like.dtype, device=like.device))
-        learned = parts[0] if len(parts) == 1 else torch.cat(parts)
+        learned = torch.cat(parts)
         return learned if self.storage == "full" else self._scale[:, None] * learned
 
     def entities(self, rows: Tensor) -> Tensor:
@@ -141,11 +141,21 @@ class Collapsed:
     def all_nodes(self) -> dict[str, Tensor]:
         """H of every node type, detached: for assignment updates and evaluation."""
         learned = self._learned()
-        features = learned.new_empty(len(self._basis), learned.shape[1])
-        for start in range(0, len(features), _ROW_BLOCK):
-            rows = slice(start, start + _ROW_BLOCK)
-            torch.mm(self._basis[rows].to(learned), learned, out=features[rows])
-        return self._nodes.split(features)
+        return self.embedding.nodes.split(
+            torch.cat([rows.to(learned) @ learned for rows in self._basis.split(_ROW_BLOCK)])
+        )
+
+
+def against_collapsing(embedding: EmbeddingLayer, propagation: Propagation) -> list[str]:
+    """Why a basis that is propagated once would not do: it is N x N, or H is not linear in what is learned."""
+    if not isinstance(embedding, TieredEmbedding):
+        return ["it is not composed from tiers"]
+    reasons = {
+        "it has a full table": embedding.table is not None,
+        f"{embedding.activation} is not linear": embedding.activation != "none",
+        "importances of relations are learned": propagation.importance is not None,
+    }
+    return [reason for reason, holds in reasons.items() if holds]
 
 
 def basis_shape(embedding: TieredEmbedding) -> tuple[int, int]:
@@ -153,42 +163,54 @@ def basis_shape(embedding: TieredEmbedding) -> tuple[int, int]:
     tiers = embedding.tiers
     frozen = any(not tier.codebook.requires_grad for tier in tiers)
     columns = sum(tier.size for tier in tiers if tier.codebook.requires_grad) + frozen * tiers[0].codebook.shape[1]
-    return embedding.layout.total + sum(tier.size for tier in tiers), columns
-
-
-def propagated_blocks(
-    graph: dgl.DGLGraph, embedding: TieredEmbedding, propagation: Propagation, k: int, atoms: Tensor
-) -> Iterator[Tensor]:
-    """The columns of `propagated_basis`, a block of them at a time."""
-    names = (*embedding.layout.types, *(tier.name for tier in embedding.tiers))
-    nodes = NodeLayout.of(graph, names)
-    width = max(1, min(_BLOCK_BYTES // atoms.element_size(), _BLOCK_VALUES // nodes.total))
-    for columns in atoms.split(width, dim=1):
-        block = [columns.new_zeros(tier.size, columns.shape[1]) for tier in embedding.tiers]
-        block[k] = columns
-        yield nodes.stack(propagation(graph, embedding, block))
+    return embedding.nodes.total, columns
 
 
 def propagated_basis(
     graph: dgl.DGLGraph, embedding: TieredEmbedding, propagation: Propagation, k: int, atoms: Tensor
 ) -> Tensor:
-    """H of all nodes if tier number `k` had the codebook `atoms` and the other tiers zeros.
+    """H of all nodes, entities first, if tier number `k` had the codebook `atoms` and the other tiers zeros.
 
-    Parameters
-    ----------
-    graph : DGLGraph
-        Linked to the embedding's tiers, with weights of the dtype of `atoms`.
-    atoms : Tensor, shape (m_k, width)
-        The identity for M_k, W_k for M_k W_k.
-
-    Returns
-    -------
-    Tensor, shape (all nodes, width)
-        Entities first, in stacking order, then the tiers.
+    The identity gives M_k, W_k gives M_k W_k. Weights of the graph, linked to the tiers, are of the dtype of `atoms`.
     """
-    rows = embedding.layout.total + sum(tier.size for tier in embedding.tiers)
-    basis, start = atoms.new_empty(rows, atoms.shape[1]), 0
-    for block in propagated_blocks(graph, embedding, propagation, k, atoms):
+    basis, start = atoms.new_empty(embedding.nodes.total, atoms.shape[1]), 0
+    for block in _propagated_blocks(graph, embedding, propagation, k, atoms):
         basis[:, start : start + block.shape[1]] = block
         start += block.shape[1]
     return basis
+
+
+def _propagated_blocks(
+    graph: dgl.DGLGraph, embedding: TieredEmbedding, propagation: Propagation, k: int, atoms: Tensor
+) -> Iterator[Tensor]:
+    """The columns of `propagated_basis`, a block of them at a time."""
+    nodes = embedding.nodes
+    width = max(1, min(_BLOCK_BYTES // atoms.element_size(), _BLOCK_VALUES // nodes.total))
+    for columns in atoms.split(width, dim=1):
+        codebooks = [columns.new_zeros(tier.size, columns.shape[1]) for tier in embedding.tiers]
+        codebooks[k] = columns
+        yield nodes.stack(propagation(graph, embedding, codebooks))
+
+
+def choose_storage(shape: tuple[int, int], like: Tensor, budget: float | None) -> Storage | None:
+    """How a basis is kept so that it takes at most `budget` bytes (None: no bound); None where there is no way.
+
+    `like` is of the dtype and on the device of the codebooks. A mapped file takes none of the budget: it needs memory
+    of the CPU, and its size as free space for temporary files.
+    """
+    values = math.prod(shape)
+    half = values * torch.float16.itemsize
+    if budget is None or values * like.element_size() <= budget:
+        return "full"
+    if half <= budget:
+        return "half"
+    fits_on_disk = like.device.type == "cpu" and half < shutil.disk_usage(tempfile.gettempdir()).free
+    return "mapped" if fits_on_disk else None
+
+
+def allocate(storage: Storage, shape: tuple[int, int], like: Tensor) -> Tensor:
+    """A matrix with any values in it, kept as `storage` says; a mapped one's file goes when the matrix does."""
+    if storage != "mapped":
+        return like.new_empty(shape, dtype=like.dtype if storage == "full" else torch.float16)
+    with tempfile.TemporaryFile(prefix="c2f_dgl-") as file:  # the mapping outlives the name and the handle
+        return torch.from_numpy(np.memmap(file, dtype=np.float16, mode="w+", shape=shape))

@@ -30,19 +30,7 @@ _ROWS = 256
 
 
 def dots(left: Tensor, table: Tensor, items: Tensor) -> Tensor:
-    """Dot products of rows with rows of a table, differentiable in both.
-
-    Parameters
-    ----------
-    left : Tensor, shape (n, d)
-    table : Tensor, shape (N, d)
-    items : Tensor, shape (n, c), int64
-        Rows of the table.
-
-    Returns
-    -------
-    Tensor, shape (n, c)
-    """
+    """Dot products of the rows of `left` (n, d) with rows `items` (n, c) of `table` (N, d): (n, c)."""
     return _Dots.apply(left, table, items)  # type: ignore[no-any-return]
 
 
@@ -59,23 +47,7 @@ class _Dots(torch.autograd.Function):
 
 
 def pair_scores(basis: Tensor, learned: Tensor, users: Tensor, items: Tensor) -> Tensor:
-    """Scores of each user with its items, differentiable in `learned`.
-
-    Parameters
-    ----------
-    basis : Tensor, shape (N, p)
-        B.
-    learned : Tensor, shape (p, d)
-        W.
-    users : Tensor, shape (n,), int64
-        Rows of B.
-    items : Tensor, shape (n, c), int64
-        Rows of B.
-
-    Returns
-    -------
-    Tensor, shape (n, c), of the dtype of `learned`
-    """
+    """Scores of users (n,) with items (n, c), rows of B = `basis` (N, p): (n, c), of the dtype of W = `learned`."""
     return _PairScores.apply(learned, basis, users, items)  # type: ignore[no-any-return]
 
 

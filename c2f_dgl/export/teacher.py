@@ -80,7 +80,7 @@ def teacher_of(model: Recommender, split: Split) -> Teacher:
     if model.readout.filter is not None and model.readout.filter_weight:
         composed = split.train @ (items * history_weight[:, None])
         g = _mixed(composed, items, item_weight, model.readout.filter, model.readout.filter_weight, split)
-        neighbours = NeighbourTerm(g.T.tocsr()[order][:, order], model.readout.filter.term.own[order])
+        neighbours = NeighbourTerm(g.T.tocsr()[order][:, order], model.readout.filter.term.history_weight[order])
     return Teacher(
         items[order], history_weight[order], item_weight[order], level[order], order, exact, neighbours=neighbours
     )
@@ -114,4 +114,4 @@ def _mixed(
 
     sample = np.random.default_rng(0).permutation(np.flatnonzero(split.train.getnnz(axis=1)))[:_SPREAD_USERS]
     _, mix = Trial(item_weight, split.train, split.valid, 0).best_mix(scores_of, sample, mixes_of)
-    return mix * term.neighbours
+    return mix * term.term.weights

@@ -67,8 +67,7 @@ class Trial:
         """G and v of the neighbours, float32."""
         train, degrees = self.train, np.maximum(self.degrees, 1.0)
         term = item_filter(Csr(train.indptr, train.indices, train.shape[1]), NEIGHBOURS, _FILTER)
-        g = sp.csr_matrix((term.values, term.neighbours.columns, term.neighbours.pointers), (len(degrees),) * 2)
-        weights = sp.csr_matrix(sp.diags(degrees**_TARGET) @ g, dtype=np.float32)
+        weights = sp.csr_matrix(sp.diags(degrees**_TARGET) @ term.weights, dtype=np.float32)
         return NeighbourTerm(weights, (degrees**-_FILTER.history).astype(np.float32))
 
     def rotated(self, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from c2f_dgl.config.graph import GraphConfig
 from c2f_dgl.data.cards import CARDS, default_data_dir, is_here, source_folder
 from c2f_dgl.data.catalogue import How, load_dataset
+from c2f_dgl.data.dgl_graphs import to_heterograph
 from c2f_dgl.data.fetch import fetch
 from c2f_dgl.data.relations import read_side
 from c2f_dgl.dgl_import import dgl
-from c2f_dgl.heterograph import to_heterograph
 
 
 class InteractionDataset(dgl.data.DGLDataset):

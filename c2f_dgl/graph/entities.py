@@ -10,59 +10,47 @@ from c2f_dgl.config.graph import GraphConfig, RelationConfig
 from c2f_dgl.data.side import SideData
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.graph.hetero import Edges, both_ways, interaction_graph, with_relations
-from c2f_dgl.graph.matrices import normalised
-from c2f_dgl.roles import EdgeType
+from c2f_dgl.roles import EdgeType, reverse
 
 
 def entity_graph(
     train: sp.csr_matrix, side: SideData | None, schema: GraphConfig, *, prenormalised: bool = False
 ) -> dgl.DGLGraph:
-    """The graph without tiers.
+    """The graph without tiers, of training interactions (ones) and the relations of `side` that `schema` names.
 
     A relation's weights are 1 or, where it is weighted, its data's, transformed and divided by their mean: an edge
     weighs 1 on average. Then they are normalised by the relation's own degrees, if it says so, and multiplied by its
     importance, if that is a number; else they are left at 1 times (see `importance_factors`).
 
-    Parameters
-    ----------
-    train : csr_matrix, shape (n_query, n_ranked)
-        Training interactions, ones.
-    side : SideData, optional
-        With the relations that `schema` names.
-    schema : GraphConfig
-    prenormalised : bool
-        Normalise the interactions by their own degrees before any tier is added, whatever the schema says, as the
-        published code does; it then normalises the expanded graph once more.
+    With `prenormalised` the interactions are normalised by their own degrees whatever the schema says, as in the
+    published code, which then normalises the expanded graph once more.
     """
-    roles, target = schema.roles, schema.relations.get(schema.target)
-    own = prenormalised or (target is not None and target.normalisation == "own")
+    target = schema.relations.get(schema.target, RelationConfig())
     weighted = train
-    if target is not None and target.weighted and side is not None and side.weights is not None:
+    if target.weighted and side is not None and side.weights is not None:
         weighted = _transformed(side.weights, target)
-    graph = interaction_graph(normalised(weighted) if own else weighted, roles=roles)
+    if prenormalised or target.normalisation == "own":
+        weighted = normalised(weighted)
+    graph = interaction_graph(weighted, roles=schema.roles)
     if side is None or not schema.extra:
         return graph
     relations: dict[EdgeType, Edges] = {}
     for name, relation in schema.extra.items():
-        etype, edges = _edges(name, relation, side.relations[name])
+        etype, edges = _etype(name, relation), _edges(relation, side.relations[name])
         relations |= both_ways(etype, edges) if relation.symmetric else {etype: edges}
     return with_relations(graph, relations, {name: len(ids) for name, ids in side.ids.items()})
 
 
 def importance_factors(schema: GraphConfig, values: dict[str, float]) -> dict[EdgeType, float]:
     """Factors by relation, both ways, from importances by name that are no options but were chosen."""
-    factors: dict[EdgeType, float] = {}
-    for name, value in values.items():
-        factors |= dict.fromkeys(etypes_of(schema, name), value)
-    return factors
+    return {etype: value for name, value in values.items() for etype in etypes_of(schema, name)}
 
 
 def etypes_of(schema: GraphConfig, name: str) -> list[EdgeType]:
     """A further relation of a schema as the graph has it: itself and, where there is one, its reverse."""
     relation = schema.relations[name]
     etype = _etype(name, relation)
-    empty = torch.zeros(0)
-    return list(both_ways(etype, (empty, empty, empty))) if relation.symmetric else [etype]
+    return [etype, reverse(etype)] if relation.symmetric and etype[0] != etype[2] else [etype]
 
 
 def _etype(name: str, relation: RelationConfig) -> EdgeType:
@@ -71,18 +59,17 @@ def _etype(name: str, relation: RelationConfig) -> EdgeType:
     return relation.source, name, relation.destination
 
 
-def _edges(name: str, relation: RelationConfig, matrix: sp.csr_matrix) -> tuple[EdgeType, Edges]:
-    etype = _etype(name, relation)
+def _edges(relation: RelationConfig, matrix: sp.csr_matrix) -> Edges:
     if relation.weighted:
         matrix = _transformed(matrix, relation)
-    if relation.symmetric and etype[0] == etype[2]:
+    if relation.symmetric and relation.source == relation.destination:
         matrix = matrix.maximum(matrix.T).tocsr()
     if relation.normalisation == "own":
         matrix = normalised(matrix)
     coo = matrix.tocoo()
     factor = relation.importance if isinstance(relation.importance, float) else 1.0
     source, destination = (torch.as_tensor(ends, dtype=torch.int64) for ends in (coo.row, coo.col))
-    return etype, (source, destination, torch.as_tensor(coo.data * factor, dtype=torch.float32))
+    return source, destination, torch.as_tensor(coo.data * factor, dtype=torch.float32)
 
 
 def _transformed(matrix: sp.csr_matrix, relation: RelationConfig) -> sp.csr_matrix:
@@ -92,3 +79,12 @@ def _transformed(matrix: sp.csr_matrix, relation: RelationConfig) -> sp.csr_matr
         changed.data = np.log1p(changed.data)
     changed.data /= changed.data.mean()
     return changed.astype(np.float32)
+
+
+def normalised(matrix: sp.csr_matrix, source: float = 0.5, target: float = 0.5) -> sp.csr_matrix:
+    """D_s^(-source) W D_d^(-target) (float64), D the summed weights of rows and columns; of interactions, R~."""
+    scales = []
+    for axis, exponent in ((1, source), (0, target)):
+        degree = np.asarray(matrix.sum(axis=axis), dtype=np.float64).ravel()
+        scales.append(sp.diags(np.where(degree > 0, degree, np.inf) ** -exponent))
+    return (scales[0] @ matrix @ scales[1]).tocsr()

@@ -10,55 +10,60 @@ D^(-a) of a node type that was given another exponent (`with_exponents`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
 
 import scipy.sparse as sp
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.graph.layout import NodeLayout
 from c2f_dgl.roles import DEFAULT_ROLES, EdgeType, Roles, reverse
 
 # Degrees up to this are those of links to meta nodes that are not to disturb a filter (see `link_tier`).
-LINKED = 1e-20
+_LINKED = 1e-20
 
+# Source and destination (n_edges,) int64, weight (n_edges,) float.
 Edges = tuple[Tensor, Tensor, Tensor]
+
+_DERIVED = WeakTensorKeyDictionary()
 
 
 def interaction_graph(
-    interactions: sp.csr_matrix,
-    *,
-    dtype: torch.dtype = torch.float32,
-    roles: Roles = DEFAULT_ROLES,
+    interactions: sp.csr_matrix, *, dtype: torch.dtype = torch.float32, roles: Roles = DEFAULT_ROLES
 ) -> dgl.DGLGraph:
     """The user-item graph A (Eq. 2) with the relations ``user-interacts-item`` and ``item-interacted_by-user``.
 
-    Parameters
-    ----------
-    interactions : scipy.sparse.csr_matrix, shape (n_users, n_items)
-        Training interactions R; stored values are the edge weights.
-    dtype : torch.dtype
-        Type of the edge weights, and so of everything that is propagated.
-    roles : Roles
-        Names of the two node types and of the relation; other entity types are not looked at.
+    The values of R (n_users x n_items) are the edge weights, in `dtype`, and so is everything that is propagated. Of
+    `roles` the names of the two node types and of the relation are looked at.
     """
-    target = roles.target
     coo = interactions.tocoo()
     users, items = torch.as_tensor(coo.row, dtype=torch.int64), torch.as_tensor(coo.col, dtype=torch.int64)
-    weight = torch.as_tensor(coo.data).to(dtype)
-    graph = dgl.heterograph(
-        {target: (users, items), reverse(target): (items, users)},
-        num_nodes_dict={roles.query: coo.shape[0], roles.ranked: coo.shape[1]},
-    )
-    graph.edges[target].data["weight"] = weight
-    graph.edges[reverse(target)].data["weight"] = weight
-    return with_norm(graph)
+    edges = both_ways(roles.target, (users, items, torch.as_tensor(coo.data).to(dtype)))
+    return with_norm(_weighted(edges, {roles.query: coo.shape[0], roles.ranked: coo.shape[1]}))
+
+
+def _weighted(relations: Mapping[EdgeType, Edges], sizes: Mapping[str, int]) -> dgl.DGLGraph:
+    ends = {etype: (source, destination) for etype, (source, destination, _) in relations.items()}
+    graph = dgl.heterograph(ends, num_nodes_dict=sizes)
+    for etype, (_, _, weight) in relations.items():
+        graph.edges[etype].data["weight"] = weight
+    return graph
 
 
 def entity_layout(graph: dgl.DGLGraph, roles: Roles = DEFAULT_ROLES) -> NodeLayout:
     """Users, then items, then other entities: the stacking order of the paper's N entities."""
     return NodeLayout.of(graph, roles.entities)
+
+
+def both_ways(etype: EdgeType, edges: Edges) -> dict[EdgeType, Edges]:
+    """A relation and its reverse; between nodes of one type `edges` must hold both directions already."""
+    source, destination, weight = edges
+    if etype[0] == etype[2]:
+        return {etype: edges}
+    return {etype: edges, reverse(etype): (destination, source, weight)}
 
 
 def with_norm(graph: dgl.DGLGraph) -> dgl.DGLGraph:
@@ -69,15 +74,7 @@ def with_norm(graph: dgl.DGLGraph) -> dgl.DGLGraph:
 
 
 def with_exponents(graph: dgl.DGLGraph, exponents: Mapping[str, float]) -> dgl.DGLGraph:
-    """`graph` whose interactions propagate as D_u^(-a) R D_i^(-b); structure and weights are shared.
-
-    Parameters
-    ----------
-    graph : DGLGraph
-        Left as it is.
-    exponents : mapping of node type to float
-        a and b by node type; 1/2 for those that are not named.
-    """
+    """`graph` whose node types named have other exponents than 1/2: D_u^(-a) R D_i^(-b); all else is shared."""
     changed = graph.local_var()
     for node_type, exponent in exponents.items():
         n = graph.num_nodes(node_type)
@@ -95,27 +92,19 @@ def degree_norm(graph: dgl.DGLGraph, node_type: str, factors: Mapping[EdgeType, 
     """D^(-a) of a node type (n,), 0 for isolated nodes; a is 1/2 unless `with_exponents` has set another.
 
     Nodes that are linked to meta nodes alone, with next to no weight, have 1/2 too: no other power of that keeps them
-    from growing. `factors` multiply the weights of relations, as in `degrees`.
+    from growing. `factors`, of one value each and differentiable, multiply the weights of relations.
     """
-    degree, exponent = degrees(graph, node_type, factors), exponent_of(graph, node_type)
+    degree, exponent = _degrees(graph, node_type, factors or {}), exponent_of(graph, node_type)
     filled = torch.where(degree > 0, degree, 1.0)
-    power = filled.rsqrt() if exponent == 0.5 else torch.where(filled > LINKED, filled**-exponent, filled.rsqrt())
+    power = filled.rsqrt() if exponent == 0.5 else torch.where(filled > _LINKED, filled**-exponent, filled.rsqrt())
     return torch.where(degree > 0, power, 0.0)
 
 
-def degrees(graph: dgl.DGLGraph, node_type: str, factors: Mapping[EdgeType, Tensor] | None = None) -> Tensor:
+def _degrees(graph: dgl.DGLGraph, node_type: str, factors: Mapping[EdgeType, Tensor]) -> Tensor:
     """D of a node type (n,): summed weights of the edges that arrive or, where none does, of those that leave.
 
     The second counts only where messages go one way. Either way the rows of D^(-1/2) A' D^(-1/2) are similar to those
     of a matrix of weighted means, so that propagation does not grow.
-
-    Parameters
-    ----------
-    graph : DGLGraph
-        Edge data ``weight``.
-    node_type : str
-    factors : mapping of relation to Tensor of one value, optional
-        Weights of a relation count times its factor; differentiable.
     """
     weights = {etype: graph.edges[etype].data["weight"] for etype in graph.canonical_etypes}
 
@@ -123,15 +112,12 @@ def degrees(graph: dgl.DGLGraph, node_type: str, factors: Mapping[EdgeType, Tens
         degree = torch.zeros(graph.num_nodes(node_type), dtype=next(iter(weights.values())).dtype)
         for etype, weight in weights.items():
             if etype[2 * end] == node_type:
-                factor = None if factors is None else factors.get(etype)
-                counted = weight if factor is None else weight * factor.to(weight)
-                degree = degree.index_add(0, graph.edges(etype=etype)[end], counted)
+                scaled = weight * factors[etype].to(weight) if etype in factors else weight
+                degree = degree.index_add(0, graph.edges(etype=etype)[end], scaled)
         return degree
 
-    received = summed(1)
-    if (received > 0).all():
-        return received
-    return torch.where(received > 0, received, summed(0))
+    arriving = summed(1)
+    return arriving if (arriving > 0).all() else torch.where(arriving > 0, arriving, summed(0))
 
 
 def reweighted(graph: dgl.DGLGraph, factors: Mapping[EdgeType, float]) -> dgl.DGLGraph:
@@ -144,16 +130,8 @@ def reweighted(graph: dgl.DGLGraph, factors: Mapping[EdgeType, float]) -> dgl.DG
     return with_norm(changed)
 
 
-def both_ways(etype: EdgeType, edges: Edges) -> dict[EdgeType, Edges]:
-    """A relation and its reverse; between nodes of one type `edges` must hold both directions already."""
-    source, target, weight = edges
-    if etype[0] == etype[2]:
-        return {etype: edges}
-    return {etype: edges, reverse(etype): (target, source, weight)}
-
-
 def in_float64(graph: dgl.DGLGraph) -> dgl.DGLGraph:
-    """The same graph with float64 edge weights, and `norm` computed from them anew."""
+    """The same graph with float64 edge weights, and ``norm`` computed from them anew."""
     wide = graph.local_var()
     for etype in wide.canonical_etypes:
         wide.edges[etype].data["weight"] = wide.edges[etype].data["weight"].double()
@@ -163,79 +141,74 @@ def in_float64(graph: dgl.DGLGraph) -> dgl.DGLGraph:
 def with_relations(
     graph: dgl.DGLGraph, relations: Mapping[EdgeType, Edges], num_nodes: Mapping[str, int]
 ) -> dgl.DGLGraph:
-    """A graph with `relations` added or replaced; all others share their structure and weights with `graph`.
-
-    Parameters
-    ----------
-    graph : DGLGraph
-        Left as it is.
-    relations : mapping of (source, name, destination) to (src, dst, weight)
-        int64 end points (n_edges,) and float weights (n_edges,).
-    num_nodes : mapping of str to int
-        Number of nodes of node types that `graph` lacks.
-    """
+    """`graph` with `relations` added or replaced, and node types of `num_nodes` nodes; other relations are shared."""
     sizes = {node_type: graph.num_nodes(node_type) for node_type in graph.ntypes} | dict(num_nodes)
-    fresh = dgl.heterograph({etype: (src, dst) for etype, (src, dst, _) in relations.items()}, num_nodes_dict=sizes)
-    for etype, (_, _, weight) in relations.items():
-        fresh.edges[etype].data["weight"] = weight
-
-    owner = {etype: graph for etype in graph.canonical_etypes} | {etype: fresh for etype in relations}
-    index = dgl.heterograph_index
-    metagraph, node_types, names, etypes = index.create_metagraph_index(sizes.keys(), owner.keys())
-    parts = [owner[etype]._graph.get_relation_graph(owner[etype].get_etype_id(etype)) for etype in etypes]
-    counts = dgl.utils.toindex([sizes[node_type] for node_type in node_types], "int64")
-    joined = dgl.DGLGraph(index.create_heterograph_from_relations(metagraph, parts, counts), node_types, names)
-    for etype in etypes:
-        joined.edges[etype].data["weight"] = owner[etype].edges[etype].data["weight"]
+    fresh = _weighted(relations, sizes)
+    owners = {etype: graph for etype in graph.canonical_etypes} | dict.fromkeys(relations, fresh)
+    joined = _joined(owners, sizes)
+    for etype, owner in owners.items():
+        joined.edges[etype].data["weight"] = owner.edges[etype].data["weight"]
     for node_type in graph.ntypes:
         if "exponent" in graph.nodes[node_type].data:
             joined.nodes[node_type].data["exponent"] = graph.nodes[node_type].data["exponent"]
     return with_norm(joined)
 
 
-def link_tier(
-    graph: dgl.DGLGraph,
-    tier: str,
-    parents: NodeLayout,
-    indices: Tensor,
-    weights: Tensor,
-    *,
-    n_nodes: int,
-    scale: float = 1.0,
-) -> dgl.DGLGraph:
-    """Rebuild the relations between a tier and the nodes above it from an assignment S (Eq. 3, 13, 14).
+def _joined(owners: Mapping[EdgeType, dgl.DGLGraph], sizes: Mapping[str, int]) -> dgl.DGLGraph:
+    """A graph of relations of other graphs, without data.
 
-    For each parent node type there are two relations with the entries of S as weights: from the parent down to
-    the tier and its reverse. For the paper's tiers: ``user-composed_of-coarse``, ``item-composed_of-coarse``,
+    It shares their structure, for which DGL has no public call: this is how its `edge_type_subgraph` does it. A DGL
+    whose internals have other names builds the structure anew.
+    """
+    try:
+        index = dgl.heterograph_index
+        metagraph, node_types, names, etypes = index.create_metagraph_index(sizes.keys(), owners.keys())
+        parts = [owners[etype]._graph.get_relation_graph(owners[etype].get_etype_id(etype)) for etype in etypes]
+        counts = dgl.utils.toindex([sizes[node_type] for node_type in node_types], "int64")
+        return dgl.DGLGraph(index.create_heterograph_from_relations(metagraph, parts, counts), node_types, names)
+    except AttributeError:
+        edges = {etype: owner.edges(etype=etype) for etype, owner in owners.items()}
+        return dgl.heterograph(edges, num_nodes_dict=sizes)
+
+
+def link_tier(
+    graph: dgl.DGLGraph, tier: str, parents: NodeLayout, indices: Tensor, weights: Tensor, *, n_nodes: int
+) -> dgl.DGLGraph:
+    """`graph` with the relations between a tier and the nodes above it made from an assignment S (Eq. 3, 13, 14).
+
+    For each parent node type there are two, with the entries of S as weights: from the parent down to the tier and its
+    reverse. For the paper's tiers: ``user-composed_of-coarse``, ``item-composed_of-coarse``,
     ``coarse-refined_by-fine``, with the reverses ``composes_user``, ``composes_item`` and ``refines_coarse``.
 
-    Parameters
-    ----------
-    graph : DGLGraph
-        Left as it is.
-    tier : str
-        Node type of the tier.
-    parents : NodeLayout
-        Node types above the tier, in the order in which they are stacked in S.
-    indices, weights : Tensor, shape (parents.total, t)
-        Columns (int64) and values (>= 0) of S, t entries a row; zero values are no edges.
-    n_nodes : int
-        Number of nodes of the tier, m.
-    scale : float
-        Weight of meta nodes against neighbours: the edges carry ``scale * S``; 1 is the paper's.
+    The tier has m = `n_nodes` nodes. Columns `indices` (int64) and values `weights` (>= 0) of S are
+    (parents.total x t), the parents stacked as in their layout; zero values are no edges.
     """
     relations: dict[EdgeType, Edges] = {}
+    to_entities = len(parents.types) > 1  # which are of two types at least; a tier above is one
     for node_type in parents.types:
         rows = parents.rows(node_type)
         source, slot = weights[rows].nonzero(as_tuple=True)
-        target, values = indices[rows][source, slot], weights[rows][source, slot] * scale
-        down, up = relation_names(node_type, parents)
+        target, values = indices[rows][source, slot], weights[rows][source, slot]
+        down, up = ("composed_of", "composes") if to_entities else ("refined_by", "refines")
         relations[(node_type, down, tier)] = (source, target, values)
-        relations[(tier, up, node_type)] = (target, source, values)
+        relations[(tier, f"{up}_{node_type}", node_type)] = (target, source, values)
     return with_relations(graph, relations, {tier: n_nodes})
 
 
-def relation_names(parent: str, parents: NodeLayout) -> tuple[str, str]:
-    """Names of the relation from `parent` down to the tier below and back up."""
-    first = len(parents.types) > 1  # entities, which are of two types at least; a tier above is one
-    return ("composed_of", f"composes_{parent}") if first else ("refined_by", f"refines_{parent}")
+def derived(tensor: Tensor, key: Hashable, make: Callable[[], Any], structure: Tensor | None = None) -> Any:
+    """``make()``, kept while `tensor` lives, and made again once it is changed in place or weighs other edges.
+
+    So the matrices of one relation serve every graph that has it: after an assignment update only the tier's are made
+    anew. `structure` are DGL's pointers of the relation that `tensor` weighs: they are DGL's own memory, and while they
+    are held here no other structure's can come to lie at the same place.
+    """
+    state = changes(tensor), None if structure is None else structure.data_ptr()
+    values = _DERIVED.setdefault(tensor, {})
+    if key not in values or values[key][0] != state:
+        values[key] = state, structure, make()
+    return values[key][2]
+
+
+def changes(tensor: Tensor) -> int:
+    """How often a tensor was changed in place, as torch counts; 0 where it does not."""
+    return 0 if tensor.is_inference() else int(tensor._version)

@@ -13,15 +13,7 @@ from c2f_dgl.dgl_import import dgl
 
 @dataclass(frozen=True)
 class NodeLayout:
-    """Node types stacked one under the other, as the paper stacks users and items into N entities (Eq. 2).
-
-    Parameters
-    ----------
-    types : tuple of str
-        Node types in stacking order.
-    sizes : tuple of int
-        Number of nodes of each type.
-    """
+    """Node types stacked one under the other, as the paper stacks users and items into N entities (Eq. 2)."""
 
     types: tuple[str, ...]
     sizes: tuple[int, ...]

@@ -7,7 +7,7 @@ nine layers of a lowpass filter turn even random groups into the leading directi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import pymetis
@@ -34,61 +34,32 @@ def entity_groups(
     seed: int,
     types: Sequence[str] = DEFAULT_ROLES.entities,
 ) -> np.ndarray:
-    """Group of each entity (users, then items, then others).
+    """Group of each entity (N,), int64 in [0, n_groups); node types `types` are entities, in stacking order.
 
-    Parameters
-    ----------
-    graph : DGLGraph
-        Links between entities are looked at, unweighted and whatever their relation; tiers are not.
-    grouping : {"metis", "kmeans", "random"}
-        Balanced parts with few links cut; spherical k-means on the leading eigenvectors of D^(-1/2) A D^(-1/2);
-        uniform draws.
-    n_groups : int
-    seed : int
-    types : sequence of str
-        Node types that are entities, in stacking order.
-
-    Returns
-    -------
-    ndarray, shape (N,), int64
-        In [0, n_groups).
-
-    Raises
-    ------
-    ValueError
-        No such grouping.
+    ``metis``: balanced parts with few links cut; ``kmeans``: spherical k-means on the leading eigenvectors of
+    D^(-1/2) A D^(-1/2); ``random``: uniform draws. Links between entities count unweighted, whatever their relation.
     """
     if grouping == "metis":
         return metis_parts(graph, n_groups, seed, types)
-    if grouping == "kmeans":
-        return kmeans_groups(graph, n_groups, seed, types)
-    if grouping == "random":
-        return np.random.default_rng(seed).integers(n_groups, size=NodeLayout.of(graph, types).total)
-    raise ValueError(f"no grouping {grouping!r}: expected one of {', '.join(get_args(Grouping))}")
-
-
-def kmeans_groups(
-    graph: dgl.DGLGraph, n_groups: int, seed: int, types: Sequence[str] = DEFAULT_ROLES.entities
-) -> np.ndarray:
-    """Spherical k-means on the leading eigenvectors (parameters and result as of `entity_groups`).
-
-    Vectors are weighted by their eigenvalues, rows then scaled to length 1.
-    """
     layout = NodeLayout.of(graph, types)
+    if grouping == "random":
+        return np.random.default_rng(seed).integers(n_groups, size=layout.total)
+    if grouping != "kmeans":
+        raise ValueError(f"no grouping {grouping!r}: expected metis, kmeans or random")
     if n_groups >= layout.total:
         return np.arange(layout.total)
-    links = _links(graph, layout)
-    roots = sp.diags(1 / np.sqrt(np.maximum(np.diff(links.indptr), 1)))
-    rows = normalize(_directions((roots @ links @ roots).tocsr(), layout, seed))
-    found = MiniBatchKMeans(n_groups, batch_size=_BATCH, n_init=1, random_state=seed).fit_predict(rows)
-    return found.astype(np.int64)
+    rows = normalize(_directions(_links(graph, layout), layout, seed))
+    groups = MiniBatchKMeans(n_groups, batch_size=_BATCH, n_init=1, random_state=seed).fit_predict(rows)
+    return groups.astype(np.int64)
 
 
-def _directions(normalised: sp.csr_matrix, layout: NodeLayout, seed: int) -> np.ndarray:
-    """Eigenvectors of the largest eigenvalues, times these (N x at most `_DIRECTIONS`).
+def _directions(links: sp.csr_matrix, layout: NodeLayout, seed: int) -> np.ndarray:
+    """Eigenvectors of D^(-1/2) A D^(-1/2) of the largest eigenvalues, times these (N x at most `_DIRECTIONS`).
 
     Between two node types they are pairs of singular vectors, which are found sooner.
     """
+    roots = sp.diags(1 / np.sqrt(np.maximum(np.diff(links.indptr), 1)))
+    normalised = (roots @ links @ roots).tocsr()
     first, total = layout.sizes[0], layout.total
     between = normalised[:first, first:]
     if 2 * between.nnz == normalised.nnz and len(layout.types) == 2:
@@ -102,34 +73,15 @@ def _directions(normalised: sp.csr_matrix, layout: NodeLayout, seed: int) -> np.
 def metis_parts(
     graph: dgl.DGLGraph, n_parts: int, seed: int, types: Sequence[str] = DEFAULT_ROLES.entities
 ) -> np.ndarray:
-    """Part of each entity (users, then items, then others), balanced and with few links cut.
-
-    Parameters
-    ----------
-    graph : DGLGraph
-        Links between entities are looked at, unweighted and whatever their relation; tiers are not.
-    n_parts : int
-        Parts; with at least as many parts as entities each entity is its own.
-    seed : int
-        METIS draws its tie-breaks from it.
-    types : sequence of str
-        Node types that are entities, in stacking order.
-
-    Returns
-    -------
-    ndarray, shape (N,), int64
-        In [0, n_parts).
-    """
+    """METIS part of each entity (N,), int64 in [0, n_parts); each its own where there are as many parts (Sec. 3.3)."""
     layout = NodeLayout.of(graph, types)
-    n = layout.total
-    if n_parts >= n:
-        return np.arange(n)
+    if n_parts >= layout.total:
+        return np.arange(layout.total)
     if n_parts == 1:
-        return np.zeros(n, dtype=np.int64)
+        return np.zeros(layout.total, dtype=np.int64)
     links = _links(graph, layout)
-    options = pymetis.Options(seed=seed)
     adjacency = pymetis.CSRAdjacency(links.indptr.astype(np.int64), links.indices.astype(np.int64))
-    _, parts = pymetis.part_graph(n_parts, adjacency=adjacency, options=options)
+    _, parts = pymetis.part_graph(n_parts, adjacency=adjacency, options=pymetis.Options(seed=seed))
     return np.asarray(parts, dtype=np.int64)
 
 

@@ -18,23 +18,22 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Literal
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from c2f_dgl.dgl_import import dgl
-from c2f_dgl.graph.derived import Derived, changes
-from c2f_dgl.graph.hetero import degree_norm
+from c2f_dgl.graph.hetero import changes, degree_norm, derived
 from c2f_dgl.roles import EdgeType
 
 Kernel = Literal["auto", "dgl", "csr"]
 Features = dict[str, Tensor]
-Product = Callable[[Features], Features]
+
+_GRAPHS_ON_DEVICE: WeakKeyDictionary[dgl.DGLGraph, tuple] = WeakKeyDictionary()
 
 
 def propagate(
@@ -86,20 +85,17 @@ def propagate(
         raise ValueError(f"{len(betas)} layer weights for {n_layers} layers: expected {n_layers + 1}")
 
     like = next(iter(features.values()))
-    device, kernel = like.device, _kernel_for(graph, kernel, like)
-    norm = {
-        node_type: (
-            _on_device(graph.nodes[node_type].data["norm"], device)
-            if factors is None
-            else node_norm(graph, node_type, factors).to(device)
-        )[:, None]
-        for node_type in graph.ntypes
-    }
-    product = _product(graph, kernel, device, factors)
+    device = like.device
+    scales = {etype: factor.to(device) for etype, factor in (factors or {}).items()}
+    norm = {node_type: _on_device(node_norm(graph, node_type, factors), device)[:, None] for node_type in graph.ntypes}
+    if _kernel_for(graph, kernel, like) == "dgl":
+        product = partial(_message_passing, _graph_on_device(graph, device))
+    else:
+        product = partial(_csr_product, graph)
     layer = {node_type: features[node_type] for node_type in graph.ntypes}
     combined = {node_type: betas[0] * x for node_type, x in layer.items()}
     for beta in betas[1:]:
-        summed = product({node_type: norm[node_type] * x for node_type, x in layer.items()})
+        summed = product({node_type: norm[node_type] * x for node_type, x in layer.items()}, scales)
         layer = {node_type: norm[node_type] * x for node_type, x in summed.items()}
         if after_layer is not None:
             layer = after_layer(layer)
@@ -113,9 +109,9 @@ def _check_features(graph: dgl.DGLGraph, features: Mapping[str, Tensor]) -> None
     if missing:
         raise ValueError(f"no features for node types {sorted(missing)}")
     for node_type in graph.ntypes:
-        if len(features[node_type]) != graph.num_nodes(node_type):
-            n = graph.num_nodes(node_type)
-            raise ValueError(f"features {tuple(features[node_type].shape)} of the {n} nodes of type {node_type!r}")
+        n, shape = graph.num_nodes(node_type), tuple(features[node_type].shape)
+        if shape[0] != n:
+            raise ValueError(f"features {shape} of the {n} nodes of type {node_type!r}")
     if len({features[node_type].shape[1:] for node_type in graph.ntypes}) > 1:
         raise ValueError("features of several widths: expected the same for all node types")
 
@@ -140,22 +136,19 @@ def chosen_kernel(kernel: Kernel, device: torch.device) -> Literal["dgl", "csr"]
     return "dgl" if device.type == "cuda" and _dgl_has_cuda() else "csr"
 
 
+@cache
+def _dgl_has_cuda() -> bool:
+    """Whether this DGL was built with GPU kernels (PyPI's wheels are not)."""
+    try:
+        dgl.graph(([0], [0])).to("cuda")
+    except dgl.DGLError:
+        return False
+    return True
+
+
 def node_norm(graph: dgl.DGLGraph, node_type: str, factors: Mapping[EdgeType, Tensor] | None = None) -> Tensor:
     """The ``norm`` of a node type (n,), with factors on the weights of relations as `propagate` takes them."""
     return graph.nodes[node_type].data["norm"] if factors is None else degree_norm(graph, node_type, factors)
-
-
-def _product(
-    graph: dgl.DGLGraph,
-    kernel: Literal["dgl", "csr"],
-    device: torch.device,
-    factors: Mapping[EdgeType, Tensor] | None,
-) -> Product:
-    scales = {} if factors is None else {etype: factor.to(device) for etype, factor in factors.items()}
-    if kernel == "dgl":
-        on_device = _graph_on_device(graph, device)
-        return lambda features: _message_passing(on_device, features, scales)
-    return lambda features: _csr_product(graph, features, scales)
 
 
 def _message_passing(graph: dgl.DGLGraph, features: Features, scales: Mapping[EdgeType, Tensor]) -> Features:
@@ -167,10 +160,8 @@ def _message_passing(graph: dgl.DGLGraph, features: Features, scales: Mapping[Ed
             graph.nodes[node_type].data["x"] = x
         multiply, add = dgl.function.u_mul_e("x", "weight", "m"), dgl.function.sum("m", "y")
         graph.multi_update_all({etype: (multiply, add) for etype in graph.canonical_etypes}, "sum")
-        received = {node_type: graph.nodes[node_type].data.get("y") for node_type in features}
-        return {
-            node_type: torch.zeros_like(features[node_type]) if y is None else y for node_type, y in received.items()
-        }
+        summed = {node_type: graph.nodes[node_type].data.get("y") for node_type in features}
+    return {node_type: torch.zeros_like(features[node_type]) if y is None else y for node_type, y in summed.items()}
 
 
 def _csr_product(graph: dgl.DGLGraph, features: Features, scales: Mapping[EdgeType, Tensor]) -> Features:
@@ -210,26 +201,39 @@ def _multiply(matrix: Tensor, x: Tensor) -> Tensor:
     In float32 on a CPU as weighted bags of rows of x, which prefetch the next row and take a fraction of the CSR
     product's time (`benchmarks/throughput.py --parts`). Other dtypes have no such kernel.
     """
-    if x.dtype == torch.float32 and x.device.type == "cpu":
-        return F.embedding_bag(
-            matrix.col_indices(),
-            x,
-            matrix.crow_indices(),
-            mode="sum",
-            per_sample_weights=matrix.values(),
-            include_last_offset=True,
-        )
-    return matrix @ x
+    if x.dtype != torch.float32 or x.device.type != "cpu":
+        return matrix @ x
+    rows, starts, weights = matrix.col_indices(), matrix.crow_indices(), matrix.values()
+    return F.embedding_bag(rows, x, starts, mode="sum", per_sample_weights=weights, include_last_offset=True)
+
+
+def _csr_matrix(graph: dgl.DGLGraph, etype: EdgeType, device: torch.device, *, transposed: bool = False) -> Tensor:
+    """The matrix that maps a relation's source features to its destination's, or its transpose (made when asked)."""
+    weight = graph.edges[etype].data["weight"]
+    structure = graph.adj_tensors("csr" if transposed else "csc", etype)
+    shape = (graph.num_nodes(etype[2]), graph.num_nodes(etype[0]))
+
+    def make() -> Tensor:
+        pointers, columns, edge_ids = structure
+        values = weight if len(edge_ids) == 0 else weight[edge_ids]
+        # MKL and cuSPARSE work on 32-bit indices; torch would convert 64-bit ones at every product.
+        index_type = torch.int32 if max(*shape, len(values)) < 2**31 else torch.int64
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
+            return torch.sparse_csr_tensor(
+                pointers.to(device, index_type),
+                columns.to(device, index_type),
+                values.to(device),
+                shape[::-1] if transposed else shape,
+                check_invariants=False,  # DGL has checked the structure
+            )
+
+    return derived(weight, (etype, device, transposed), make, structure[0])  # type: ignore[no-any-return]
 
 
 def _on_device(tensor: Tensor, device: torch.device) -> Tensor:
     """A tensor of the graph, moved once for as long as the graph holds it as it is."""
-    if tensor.device == device:
-        return tensor
-    moved, version = _MOVED.setdefault(tensor, {}), changes(tensor)
-    if device not in moved or moved[device][0] != version:
-        moved[device] = version, tensor.to(device)
-    return moved[device][1]  # type: ignore[no-any-return]
+    return tensor if tensor.device == device else derived(tensor, device, lambda: tensor.to(device))
 
 
 def _graph_on_device(graph: dgl.DGLGraph, device: torch.device) -> dgl.DGLGraph:
@@ -238,50 +242,7 @@ def _graph_on_device(graph: dgl.DGLGraph, device: torch.device) -> dgl.DGLGraph:
         return graph
     weights = [graph.edges[etype].data["weight"] for etype in graph.canonical_etypes]
     state = device, [(id(weight), changes(weight)) for weight in weights]
-    if graph not in _MOVED_GRAPHS or _MOVED_GRAPHS[graph][0] != state:
+    if graph not in _GRAPHS_ON_DEVICE or _GRAPHS_ON_DEVICE[graph][0] != state:
         # With the weights, so that no other tensor comes to have the id of one.
-        _MOVED_GRAPHS[graph] = state, weights, graph.to(device)
-    return _MOVED_GRAPHS[graph][2]
-
-
-_MOVED_GRAPHS: WeakKeyDictionary[dgl.DGLGraph, tuple] = WeakKeyDictionary()
-_MOVED = WeakTensorKeyDictionary()
-_MATRICES = Derived()
-
-
-def _csr_matrix(graph: dgl.DGLGraph, etype: EdgeType, device: torch.device, *, transposed: bool = False) -> Tensor:
-    """The matrix that maps a relation's source features to its destination's, or its transpose (made when asked)."""
-    layout: Literal["csr", "csc"] = "csr" if transposed else "csc"
-
-    def make() -> Tensor:
-        shape = (graph.num_nodes(etype[2]), graph.num_nodes(etype[0]))
-        weight, structure = graph.edges[etype].data["weight"], graph.adj_tensors(layout, etype)
-        return _to_csr(structure, weight, shape[::-1] if transposed else shape, device)
-
-    return _MATRICES.get(graph, etype, (etype, device, transposed), make, layout)  # type: ignore[no-any-return]
-
-
-def _to_csr(tensors: Sequence[Tensor], weight: Tensor, shape: tuple[int, int], device: torch.device) -> Tensor:
-    pointers, columns, edge_ids = tensors
-    values = weight if len(edge_ids) == 0 else weight[edge_ids]
-    # MKL and cuSPARSE work on 32-bit indices; torch would convert 64-bit ones at every product.
-    index_type = torch.int32 if max(*shape, len(values)) < 2**31 else torch.int64
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
-        return torch.sparse_csr_tensor(
-            pointers.to(device, index_type),
-            columns.to(device, index_type),
-            values.to(device),
-            shape,
-            check_invariants=False,  # DGL has checked the structure
-        )
-
-
-@cache
-def _dgl_has_cuda() -> bool:
-    """Whether this DGL was built with GPU kernels (PyPI's wheels are not)."""
-    try:
-        dgl.graph(([0], [0])).to("cuda")
-    except dgl.DGLError:
-        return False
-    return True
+        _GRAPHS_ON_DEVICE[graph] = state, weights, graph.to(device)
+    return _GRAPHS_ON_DEVICE[graph][2]

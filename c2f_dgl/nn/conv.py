@@ -50,22 +50,17 @@ class HeteroLightGCNConv(nn.Module):
         feat: Mapping[str, Tensor],
         edge_weight: Mapping[str | EdgeType, Tensor] | None = None,
     ) -> dict[str, Tensor]:
-        r"""Propagate.
+        """H of every node type, (N_t, D).
 
         Parameters
         ----------
         graph : DGLGraph
             Messages go along edges: give both directions of a relation for an undirected one.
         feat : dict of str to torch.Tensor
-            H(0) of every node type, :math:`(N_t, D)`.
+            H(0) of every node type, (N_t, D).
         edge_weight : dict of str or (source, name, destination) to torch.Tensor, optional
-            Weights above 0 of relations, :math:`(E_r,)`. By default edge data ``weight`` of relations that have it,
+            Weights above 0 of relations, (E_r,). By default edge data ``weight`` of relations that have it,
             else ones. Gradients reach weights that require them on the ``dgl`` kernel, which ``auto`` takes then.
-
-        Returns
-        -------
-        dict of str to torch.Tensor
-            H of every node type, :math:`(N_t, D)`.
 
         Raises
         ------
@@ -77,17 +72,14 @@ class HeteroLightGCNConv(nn.Module):
         if not feat:
             raise ValueError("no features")
         like = next(iter(feat.values()))
-        given = {graph.to_canonical_etype(etype): weight for etype, weight in (edge_weight or {}).items()}
+        weights = {graph.to_canonical_etype(etype): weight for etype, weight in (edge_weight or {}).items()}
         prepared = graph.local_var()
         for etype in graph.canonical_etypes:
-            data = prepared.edges[etype].data
-            weight = given.get(etype, data.get("weight"))
-            if weight is None:
-                weight = torch.ones(graph.num_edges(etype), device=graph.device)
+            ones = torch.ones(graph.num_edges(etype), device=graph.device)
+            weight = weights.get(etype, graph.edges[etype].data.get("weight", ones))
             # A copy: what `propagate` derives from a weight it keeps while that lives, and the caller may change it.
-            data["weight"] = weight.to(like.dtype, copy=True)  # (E_r,)
-        if prepared.device.type != "cpu":
-            prepared = prepared.to("cpu")  # norms are computed there; the kernels move what they need
+            prepared.edges[etype].data["weight"] = weight.to(like.dtype, copy=True)
+        prepared = prepared.to(torch.device("cpu"))  # norms are computed there; the kernels move what they need
         with_norm(prepared)
         return propagate(prepared, feat, self._k, kernel=self._kernel, layer_weights=self._layer_weights)
 

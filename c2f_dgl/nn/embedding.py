@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -76,13 +74,7 @@ class MetaEmbedding(nn.Module):
         return self._tiers.tiers[0].codebook
 
     def forward(self) -> dict[str, Tensor]:
-        r"""Compose.
-
-        Returns
-        -------
-        dict of str to torch.Tensor
-            Embeddings of every node type, :math:`(N_t, D)`, and E itself under the meta nodes' name, :math:`(m, D)`.
-        """
+        """Embeddings of every node type, (N_t, D), and E itself under the meta nodes' name, (m, D)."""
         return self._tiers.inputs(self._tiers.codebooks())
 
     def link(self, graph: dgl.DGLGraph) -> dgl.DGLGraph:
@@ -92,25 +84,21 @@ class MetaEmbedding(nn.Module):
         """
         weighted, dtype = graph.local_var(), self.weight.dtype
         for etype in graph.canonical_etypes:
-            weight = weighted.edges[etype].data.get("weight")
-            weighted.edges[etype].data["weight"] = (
-                torch.ones(graph.num_edges(etype), dtype=dtype) if weight is None else weight.to(dtype)
-            )
+            ones = torch.ones(graph.num_edges(etype))
+            weighted.edges[etype].data["weight"] = weighted.edges[etype].data.get("weight", ones).to(dtype)
         linked = self._tiers.link(weighted)
-        for node_type in graph.ntypes:
-            _keep(graph.nodes[node_type].data, linked.nodes[node_type].data)
-        for etype in graph.canonical_etypes:
-            _keep(graph.edges[etype].data, linked.edges[etype].data)
+        data = [(graph.nodes[node_type].data, linked.nodes[node_type].data) for node_type in graph.ntypes]
+        data += [(graph.edges[etype].data, linked.edges[etype].data) for etype in graph.canonical_etypes]
+        for before, after in data:
+            for name in before.keys() - after.keys():
+                after[name] = before[name]
         return linked
 
     @torch.no_grad()
     def update(self, feat: dict[str, Tensor]) -> None:
-        r"""Choose S anew: matching pursuit of propagated embeddings in those of the meta nodes.
+        """Choose S anew: matching pursuit of propagated embeddings in those of the meta nodes.
 
-        Parameters
-        ----------
-        feat : dict of str to torch.Tensor
-            Propagated, :math:`(N_t, D)` and :math:`(m, D)`: what a convolution on `link`'s graph gives.
+        `feat` is what a convolution on `link`'s graph gives, (N_t, D) and (m, D).
         """
         tier = self._tiers.tiers[0]
         tier.assign(pursuit(self._tiers.layout.stack(feat), feat[tier.name], self._num_slots))
@@ -118,10 +106,3 @@ class MetaEmbedding(nn.Module):
     def extra_repr(self) -> str:
         """Settings, for `print`."""
         return f"num_meta={self.weight.shape[0]}, embedding_dim={self.weight.shape[1]}, num_slots={self._num_slots}"
-
-
-def _keep(before: Mapping[str, Tensor], after: MutableMapping[str, Tensor]) -> None:
-    """Data that linking has not set itself."""
-    for name, values in before.items():
-        if name not in after:
-            after[name] = values

@@ -23,21 +23,11 @@ _ROW_BLOCK = 16_384
 
 @dataclass(frozen=True)
 class Assignment:
-    """S, row-sparse with at most t entries a row.
+    """S, row-sparse with at most t entries a row."""
 
-    Parameters
-    ----------
-    indices : Tensor, shape (rows, t), int64
-        Columns of the entries, distinct within a row.
-    weights : Tensor, shape (rows, t), float
-        Values, >= 0. A zero is an empty slot.
-    n_atoms : int
-        Number of columns, m.
-    """
-
-    indices: Tensor
-    weights: Tensor
-    n_atoms: int
+    indices: Tensor  # columns of the entries, distinct within a row: int64 (rows, t)
+    weights: Tensor  # values, >= 0, of which a zero is an empty slot: (rows, t)
+    n_atoms: int  # number of columns, m
 
     @property
     def n_values(self) -> int:
@@ -65,30 +55,19 @@ def compose(indices: Tensor, weights: Tensor, atoms: Tensor) -> Tensor:
 
 
 def anchored(parts: np.ndarray, n_atoms: int, t: int, anchor_weight: float, rng: np.random.Generator) -> Assignment:
-    """S from a partition: the row's own part with weight w*, t - 1 random others sharing 1 - w*.
+    """S from a partition, parts (rows,) in [0, n_atoms): the row's own one weighs w*, t - 1 random others 1 - w*.
 
     The paper (Sec. 3.3, step 1) spreads 1 - w* over all other parts; keeping t entries of that is a draw among
-    equals, which is what is done here and in the published code.
-
-    Parameters
-    ----------
-    parts : ndarray, shape (rows,), int
-        Part of each row, in [0, n_atoms).
-    n_atoms, t : int
-        Columns of S, and entries a row (0 <= t <= n_atoms).
-    anchor_weight : float
-        w*. With t = 1 the only weight is 1.
+    equals, which is what is done here and in the published code. With t = 1 the only weight is 1.
     """
     rows = len(parts)
     if t == 0:
         return Assignment(torch.zeros(rows, 0, dtype=torch.int64), torch.zeros(rows, 0), n_atoms)
-    if t == 1:
-        return Assignment(torch.as_tensor(parts, dtype=torch.int64)[:, None], torch.ones(rows, 1), n_atoms)
     others = _distinct(rng, rows, t - 1, n_atoms - 1)
     others += others >= parts[:, None]  # skip the row's own part
     indices = torch.as_tensor(np.concatenate([parts[:, None], others], axis=1), dtype=torch.int64)
-    weights = torch.full((rows, t), (1 - anchor_weight) / (t - 1))
-    weights[:, 0] = anchor_weight
+    weights = torch.full((rows, t), (1 - anchor_weight) / max(t - 1, 1))
+    weights[:, 0] = anchor_weight if t > 1 else 1.0
     return Assignment(indices, weights, n_atoms)
 
 
@@ -102,29 +81,19 @@ def _distinct(rng: np.random.Generator, rows: int, k: int, n: int) -> np.ndarray
     return drawn
 
 
-def top_entries(scores: Tensor, t: int) -> Assignment:
-    """Keep the t largest non-negative entries of each row (Eq. 24); the others, and negative ones, become 0."""
-    values, indices = scores.topk(t, dim=1)
+def top_entries(scores: Tensor, t: int, *, softmax: bool = False) -> Assignment:
+    """Keep the t largest non-negative entries of each row (Eq. 24); the others, and negative ones, become 0.
+
+    With `softmax` there is one over each row before the cut, as the published code has it in the fine stage.
+    """
+    values, indices = (scores.softmax(dim=1) if softmax else scores).topk(t, dim=1)
     return Assignment(indices, values.clamp_min(0), scores.shape[1])
 
 
 def pinv(rows: Tensor, atoms: Tensor, t: int, *, softmax: bool = False) -> Assignment:
-    """S = H_full pinv(H_meta) (Eq. 11), kept to its t largest entries a row.
-
-    Parameters
-    ----------
-    rows : Tensor, shape (n, d)
-        H_full, propagated embeddings of the rows.
-    atoms : Tensor, shape (m, d)
-        H_meta, propagated codebook.
-    t : int
-        Entries kept a row.
-    softmax : bool
-        Apply a softmax over each row before the cut, as the published code does in the fine stage.
-    """
+    """S = H_full pinv(H_meta) (Eq. 11) from rows (n, d) and atoms (m, d), cut as in `top_entries`."""
     inverse = torch.linalg.pinv(atoms)
-    scores = (block @ inverse for block in rows.split(_ROW_BLOCK))
-    return stack([top_entries(block.softmax(dim=1) if softmax else block, t) for block in scores])
+    return stack([top_entries(block @ inverse, t, softmax=softmax) for block in rows.split(_ROW_BLOCK)])
 
 
 def pursuit(rows: Tensor, atoms: Tensor, t: int) -> Assignment:
@@ -134,8 +103,6 @@ def pursuit(rows: Tensor, atoms: Tensor, t: int) -> Assignment:
     the weights of all atoms taken so far by least squares. Eq. 11 spreads the mass of its minimum-norm solution
     over all m atoms before cutting it to t; choosing t atoms and fitting them leaves a fraction of its error. Where
     re-fitting makes a weight negative, or nothing correlates any more, the slot stays empty (weight 0).
-
-    `rows`, `atoms` and `t` are those of `pinv`.
     """
     lengths = atoms.norm(dim=1)
     unit = atoms / lengths.clamp_min(torch.finfo(atoms.dtype).tiny)[:, None]
@@ -144,15 +111,12 @@ def pursuit(rows: Tensor, atoms: Tensor, t: int) -> Assignment:
 
 
 def _pursue(rows: Tensor, atoms: Tensor, unit: Tensor, gram: Tensor, t: int) -> Assignment:
-    correlation = rows @ unit.T
     projections = rows @ atoms.T
-    chosen = correlation.new_zeros((len(rows), 0), dtype=torch.int64)
-    weights = correlation.new_zeros((len(rows), 0))
+    chosen, weights = rows.new_zeros((len(rows), 0), dtype=torch.int64), rows.new_zeros((len(rows), 0))
     for _ in range(t):
-        left = correlation if chosen.shape[1] == 0 else (rows - compose(chosen, weights, atoms)) @ unit.T
-        left = left.scatter(1, chosen, -torch.inf)
-        best = left.max(dim=1, keepdim=True)
-        chosen = torch.cat([chosen, best.indices], dim=1)
+        residual = rows if chosen.shape[1] == 0 else rows - compose(chosen, weights, atoms)
+        correlation = (residual @ unit.T).scatter(1, chosen, -torch.inf)
+        chosen = torch.cat([chosen, correlation.argmax(dim=1, keepdim=True)], dim=1)
         weights = _nonnegative_fit(gram, projections, chosen, weights)
     return Assignment(chosen, weights, len(atoms))
 
@@ -189,25 +153,11 @@ def _nonnegative_fit(gram: Tensor, projections: Tensor, chosen: Tensor, before: 
 def bridge(entities: Tensor, parents: Tensor, atoms: Tensor, t: int, *, softmax: bool = False) -> Assignment:
     """S^r by weight bridging: (H_full pinv(H_parents))^T (H_full pinv(H_atoms)), top t a row (Eq. 23, 24).
 
-    Computed as ``pinv(H_parents)^T (H_full^T H_full) pinv(H_atoms)``, in which the middle factor is d x d, so no
-    N x m product is formed.
-
-    Parameters
-    ----------
-    entities : Tensor, shape (N, d)
-        H^r_full.
-    parents : Tensor, shape (m^c, d)
-        H^c_meta, the tier to be refined.
-    atoms : Tensor, shape (m^r, d)
-        H^r_meta, the tier that refines.
-    t : int
-        t^r, entries kept a row.
-    softmax : bool
-        Apply a softmax over each row before the cut, as the published code does.
+    Of entities H^r_full (N, d), parents H^c_meta (m^c, d) and atoms H^r_meta (m^r, d), computed as
+    ``pinv(H_parents)^T (H_full^T H_full) pinv(H_atoms)``: the middle factor is d x d, so no N x m product is formed.
     """
     gram = entities.T @ entities
-    scores = torch.linalg.pinv(parents).T @ gram @ torch.linalg.pinv(atoms)
-    return top_entries(scores.softmax(dim=1) if softmax else scores, t)
+    return top_entries(torch.linalg.pinv(parents).T @ gram @ torch.linalg.pinv(atoms), t, softmax=softmax)
 
 
 def bridge_from_partition(
@@ -215,17 +165,8 @@ def bridge_from_partition(
 ) -> Assignment:
     """The first S^r: (S^c)^T S~, top t a row, with S~ (N x m^r) anchored in a partition (Sec. 3.3, steps 1-3).
 
-    S~ has w* in the entity's own part and (1 - w*) / (m^r - 1) everywhere else, so it is a constant plus a one-hot
-    matrix and the product needs one pass over the entries of S^c.
-
-    Parameters
-    ----------
-    entity_assignment : Assignment
-        S^c, N rows.
-    parts : ndarray, shape (N,), int
-        Part of each entity, in [0, n_atoms).
-    n_atoms, t, anchor_weight, softmax
-        m^r, t^r, w*, and whether a softmax over each row comes before the cut (published code).
+    S~ has w* in the entity's own one of the parts (N,) and (1 - w*) / (m^r - 1) everywhere else, so it is a constant
+    plus a one-hot matrix and the product needs one pass over the entries of S^c.
     """
     weights, m = entity_assignment.weights, entity_assignment.n_atoms
     elsewhere = (1 - anchor_weight) / max(n_atoms - 1, 1)
@@ -234,7 +175,7 @@ def bridge_from_partition(
     anchored_mass = weights.new_zeros(m * n_atoms).index_add_(0, cell.flatten(), weights.flatten())
     mass = weights.new_zeros(m).index_add_(0, entity_assignment.indices.flatten(), weights.flatten())
     scores = elsewhere * mass[:, None] + (anchor_weight - elsewhere) * anchored_mass.view(m, n_atoms)
-    return top_entries(scores.softmax(dim=1) if softmax else scores, t)
+    return top_entries(scores, t, softmax=softmax)
 
 
 def through(first: Assignment, second: Assignment) -> Assignment:
@@ -246,13 +187,7 @@ def through(first: Assignment, second: Assignment) -> Assignment:
 
 def stack(blocks: Sequence[Assignment]) -> Assignment:
     """Assignments to the same atoms one under the other; the narrower ones get empty slots."""
-    width = max(block.indices.shape[1] for block in blocks)
-
-    def padded(values: Tensor) -> Tensor:
-        return F.pad(values, (0, width - values.shape[1]))
-
-    return Assignment(
-        torch.cat([padded(block.indices) for block in blocks]),
-        torch.cat([padded(block.weights) for block in blocks]),
-        blocks[0].n_atoms,
-    )
+    t = max(block.indices.shape[1] for block in blocks)
+    indices = torch.cat([F.pad(block.indices, (0, t - block.indices.shape[1])) for block in blocks])
+    weights = torch.cat([F.pad(block.weights, (0, t - block.weights.shape[1])) for block in blocks])
+    return Assignment(indices, weights, blocks[0].n_atoms)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from sklearn.decomposition import SparsePCA
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def random_codebook(m: int, d: int, how: Literal["xavier", "normal"], generator: torch.Generator) -> Tensor:
@@ -27,27 +28,16 @@ def sparse_pca_codebook(
     *,
     padding: Literal["trailing", "scattered"] = "trailing",
 ) -> Tensor:
-    """E^r (m x d) from randomly chosen rows of the tier above through SparsePCA, zero-padded to d (Eq. 15).
+    """E^r (m x d) from random rows of the tier above (m^c x d) through SparsePCA, zero-padded to d (Eq. 15).
 
-    Parameters
-    ----------
-    parent : Tensor, shape (m^c, d)
-        E^c. Rows are chosen without replacement while there are enough.
-    m : int
-        m^r.
-    n_components : int
-        d^r <= d, the width of the sparse representation.
-    alpha : float
-        Weight of the L1 penalty.
-    padding : {"trailing", "scattered"}
-        Put the d^r values first in each row (the paper), or at random columns, in order, drawn anew for each row
-        (the published code).
+    Rows are chosen without replacement while there are enough. The d^r = `n_components` values stand first in each row
+    (``trailing``, the paper), or at random columns, in order, drawn anew for each row (``scattered``, published code).
     """
     d = parent.shape[1]
     rows = rng.choice(len(parent), size=m, replace=m > len(parent))
-    chosen = parent[rows].cpu().double().numpy()
     model = SparsePCA(n_components, alpha=alpha, random_state=int(rng.integers(2**31)))
-    codes = model.fit_transform(chosen).reshape(m, n_components)  # of one row it gives a vector
+    codes = model.fit_transform(parent[rows].cpu().double().numpy())
+    codes = codes.reshape(m, n_components)  # of one row it is a vector
     columns = np.broadcast_to(np.arange(n_components), codes.shape)
     if padding == "scattered":
         columns = np.sort(rng.random((m, d)).argsort(axis=1)[:, :n_components], axis=1)
@@ -59,11 +49,10 @@ def sparse_pca_codebook(
 def lower_triangular(codebook: Tensor) -> Tensor:
     """The lower triangular E Q, Q orthogonal, with a diagonal >= 0: scores are those of E (m x d)."""
     factor = torch.linalg.qr(codebook.T, mode="r").R.T
-    wide = torch.zeros_like(codebook)
-    wide[:, : factor.shape[1]] = factor * torch.where(factor.diagonal() < 0, -1.0, 1.0).to(factor)
-    return wide
+    factor = factor * torch.where(factor.diagonal() < 0, -1.0, 1.0).to(factor)
+    return F.pad(factor, (0, codebook.shape[1] - factor.shape[1]))
 
 
 def soft_threshold(codebook: Tensor, threshold: float) -> Tensor:
     """sign(E) max(|E| - lambda, 0), elementwise (Eq. 16)."""
-    return torch.nn.functional.softshrink(codebook, threshold)
+    return F.softshrink(codebook, threshold)

@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from numpy.polynomial import chebyshev, polynomial
 from torch import Tensor
+from torch.nn import functional as F
 
 # Rows of M handled at once.
 _ROW_BLOCK = 8_192
@@ -56,27 +57,11 @@ _WHOLE = 0.5
 
 
 def lowpass_weights(cutoff: float, n_layers: int, largest: float = 1.0) -> tuple[float, ...]:
-    """Weights of layers 0 to `n_layers` that damp singular values of B below a share of the largest one.
+    """Weights of layers 0 to `n_layers` that damp singular values of B below a share, `cutoff`, of the largest one.
 
-    Parameters
-    ----------
-    cutoff : float
-        The share, between 0 and 1. 0 gives the last layers alone, plain subspace iteration.
-    n_layers : int
-        L, odd: users need one layer more than items.
-    largest : float
-        The largest singular value.
-
-    Returns
-    -------
-    tuple of L + 1 floats
-        Coefficients of T_k(2 x / cutoff^2 - 1) in x = (lambda / largest)^2, k = (L - 1) / 2, each for an even and an
-        odd layer.
-
-    Raises
-    ------
-    ValueError
-        `n_layers` is even, or `cutoff` is not in [0, 1].
+    They are the coefficients of T_k(2 x / cutoff^2 - 1) in x = (lambda / largest)^2, k = (L - 1) / 2, each for an even
+    and an odd layer: L is odd, as users need one layer more than items. Cutoff 0 gives the last layers alone, plain
+    subspace iteration.
     """
     if n_layers % 2 == 0 or not 0 <= cutoff <= 1:
         raise ValueError(f"expected an odd number of layers and a cutoff in [0, 1], not {n_layers} and {cutoff}")
@@ -84,10 +69,10 @@ def lowpass_weights(cutoff: float, n_layers: int, largest: float = 1.0) -> tuple
     if cutoff == 0:
         coefficients = np.eye(degree + 1)[degree]
     else:
-        in_y = chebyshev.cheb2poly(np.eye(degree + 1)[degree])
         line = np.array([-1.0, 2.0 / cutoff**2])
         coefficients = np.zeros(1)
-        for coefficient in in_y[::-1]:  # Horner's scheme: substitute y = 2 x / cutoff^2 - 1
+        # Horner's scheme: substitute y = 2 x / cutoff^2 - 1.
+        for coefficient in chebyshev.cheb2poly(np.eye(degree + 1)[degree])[::-1]:
             coefficients = polynomial.polyadd(polynomial.polymul(coefficients, line), [coefficient])
         coefficients = coefficients[: degree + 1]
     scaled = coefficients / largest ** (2.0 * np.arange(degree + 1))
@@ -107,20 +92,8 @@ def nth_singular_value(
 
     The largest is found by power iteration. The number of eigenvalues of B^T B above a threshold is the trace of a
     step function of it: the step is expanded in Chebyshev polynomials with Jackson's damping, and the trace taken with
-    random vectors (the kernel polynomial method, Weisse et al. 2006, Eq. 63 and 71).
-
-    Parameters
-    ----------
-    apply : callable
-        B^T B X of a float32 matrix X (n_items x k).
-    n_items : int
-    nth : int
-    device : torch.device, optional
-
-    Returns
-    -------
-    largest, nth : float
-        The second is 0 where there are no more than `nth` directions to choose from.
+    random vectors (the kernel polynomial method, Weisse et al. 2006, Eq. 63 and 71). `apply` gives B^T B X of a float32
+    matrix X (n_items x k). The second value is 0 where there are no more than `nth` directions to choose from.
     """
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(n_items, _PROBES, generator=generator).to(device or "cpu")
@@ -150,19 +123,12 @@ def nth_singular_value(
 
 
 def whitening(items: Tensor) -> Tensor:
-    """W, upper triangular, with which the columns of ``items @ W`` are orthonormal.
+    """W (m x m), upper triangular, with which the columns of ``items @ W`` are orthonormal.
 
-    Parameters
-    ----------
-    items : Tensor, shape (n_items, m), float64
-        M_i. In float32 its weaker directions would be noise.
-
-    Returns
-    -------
-    Tensor, shape (m, m), float64
-        R^(-1) of the QR factors of the columns scaled to length 1, over `_RIDGE` times the identity. A column that
-        depends on those before it, or is zero (an atom that composes nothing), gets what it lacks to be zero
-        on items. The Gram matrix would do where the filter amplifies by less than 10^6.
+    Of M_i (n_items x m, float64: in float32 its weaker directions would be noise) it is R^(-1) of the QR factors of the
+    columns scaled to length 1, over `_RIDGE` times the identity. A column that depends on those before it, or is zero
+    (an atom that composes nothing), gets what it lacks to be zero on items. The Gram matrix would do where the filter
+    amplifies by less than 10^6.
     """
     lengths = torch.linalg.vector_norm(items, dim=0)
     empty = lengths <= torch.finfo(torch.float64).tiny
@@ -179,75 +145,46 @@ def whitening(items: Tensor) -> Tensor:
 def ritz_codebook(users: Tensor, items: Tensor, d: int) -> tuple[Tensor, Tensor, Tensor]:
     """W and T such that the columns of E = W T propagate to approximate singular vectors of B, and the singular values.
 
-    Parameters
-    ----------
-    users, items : Tensor, shapes (n_users, m) and (n_items, m), float64
-        M's rows: propagated coefficients of the atoms.
-    d : int
-        Columns wanted. Where M_i has a lower rank the last ones are zero.
-
-    Returns
-    -------
-    whitening : Tensor, shape (m, m), float64
-        W (see `whitening`).
-    codebook : Tensor, shape (m, d), float64
-        T: ``items @ W @ T`` has orthonormal columns.
-    values : Tensor, shape (d,), float64
-        Lengths of the columns of ``users @ W @ T``, descending.
+    Of M's rows of users (n_users x m) and items (n_items x m): W (m x m, see `whitening`); T (m x d), ``items @ W @ T``
+    having orthonormal columns, the last of them zero where M_i has a lower rank; and the lengths (d,) of the columns of
+    ``users @ W @ T``, descending. All in float64.
     """
-    whitened = whitening(items)
-    item_gram, user_gram = _gram(items, whitened), _gram(users, whitened)
-    energy, directions = torch.linalg.eigh(item_gram)
-    kept = energy > _WHOLE  # the others are shorter than the ridge: rounding errors
-    unit = directions[:, kept] / energy[kept].sqrt()
-    squares, rotation = torch.linalg.eigh(unit.T @ user_gram @ unit)
+    w = whitening(items)
+    unit = _orthonormal(_gram(items, w))
+    squares, rotation = torch.linalg.eigh(unit.T @ _gram(users, w) @ unit)
     rank = min(d, len(squares))
-    codebook, values = items.new_zeros(len(whitened), d), items.new_zeros(d)
-    codebook[:, :rank] = (unit @ rotation).flip(1)[:, :rank]
-    values[:rank] = squares.flip(0)[:rank].clamp_min(0).sqrt()
-    return whitened, codebook, values
+    values = squares.flip(0)[:rank].clamp_min(0).sqrt()
+    return w, F.pad((unit @ rotation).flip(1)[:, :rank], (0, d - rank)), F.pad(values, (0, d - rank))
 
 
 def graph_codebook(rows: Tensor, passed: Callable[[Tensor], Tensor], d: int) -> tuple[Tensor, Tensor, Tensor]:
-    """W and T such that the columns of E = W T propagate to approximate eigenvectors of P, largest values first.
+    """W and T (m x d) such that the columns of E = W T propagate to approximate eigenvectors of P, and s, descending.
+
+    As `ritz_codebook` from M of all entities (N x m) in place of M_i; `passed` gives P X of a matrix X (N x k). The
+    last columns are zero where fewer than d have q > 0.
 
     On a bipartite graph with users composed from items alone, a column is (B y, y) / sqrt(1 + s^2) with y of length
     1 and s = |B y|, and its Rayleigh quotient is q = 2 s^2 / (1 + s^2). The columns of T are scaled as they come out
     of `ritz_codebook` and are then weighted by sqrt(s): scores agree. Elsewhere q stands for the same s.
-
-    Parameters
-    ----------
-    rows : Tensor, shape (N, m), float64
-        M of all entities.
-    passed : callable
-        P X of a matrix X (N x k).
-    d : int
-        Columns wanted; the last ones are zero where fewer have q > 0.
-
-    Returns
-    -------
-    whitening : Tensor, shape (m, m), float64
-        W (see `whitening`), of all entities.
-    codebook : Tensor, shape (m, d), float64
-        T.
-    values : Tensor, shape (d,), float64
-        s, descending.
     """
-    whitened = whitening(rows)
-    x = rows @ whitened
-    energy, directions = torch.linalg.eigh(_gram(x))
-    kept = energy > _WHOLE
-    unit = directions[:, kept] / energy[kept].sqrt()
+    w = whitening(rows)
+    x = rows @ w
+    unit = _orthonormal(_gram(x))
     quotients = torch.cat([x.T @ passed(block) for block in x.split(_COLUMN_BLOCK, dim=1)], dim=1)
     reduced = unit.T @ quotients @ unit
     q, rotation = torch.linalg.eigh((reduced + reduced.T) / 2)
     rank = min(d, int((q > 0).sum()))
     q = q.flip(0)[:rank].clamp_max(_LARGEST_QUOTIENT)
     squares = q / (2 - q)
-    codebook, values = rows.new_zeros(len(whitened), d), rows.new_zeros(d)
-    codebook[:, :rank] = (unit @ rotation).flip(1)[:, :rank] * (squares.sqrt() * (1 + squares)).sqrt()
-    values[:rank] = squares.sqrt()
-    return whitened, codebook, values
+    codebook = (unit @ rotation).flip(1)[:, :rank] * (squares.sqrt() * (1 + squares)).sqrt()
+    return w, F.pad(codebook, (0, d - rank)), F.pad(squares.sqrt(), (0, d - rank))
+
+
+def _orthonormal(gram: Tensor) -> Tensor:
+    """The directions u (m x rank) of unit length in X, X^T X = `gram`, but for those shorter than the ridge."""
+    energy, directions = torch.linalg.eigh(gram)
+    kept = energy > _WHOLE
+    return directions[:, kept] / energy[kept].sqrt()
 
 
 def _gram(rows: Tensor, right: Tensor | None = None) -> Tensor:

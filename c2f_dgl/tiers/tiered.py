@@ -91,9 +91,8 @@ class Tier(nn.Module):
     def active_codebook(self, dtype: torch.dtype | None = None) -> Tensor:
         """E as it composes, in `dtype` (that of the learned values by default)."""
         learned = self.coordinates()
-        if self.whitening is not None:
-            return (self.whitening @ learned.to(self.whitening)).to(dtype or learned.dtype)
-        return learned.to(dtype or learned.dtype)
+        codebook = learned if self.whitening is None else self.whitening @ learned.to(self.whitening)
+        return codebook.to(dtype or learned.dtype)
 
     def count_values(self) -> dict[str, int]:
         """Learned values: non-zeros of the active codebook and weights of S (paper, Sec. 4.5)."""
@@ -154,16 +153,20 @@ class TieredEmbedding(nn.Module):
         if columns and table is not None:
             raise ValueError("feature columns need tiers, not a full table")
         self.layout = layout
+        self.nodes = NodeLayout(
+            (*layout.types, *(tier.name for tier in tiers)), (*layout.sizes, *(tier.size for tier in tiers))
+        )
         if blocks is None and tiers:
             blocks = dict.fromkeys(layout.types, AtomBlock(tiers[0].indices.shape[1], 0, tiers[0].size))
         self.blocks = dict(blocks or {})
-        self._columns: list[tuple[str, slice]] = []
+        self._atoms: dict[str, slice] = {}  # those of the feature columns
         stop = tiers[0].size if tiers else 0
-        for node_type in [name for name in reversed(layout.types) if name in (columns or {})]:
-            features = (columns or {})[node_type].to(tiers[0].codebook)
-            self.register_buffer(f"columns_{node_type}", features, persistent=False)
-            self._columns.append((node_type, slice(stop - features.shape[1], stop)))
-            stop -= features.shape[1]
+        for node_type in reversed(layout.types):
+            if columns and node_type in columns:
+                features = columns[node_type].to(tiers[0].codebook)
+                self.register_buffer(f"columns_{node_type}", features, persistent=False)
+                self._atoms[node_type] = slice(stop - features.shape[1], stop)
+                stop -= features.shape[1]
         self.tiers = cast("list[Tier]", nn.ModuleList(tiers))
         self.table = None if table is None else nn.Parameter(table.clone())
         self.entity_input, self.activation, self.link_scale = entity_input, activation, link_scale
@@ -193,22 +196,16 @@ class TieredEmbedding(nn.Module):
         return features
 
     def sum_of_squares(self, rows: Tensor, weights: Tensor) -> Tensor:
-        """``sum_r weights[r] |x_r|^2`` of input ("ego") embeddings x: what the L2 term penalises.
+        """``sum_r weights[r] |x_r|^2`` of input ("ego") embeddings x of entities: what the L2 term penalises.
 
         Without an activation x_r = s_r X, X the first codebook, so the sum is that of the elements of ``C * (X X^T)``
-        with C = sum_r weights[r] s_r^T s_r: t^2 numbers a row in place of d.
-
-        Parameters
-        ----------
-        rows : Tensor, shape (n,), int64
-            Entities, in stacked numbering.
-        weights : Tensor, shape (n,)
+        with C = sum_r weights[r] s_r^T s_r: t^2 numbers a row in place of d. Rows are int64 in stacked numbering.
         """
         if self.table is not None:
             return weights @ take_rows(self.table, rows).square().sum(dim=1)
         codebooks = self.codebooks()
         codebook = codebooks[0] if self.entity_input == "unrefined" else self._refine(codebooks)[0]
-        if self.activation == "tanh" or self._columns:  # the first is not linear, the second makes rows of S dense
+        if self.activation == "tanh" or self._atoms:  # the first is not linear, the second makes rows of S dense
             return weights @ self._entity_rows(rows, codebook).square().sum(dim=1)
         indices, values = (x.index_select(0, rows) for x in (self.tiers[0].indices, self.tiers[0].weights))
         m = len(codebook)
@@ -220,29 +217,26 @@ class TieredEmbedding(nn.Module):
     def _entity_rows(self, rows: Tensor, codebook: Tensor) -> Tensor:
         """Input embeddings (n x d) of some entities (rows: int64, stacked numbering)."""
         x = compose(self.tiers[0].indices[rows], self.tiers[0].weights[rows], codebook)
-        for node_type, atoms in self._columns:
-            own = self.layout.rows(node_type)
-            (place,) = torch.where((rows >= own.start) & (rows < own.stop))
-            features = self._features(node_type)[rows[place] - own.start]
-            x = x.index_add(0, place, features.to(codebook) @ codebook[atoms])
+        for node_type, features in self.columns().items():
+            nodes = self.layout.rows(node_type)
+            (among_rows,) = torch.where((rows >= nodes.start) & (rows < nodes.stop))
+            wanted = features[rows[among_rows] - nodes.start].to(codebook)
+            x = x.index_add(0, among_rows, wanted @ codebook[self._atoms[node_type]])
         return x.tanh() if self.activation == "tanh" else x
 
     def _entities(self, atoms: Tensor) -> Tensor:
         """S E + X P (N x width) from all atoms of the first tier (m x width)."""
         entities = self.tiers[0].assignment.compose(atoms)
-        if not self._columns:
+        if not self._atoms:
             return entities
         parts = self.layout.split(entities)
-        for node_type, own in self._columns:
-            parts[node_type] = parts[node_type] + self._features(node_type).to(atoms) @ atoms[own]
+        for node_type, features in self.columns().items():
+            parts[node_type] = parts[node_type] + features.to(atoms) @ atoms[self._atoms[node_type]]
         return self.layout.stack(parts)
 
     def columns(self) -> dict[str, Tensor]:
         """X by node type."""
-        return {node_type: self._features(node_type) for node_type, _ in self._columns}
-
-    def _features(self, node_type: str) -> Tensor:
-        return self.get_buffer(f"columns_{node_type}")
+        return {node_type: self.get_buffer(f"columns_{node_type}") for node_type in self._atoms}
 
     def _refine(self, codebooks: Sequence[Tensor]) -> list[Tensor]:
         """Each codebook mixed with those of the tiers below it (Eq. 17); the finest stays as it is."""
@@ -257,15 +251,8 @@ class TieredEmbedding(nn.Module):
         for k in range(first, len(self.tiers)):
             tier = self.tiers[k]
             parents = self.layout if k == 0 else NodeLayout((self.tiers[k - 1].name,), (self.tiers[k - 1].size,))
-            graph = link_tier(
-                graph,
-                tier.name,
-                parents,
-                tier.indices.cpu(),
-                tier.weights.cpu(),
-                n_nodes=tier.size,
-                scale=self.link_scale,
-            )
+            indices, weights = tier.indices.cpu(), tier.weights.cpu() * self.link_scale
+            graph = link_tier(graph, tier.name, parents, indices, weights, n_nodes=tier.size)
         return graph
 
     def gate_layers(self, features: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from c2f_dgl.baselines import graph_filters
 from c2f_dgl.baselines.anchors import singular_vectors
 from c2f_dgl.baselines.registry import SYSTEMS
-from c2f_dgl.graph.matrices import normalised
+from c2f_dgl.graph.entities import normalised
 from tests.baselines.made import all_scores, dense, random_context
 
 RANK = 6

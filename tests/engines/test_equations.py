@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from c2f_dgl.engines import Collapsed, MessagePassing, Propagation, make_engine
+from c2f_dgl.graph.entities import normalised
 from c2f_dgl.graph.hetero import entity_layout, interaction_graph
-from c2f_dgl.graph.matrices import normalised
 from c2f_dgl.model import Readout, Recommender
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
 from c2f_dgl.training.loss import batch_loss

@@ -13,8 +13,7 @@ import torch
 from hypothesis import given
 
 from c2f_dgl.engines import Collapsed, MessagePassing, Propagation, make_engine
-from c2f_dgl.engines.pairs import pair_scores
-from c2f_dgl.engines.storage import Storage, allocate, choose_storage
+from c2f_dgl.engines.collapsed import Storage, allocate, choose_storage
 from c2f_dgl.errors import InputError
 from c2f_dgl.graph.hetero import entity_layout, interaction_graph
 from c2f_dgl.tiers.assignment import Assignment
@@ -61,25 +60,6 @@ def test_h_and_gradients_are_the_full_ones_within_half_precision(storage: Storag
     longest = h.norm(dim=1).max() + h.shape[1] ** 0.5 * allowed
     assert (scores_low - scores).abs().max() <= 2 * longest * h.shape[1] ** 0.5 * allowed
     assert (gradient_low - gradient).abs().max() <= 0.05 * gradient.abs().max() + 1e-9
-
-
-def test_pair_scores_are_dot_products_in_either_order_and_precision() -> None:
-    rng = np.random.default_rng(0)
-    basis = torch.as_tensor(rng.normal(size=(40, 6)))
-    users, items = torch.as_tensor(rng.integers(0, 40, 9)), torch.as_tensor(rng.integers(0, 40, (9, 3)))
-    for d in (2, 5):  # by the codebook, and by its Gram matrix
-        learned = torch.as_tensor(rng.normal(size=(6, d))).requires_grad_()
-        h = basis @ learned
-        expected = (h[users][:, None] * h[items]).sum(-1)
-        torch.testing.assert_close(pair_scores(basis, learned, users, items), expected, atol=1e-12, rtol=0)
-        torch.testing.assert_close(
-            pair_scores(basis.float(), learned, users, items), expected, atol=1e-4, rtol=0, check_dtype=True
-        )
-        weights = torch.as_tensor(rng.normal(size=(9, 3)))
-        for kept, tolerance in ((basis, 1e-12), (basis.float(), 1e-4)):
-            (gradient,) = torch.autograd.grad((weights * pair_scores(kept, learned, users, items)).sum(), learned)
-            (wanted,) = torch.autograd.grad((weights * expected).sum(), learned, retain_graph=True)
-            torch.testing.assert_close(gradient, wanted, atol=tolerance, rtol=0)
 
 
 def test_storage_follows_from_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:

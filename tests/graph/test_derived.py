@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from c2f_dgl.dgl_import import dgl
-from c2f_dgl.graph.derived import Derived
-from c2f_dgl.graph.hetero import with_norm
+from c2f_dgl.graph.hetero import derived, link_tier, with_norm
 from c2f_dgl.graph.item_filter import graph_filter
+from c2f_dgl.graph.layout import NodeLayout
 from c2f_dgl.graph.propagate import Kernel, _graph_on_device, propagate
 from c2f_dgl.roles import DEFAULT_ROLES, reverse
 
@@ -63,18 +63,31 @@ def test_a_filter_belongs_to_its_interactions() -> None:
 
 
 def test_a_value_is_made_once_for_all_graphs_that_share_a_relation() -> None:
-    made, derived = [], Derived()
+    made = []
+
+    def value(graph: dgl.DGLGraph, key: str = "value") -> int:
+        pointers = graph.adj_tensors("csc", TARGET)[0]
+        return derived(graph.edges[TARGET].data["weight"], key, lambda: made.append(key) or len(made), pointers)
+
     graph = weighed([0, 1, 2, 0], torch.ones(4))
-
-    def count() -> int:
-        made.append(None)
-        return len(made)
-
-    for same in (graph, graph.local_var(), graph):
-        assert derived.get(same, TARGET, "value", count) == 1
-    assert derived.get(graph, TARGET, "another", count) == 2
+    assert [value(same) for same in (graph, graph.local_var(), graph)] == [1, 1, 1]
+    assert value(graph, "another") == 2
     graph.edges[TARGET].data["weight"].mul_(2)
-    assert derived.get(graph, TARGET, "value", count) == 3
+    assert value(graph) == 3
     with torch.inference_mode():  # changes are not counted there
         fresh = weighed([0, 1, 2, 0], torch.ones(4))
-        assert derived.get(fresh, TARGET, "value", count) == derived.get(fresh, TARGET, "value", count) == 4
+        assert value(fresh) == value(fresh) == 4
+
+
+@pytest.mark.parametrize("internals", [True, False])
+def test_other_relations_are_shared_wherever_dgl_lets_them_be(internals: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = weighed([0, 1, 2, 0], torch.ones(4))
+    if not internals:
+        monkeypatch.delattr(dgl.heterograph_index.HeteroGraphIndex, "get_relation_graph")
+    indices, weights = torch.zeros(7, 1, dtype=torch.int64), torch.ones(7, 1)
+    linked = link_tier(graph, "coarse", NodeLayout.of(graph, ("user", "item")), indices, weights, n_nodes=2)
+    assert linked.edges[TARGET].data["weight"] is graph.edges[TARGET].data["weight"]
+    pointers = [g.adj_tensors("csc", TARGET)[0] for g in (graph, linked)]
+    assert torch.equal(*pointers) and (pointers[0].data_ptr() == pointers[1].data_ptr()) == internals
+    assert linked.num_nodes("coarse") == 2 and linked.num_edges(("item", "composed_of", "coarse")) == 3
+    torch.testing.assert_close(linked.nodes["item"].data["norm"], torch.tensor([3.0, 2.0, 2.0]).rsqrt())

@@ -13,9 +13,7 @@ from c2f_dgl.serving import Csr
 
 def dense(term: ItemFilter) -> np.ndarray:
     """D_i^(-e) G D_i^f of a filter."""
-    out = np.zeros((term.neighbours.n_rows, term.neighbours.n_columns))
-    out[term.neighbours.rows, term.neighbours.columns] = term.values
-    return term.own[:, None] * out
+    return term.history_weight[:, None] * term.weights.toarray()
 
 
 def dense_filter(r: np.ndarray, k: int, shape: FilterShape = PLAIN) -> np.ndarray:
@@ -68,9 +66,9 @@ def test_filter_is_its_formula(seed: int, n_users: int, n_items: int, k: int, bl
     expected = dense_filter(r, k, shape)
     np.testing.assert_allclose(dense(found), expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(contributions, expected, rtol=1e-5, atol=1e-5)
-    assert found.neighbours.counts.max(initial=0) <= (n_items if shape.ridge else k)
+    assert found.weights.getnnz(axis=1).max(initial=0) <= (n_items if shape.ridge else k)
 
 
 def test_of_equal_neighbours_the_first_are_kept() -> None:
     found = item_filter(Csr.from_pairs(np.zeros(5, dtype=int), np.arange(5), (1, 5)), 2)
-    assert found.neighbours.take(np.array([0, 3])).columns.tolist() == [1, 2, 0, 1]
+    assert found.weights[[0, 3]].indices.tolist() == [1, 2, 0, 1]

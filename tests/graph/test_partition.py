@@ -7,7 +7,7 @@ from sklearn.metrics import normalized_mutual_info_score
 from c2f_dgl import load_config
 from c2f_dgl.data.planted import generate_planted
 from c2f_dgl.data.splits import random_split
-from c2f_dgl.graph import entity_groups
+from c2f_dgl.graph.partition import entity_groups
 from c2f_dgl.training.build import start_graph
 
 

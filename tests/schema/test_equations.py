@@ -18,6 +18,7 @@ from c2f_dgl.graph.entities import entity_graph, etypes_of, importance_factors
 from c2f_dgl.graph.hetero import entity_layout, in_float64, reweighted
 from c2f_dgl.tiers.spectral import graph_codebook, ritz_codebook
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
+from tests import dense
 from tests.strategies import FLOAT, draw_assignment
 
 TYPES = ("reader", "book", "author")
@@ -119,15 +120,6 @@ def libraries(draw: st.DrawFn) -> Library:
     )
 
 
-def normalised(a: np.ndarray) -> np.ndarray:
-    """D^(-1/2) A D^(-1/2), D the sum of what arrives or, where nothing does, of what leaves."""
-    arrives, leaves = a.sum(axis=1), a.sum(axis=0)
-    degree = np.where(arrives > 0, arrives, leaves)
-    scale = np.zeros_like(degree)
-    scale[degree > 0] = degree[degree > 0] ** -0.5
-    return scale[:, None] * a * scale
-
-
 def model_of(case: Library) -> tuple[TieredEmbedding, np.ndarray, np.ndarray]:
     """An embedding with a tier and features of books; its H(0) over entities and meta nodes; S."""
     rng = np.random.default_rng(case.seed)
@@ -145,15 +137,7 @@ def model_of(case: Library) -> tuple[TieredEmbedding, np.ndarray, np.ndarray]:
 
 
 def expected(case: Library, h0: np.ndarray, s: np.ndarray, factor: float | None = None) -> np.ndarray:
-    n, m = s.shape
-    a = np.zeros((n + m, n + m))
-    a[:n, :n] = case.dense(factor)
-    a[:n, n:], a[n:, :n] = s, s.T
-    p, h, total = normalised(a), h0, h0.copy()
-    for _ in range(case.layers):
-        h = p @ h
-        total = total + h
-    return total / (case.layers + 1)
+    return dense.propagated(dense.expanded(case.dense(factor), s), h0, case.layers)
 
 
 @pytest.mark.parametrize("kernel", ["csr", "dgl"])
@@ -221,7 +205,7 @@ def test_a_chosen_importance_is_as_good_as_a_given_one(case: Library, factor: fl
 
 @given(libraries())
 def test_propagation_never_grows(case: Library) -> None:
-    values = np.linalg.eigvals(normalised(case.dense()))
+    values = np.linalg.eigvals(dense.normalised(case.dense()))
     assert np.abs(values).max() <= 1 + 1e-9
 
 

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from c2f_dgl import InteractionDataset, from_heterograph, load_config, load_run, train
 from c2f_dgl.cli.main import app
 from c2f_dgl.config.load import parse_graph
+from c2f_dgl.data.dgl_graphs import MASKS, to_heterograph
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.engines import Collapsed, MessagePassing
 from c2f_dgl.errors import InputError
@@ -23,7 +24,6 @@ from c2f_dgl.evaluation.served import Served
 from c2f_dgl.export.device_model import serving_model
 from c2f_dgl.export.teacher import teacher_of
 from c2f_dgl.graph.entities import entity_graph
-from c2f_dgl.heterograph import MASKS, to_heterograph
 from tests.schema.library import library
 
 ROOT = Path(__file__).parents[2]

@@ -35,7 +35,7 @@ def drawn(seed: int) -> tuple[sp.csr_matrix, sp.csr_matrix, Solution]:
 
 def filter_of(seen: sp.csr_matrix, shape: FilterShape) -> GraphFilter:
     histories = Csr.from_pairs(*seen.nonzero(), seen.shape)
-    return GraphFilter(9, histories, item_filter(histories, 9, shape))
+    return GraphFilter(histories, item_filter(histories, 9, shape))
 
 
 def scorer(seen: sp.csr_matrix, solution: Solution, choice: Choice) -> Scorer:

@@ -1,18 +1,10 @@
-"""Listening counts as weights of the interactions."""
-
-from __future__ import annotations
+"""Listening counts, of ``train.tsv``, as weights of the interactions."""
 
 from pathlib import Path
 
-from c2f_dgl.config.schema import RunConfig
-from c2f_dgl.data.splits import Split
-from c2f_dgl.examples.compare import main, prepared
+from c2f_dgl.examples.compare import main, presets
 
-
-def prepare(dataset: str, seed: int, added: bool) -> tuple[Split, RunConfig]:
-    """`fast`, with the counts of ``train.tsv`` if they are to be added."""
-    return prepared(Path(__file__).with_name("counts.yaml") if added else "fast", dataset, seed)
-
+prepare = presets("fast", Path(__file__).with_name("counts.yaml"))
 
 if __name__ == "__main__":
     main(prepare, __doc__)

@@ -1,18 +1,11 @@
-"""A third tier: meta-embeddings that refine the fine ones."""
-
-from __future__ import annotations
+"""A third tier, ``finest`` below ``fine``: meta-embeddings that refine the fine ones."""
 
 from pathlib import Path
 
-from c2f_dgl.config.schema import RunConfig
-from c2f_dgl.data.splits import Split
-from c2f_dgl.examples.compare import main, prepared
+from c2f_dgl.examples.compare import main, presets
 
-
-def prepare(dataset: str, seed: int, added: bool) -> tuple[Split, RunConfig]:
-    """Two tiers, with the tier ``finest`` below ``fine`` if it is to be added."""
-    return prepared(Path(__file__).with_name("three.yaml" if added else "two.yaml"), dataset, seed)
-
+HERE = Path(__file__).parent
+prepare = presets(HERE / "two.yaml", HERE / "three.yaml")
 
 if __name__ == "__main__":
     main(prepare, __doc__)
