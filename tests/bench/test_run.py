@@ -15,10 +15,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from c2f_dgl.baselines import registry
-from c2f_dgl.baselines.registry import SYSTEMS, find_system, select_systems
+from c2f_dgl.baselines.registry import SYSTEMS, select_systems
 from c2f_dgl.bench import run, table, worker
-from c2f_dgl.bench.job import Job
-from c2f_dgl.bench.run import Bench, best_settings, draw_settings, run_bench
+from c2f_dgl.bench.run import Bench, Job, best_settings, draw_settings, run_bench
 from c2f_dgl.checks import check_systems
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.significance import over_users
@@ -146,8 +145,7 @@ def test_tuning_tries_the_defaults_first_and_runs_the_best(tmp_path: Path) -> No
     assert points[0] == (200, 20) and len(set(points)) == 3
     best = max(points, key=lambda point: point[0] / 2000 + point[1] / 10000)
     assert best != points[0], "the defaults would win whatever was tried"
-    system = find_system("anchor-knn")
-    chosen = best_settings(bench, "anchor-knn", system, tmp_path)
+    chosen = best_settings(bench, "anchor-knn", tmp_path)
     assert (chosen.get("k", 200), chosen.get("shrink", 20)) == best
     (row,) = (row for row in table.collect(bench, tmp_path, "c2f-fast") if row.name == "anchor-knn")
     assert (row.settings["k"], row.settings["shrink"]) == best and len(row.trials) == 3
