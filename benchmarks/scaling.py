@@ -145,7 +145,7 @@ def one(
         taken += 1
     record["seconds_an_epoch"] = (time.perf_counter() - started) / taken * n_steps + sampling
     record["sampling_share"] = sampling / record["seconds_an_epoch"]
-    record["peak_bytes"] = measure.resident_peak()
+    record["peak_bytes"] = measure.memory()
     record["threads"] = torch.get_num_threads()
     return record
 

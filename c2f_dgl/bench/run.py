@@ -180,19 +180,19 @@ def run_job(job: Job, out: Path) -> dict[str, Any]:
     if record is not None and record["status"] == "done":
         return record
     job.path(out).unlink(missing_ok=True)
-    ending = run_process([*_WORKER, str(out), json.dumps(asdict(job))], 2 * 60 * job.minutes + _GRACE_SECONDS)
+    failure = run_process([*_WORKER, str(out), json.dumps(asdict(job))], 2 * 60 * job.minutes + _GRACE_SECONDS)
     record = read_record(out, job)
-    return write_record(out, job, "failed", {"error": ending}) if record is None else record
+    return write_record(out, job, "failed", {"error": failure}) if record is None else record
 
 
-def run_process(command: Sequence[str], seconds: float | None = None) -> str:
-    """Run a command, for `seconds` at most, and say how it ended."""
+def run_process(command: Sequence[str], seconds: float | None = None) -> str | None:
+    """Run a command, for `seconds` at most; why it failed, or None."""
     try:
         code = subprocess.run(command, timeout=seconds, check=False).returncode
     except subprocess.TimeoutExpired:
         return f"stopped after {(seconds or 0) / 60:.0f} minutes"
     if code >= 0:
-        return f"the process ended with code {code}"
+        return f"the process ended with code {code}" if code else None
     name = signal.Signals(-code).name
     return f"the process was ended by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
 

@@ -87,18 +87,23 @@ def run(job: Job, out: Path, reporter: Reporter) -> dict[str, Any]:
         if job.trial is None:
             users, metrics = evaluate_per_user(fitted.ranker, split.train, split.test)
             record["test"] = {name: float(values.mean()) for name, values in metrics.items()}
-            kept = {name: metrics[name] for name in _PER_USER}
-            write_per_user(job.path(out).with_suffix(".safetensors"), split.n_users, users, kept, np.float32)
+            per_user = of_all_users(users, {name: metrics[name] for name in _PER_USER}, split.n_users, np.float32)
+            write_tensors(job.path(out).with_suffix(".safetensors"), per_user)
     return record
 
 
-def write_per_user(
-    path: Path, n_users: int, users: np.ndarray, metrics: dict[str, np.ndarray], dtype: type[np.floating]
-) -> None:
-    """Write metrics (n_users,) of some users; NaN elsewhere, where a user has nothing held out."""
+def of_all_users(
+    users: np.ndarray, metrics: dict[str, np.ndarray], n_users: int, dtype: type[np.floating]
+) -> dict[str, np.ndarray]:
+    """Metrics of some users as arrays (n_users,): NaN elsewhere, where a user has nothing held out."""
     tensors = {name: np.full(n_users, np.nan, dtype) for name in metrics}
     for name, values in metrics.items():
         tensors[name][users] = values
+    return tensors
+
+
+def write_tensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
+    """Write a safetensors file, whole or not at all."""
     with replacing(path) as aside:
         save_file(tensors, aside)
 
