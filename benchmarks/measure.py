@@ -31,18 +31,18 @@ SHAPES = {"yelp2020-shape": (71_135, 45_063, 1_782_999), "amazon-book-shape": (5
 
 def parser(doc: str | None, **options: Any) -> argparse.ArgumentParser:
     """A command line with options by their defaults: a list takes several values, a type has no default."""
-    made = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
+    built = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
     for name, default in options.items():
         flag = f"--{name.replace('_', '-')}"
         if isinstance(default, bool):
-            made.add_argument(flag, action="store_true")
+            built.add_argument(flag, action="store_true")
         elif isinstance(default, type):
-            made.add_argument(flag, type=default)
+            built.add_argument(flag, type=default)
         elif isinstance(default, list):
-            made.add_argument(flag, type=type(default[0]), nargs="+", default=default)
+            built.add_argument(flag, type=type(default[0]), nargs="+", default=default)
         else:
-            made.add_argument(flag, type=type(default), default=default)
-    return made
+            built.add_argument(flag, type=type(default), default=default)
+    return built
 
 
 def load(name: str, *, seed: int = 2024) -> Split:
@@ -87,6 +87,11 @@ def wait() -> None:
 def spread(times: list[float]) -> dict[str, float]:
     """Median, least and most of some seconds."""
     return {"median_seconds": median(times), "least": min(times), "most": max(times), "runs": len(times)}
+
+
+def timed(take: Callable[[], object], runs: int) -> dict[str, float]:
+    """`spread` of some runs, after one of warming up."""
+    return spread(alternate({"": take}, runs)[""])
 
 
 def mean_spread(values: Sequence[float]) -> str:

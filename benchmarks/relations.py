@@ -47,8 +47,9 @@ _REPEATS = 3
 
 
 def main() -> None:
-    parser = measure.parser(__doc__, data="lastfm", seeds=[2024, 2025, 2026], examples=list(EXAMPLES))
+    parser = measure.parser(__doc__, data="lastfm", seeds=[2024, 2025, 2026])
     parser.add_argument("what", choices=("effect", "cost"))
+    parser.add_argument("--examples", nargs="+", default=list(EXAMPLES), choices=EXAMPLES)
     arguments = parser.parse_args()
     if arguments.what == "cost":
         measure.keep("relations", f"cost-{arguments.data}", cost(arguments.data))

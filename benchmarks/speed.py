@@ -97,7 +97,7 @@ def growth(name: str) -> str:
     for varied, sweep in record["sweeps"].items():
         for row in sweep["points"]:
             epoch, update, basis = model(row)
-            cells = [
+            cells: list[str | None] = [
                 varied,
                 f"{value(varied, row):,}",
                 f"{row['seconds_an_epoch']:.1f}",
@@ -107,7 +107,7 @@ def growth(name: str) -> str:
                 f"{row['peak_bytes'] / 2**30:.2f}",
                 f"{basis / 2**30:.2f}, {row['basis']}",
             ]
-            table.append([*cells])
+            table.append(cells)
         slopes = (sweep["exponents"][figure] for figure in FIGURES)
         seconds, update_seconds, peak = ("" if slope is None else f"**{slope:.2f}**" for slope in slopes)
         table.append([varied, "exponent", seconds, None, update_seconds, None, peak, None])

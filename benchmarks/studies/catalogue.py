@@ -22,21 +22,16 @@ LENGTHS = (
 
 @dataclass(frozen=True)
 class Variant:
-    """One configuration of a study.
+    """One configuration of a study, and the yes-or-no question about it (none about what is only a control).
 
     Parameters
     ----------
-    name : str
-        Letters, digits, dots and hyphens: also the stem of its files.
     options : str
         ``key=value`` as for ``--set``, with blanks between.
-    asks : str
-        A yes-or-no question about this variant against its controls; empty for what is only a control.
     controls : tuple of str
         Variants of the same study it is compared with; a yes needs a yes against each.
     yes_if : {"higher", "lower"}
         Which difference in accuracy to the controls is a yes.
-    preset : str
     at : (str, float), optional
         Sweep it belongs to and its place there: a point of a curve instead of a row of a forest plot.
     """
@@ -52,17 +47,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Study:
-    """Variants that answer questions of one kind, on the same data and seeds.
-
-    Parameters
-    ----------
-    name, title, about : str
-        Of the command, of the section in docs/found.md, and its first paragraph.
-    variants : tuple of Variant
-        Controls first: they are run first.
-    options : str
-        Of all variants, e.g. lengths of training. A variant's own come after them.
-    """
+    """Variants that answer questions of one kind, controls first; `options` are all variants', before their own."""
 
     name: str
     title: str
@@ -90,6 +75,7 @@ class Study:
 HALF = "fine.threshold=null"
 COARSE = "finer={}"
 
+_EMPTY = "fine.threshold=1000"
 _worse = partial(Variant, controls=("whole",), yes_if="lower")
 
 ABLATION = Study(
@@ -106,11 +92,7 @@ ABLATION = Study(
         _worse("case-c", "fine.threshold=0", "C: is no soft threshold worse?"),
         _worse("case-d", f"{HALF} fine.bridge=false", "D: is S^r matched without the entities' bridge worse?"),
         _worse("printed", "", "Is λ = 3, as printed, worse than the median?"),
-        _worse(
-            "empty",
-            "fine.threshold=1000",
-            "Is a fine codebook without one value (λ = 1000) worse than one that is half full?",
-        ),
+        _worse("empty", _EMPTY, "Is a fine codebook without one value (λ = 1000) worse than one that is half full?"),
     ),
 )
 

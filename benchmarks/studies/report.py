@@ -25,18 +25,10 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Comparison:
-    """A variant against one control on one data set, on the seeds both have.
+    """A variant against one control on one data set, on the seeds both have; `control_test` is the control's figure.
 
-    Parameters
-    ----------
-    users : dict of str to Paired
-        Over users, by ``<part>.<metric>``.
-    seeds : Paired, optional
-        Over seeds, on the test part; None for a single one.
-    control_test : float
-        The control's figure on the test part.
-    p : float
-        Of `test`, adjusted for the other comparisons on the data set.
+    `users` are paired over users, by ``<part>.<metric>``, `seeds` over seeds on the test part, None for a single one;
+    `p` is of `test`, adjusted for the other comparisons on the data set.
     """
 
     variant: Variant
@@ -192,7 +184,7 @@ def _runs_table(study: Study, one: Findings) -> str:
             lasts = [_last(run) for run in runs]
             stored = [sum(run["bytes"][part] for part in ("indices", "weights", "values")) for run in runs]
             indices = mean(run["bytes"]["indices"] / size for run, size in zip(runs, stored, strict=True))
-            cells = [
+            cells: list[str | None] = [
                 f"`{variant.name}`" + (f" ({len(runs)})" if len(runs) < most else ""),
                 mean_spread([last["valid"][METRIC] for last in lasts]),
                 mean_spread([last["test"][METRIC] for last in lasts]),
@@ -203,7 +195,7 @@ def _runs_table(study: Study, one: Findings) -> str:
                 f"{mean(stored) / 1024:,.0f}",
                 f"{indices:.0%}",
             ]
-            rows.append([*cells])
+            rows.append(cells)
         for run in one.failed[variant.name]:
             reason = f"failed: {run['reason'].replace('|', '/')}"
             rows.append([f"`{variant.name}`, seed {run['seed']}", reason, *[None] * 7])

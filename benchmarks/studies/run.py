@@ -31,6 +31,7 @@ from benchmarks.studies.catalogue import STUDIES, Study
 from c2f_dgl.api import load_run, train
 from c2f_dgl.bench.run import run_process
 from c2f_dgl.bench.worker import error_line, of_all_users, write_tensors
+from c2f_dgl.checks import check_device
 from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.config.sizes import resolve_sizes
 from c2f_dgl.data.configured import load_split
@@ -83,6 +84,7 @@ def main() -> None:
     arguments = parser.parse_args()
     names = list(STUDIES) if "all" in arguments.study else arguments.study
     try:
+        check_device(arguments.device)
         failed = sweep(
             [STUDIES[name] for name in names],
             arguments.data or ["lastfm", "planted"],

@@ -23,13 +23,7 @@ def check_matplotlib() -> None:
 
 
 def draw(path: Path, title: str, rows: Sequence[Row]) -> None:
-    """Write the figure as SVG or PNG, by the suffix of `path`; systems without learned values stand at the left edge.
-
-    Raises
-    ------
-    InputError
-        matplotlib is not installed, or the file cannot be written.
-    """
+    """Write the figure as SVG or PNG, by the suffix of `path`; systems without learned values at the left edge."""
     check_matplotlib()
     done = [row for row in rows if row.seeds]
     sizes = [row.values for row in done if row.values]

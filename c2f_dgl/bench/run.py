@@ -63,20 +63,10 @@ class Job:
 class Bench:
     """What all runs of a bench have in common; kept in ``bench.json``.
 
-    Parameters
-    ----------
-    data, name, fingerprint, n_entities
-        A catalogue name or a path, and what is read there for the first seed: its name, fingerprint and N.
-    values, minutes : int, float
-        Budgets of learned values, and of the training of each run and trial.
-    tune : int
-        Trials of each system: its defaults and settings drawn at random; 0 runs the defaults.
-    seed : int
-        The first seed, which trials use.
-    settings : dict
-        Hyper-parameters in place of defaults, of every system that has one of that name.
-    reading : dict
-        Fields of `DataConfig` that say how the data is read and split.
+    `name`, `fingerprint` and `n_entities` (N) are of the data as the first seed, which trials use, splits it. Each run
+    and trial has a budget of learned `values` and of `minutes`; `tune` is the number of trials of a system: its
+    defaults and settings drawn at random, or 0. `settings` take the place of defaults in every system that has them;
+    `reading` are fields of `DataConfig`.
     """
 
     data: str
@@ -115,21 +105,9 @@ class Bench:
 def run_bench(
     bench: Bench, references: list[str], seeds: int, out: Path, report: Callable[[Job, dict[str, Any]], None]
 ) -> None:
-    """Run what is not done yet: trials first, then each seed of all systems.
+    """Run what is not done yet, trials first, then each of `seeds` seeds of all systems; `report` each job and record.
 
-    Parameters
-    ----------
-    references : list of str
-        Systems, as `find_system` takes them.
-    seeds : int
-        Number of seeds, ascending from the bench's.
-    report : callable
-        Called with each job and its record, whether it ran now or before.
-
-    Raises
-    ------
-    InputError
-        The folder holds another bench, or another process runs it.
+    Raises `InputError` where the folder holds another bench, or another process runs it.
     """
     bench.begin(out)
     with locked(out, "runs a bench"):

@@ -28,14 +28,9 @@ METRICS = tuple(f"{metric}@{k}" for metric in ("ndcg", "recall") for k in CUTOFF
 
 @dataclass(frozen=True)
 class Against:
-    """A system's test N@20 against the control's, paired over users.
+    """A system's test N@20 against the control's, paired over users: difference and 95 % interval in per cent.
 
-    Parameters
-    ----------
-    percent, low, high : float
-        Mean difference and its 95 % interval, in percent of the control's figure.
-    p : float
-        Of the paired t-test, adjusted for the number of systems (Benjamini and Hochberg).
+    `p` is of the paired t-test, adjusted for the number of systems (Benjamini and Hochberg).
     """
 
     percent: float

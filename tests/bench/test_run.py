@@ -199,6 +199,12 @@ def test_rows_have_means_spreads_and_paired_differences(tmp_path: Path) -> None:
     assert [line["system"] for line in lines] == [row.name for row in results.rows]
 
 
+def test_a_table_tells_an_empty_text_from_none() -> None:
+    assert table.markdown_table([None, "n"], [["a", 1], ["", None]], align="---:") == (
+        "| | n |\n|---|---:|\n| a | 1 |\n|  | |"
+    )
+
+
 def test_the_papers_figures_stand_beside_ours_by_name_or_family() -> None:
     assert table.table_3("gowalla", SYSTEMS["full-64"]) == {
         "values": 4530000,
