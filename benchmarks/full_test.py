@@ -9,7 +9,6 @@ benchmarks/results/full_test/; `python -m benchmarks.tables` lays published ones
 
 from __future__ import annotations
 
-import argparse
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 import scipy.sparse as sp
 import torch
 
-from benchmarks.measure import keep
+from benchmarks import measure
 from c2f_dgl import load_config, load_dataset
 from c2f_dgl.config.sizes import resolve_sizes
 from c2f_dgl.evaluation.ranking import evaluate
@@ -26,14 +25,13 @@ from c2f_dgl.training.build import spectral_model, start_graph
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = measure.parser(__doc__, preset="best", seeds=[2024, 2025, 2026])
     parser.add_argument("dataset")
-    parser.add_argument("--preset", default="best")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[2024, 2025, 2026])
     arguments = parser.parse_args()
     name = Path(arguments.dataset).name
     runs = [full_test(arguments.dataset, arguments.preset, seed) for seed in arguments.seeds]
-    keep("full_test", f"{name}-{arguments.preset}", {"data": name, "preset": arguments.preset, "runs": runs})
+    record = {"data": name, "preset": arguments.preset, "runs": runs}
+    measure.keep("full_test", f"{name}-{arguments.preset}", record)
 
 
 def full_test(dataset: str, preset: str, seed: int) -> dict[str, object]:
@@ -50,13 +48,8 @@ def full_test(dataset: str, preset: str, seed: int) -> dict[str, object]:
     with reporter.busy("solving again"):
         graph = start_graph(whole, config.model, config.graph)
         model, _ = spectral_model(config, graph, whole, device, reporter, choice)
-    return {
-        "seed": seed,
-        "valid": valid,
-        "test": evaluate(model.scorer(), whole.train, split.test),
-        "chosen": str(choice),
-        "seconds": round(time.perf_counter() - started, 1),
-    }
+    test, seconds = evaluate(model.scorer(), whole.train, split.test), time.perf_counter() - started
+    return {"seed": seed, "valid": valid, "test": test, "chosen": str(choice), "seconds": round(seconds, 1)}
 
 
 if __name__ == "__main__":

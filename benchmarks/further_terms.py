@@ -8,8 +8,8 @@ it is; its gain is given with the standard error of the mean difference. Records
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,10 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from benchmarks.measure import keep
+from benchmarks import measure
 from c2f_dgl import load_dataset, load_run
 from c2f_dgl.data.splits import Split
-from c2f_dgl.evaluation.ranking import Scorer, evaluate_per_user, standardised
+from c2f_dgl.evaluation.ranking import Scorer, evaluate_per_user, mixed, standardised
 from c2f_dgl.graph.neighbourhood import PLAIN, item_walks
 from c2f_dgl.serving import Csr
 from c2f_dgl.training.search import sampled_rows
@@ -31,67 +31,66 @@ _WEIGHTS, _FACTORS = (0.05, 0.1, 0.2), (0.7, 0.85, 1.2, 1.4)
 Score = Callable[[Tensor], Tensor]
 
 
+@dataclass(frozen=True)
 class Varied:
-    """Scores of users by a way that is not a `Scorer`."""
+    """A ranker by any function of users."""
 
+    scores: Score
+    n_items: int
     device = torch.device("cpu")
-
-    def __init__(self, scores: Score, n_items: int) -> None:
-        self.scores, self.n_items = scores, n_items
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = measure.parser(__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN DATASET")
-    given = parser.parse_args().runs
-    for run, dataset in zip(given[::2], given[1::2], strict=True):
+    pairs = parser.parse_args().runs
+    for run, dataset in zip(pairs[::2], pairs[1::2], strict=True):
         split = load_dataset(dataset)
         model, _ = load_run(run, split=split)
-        keep("further_terms", Path(dataset).name, {"data": split.name, **terms(model.scorer(), split)})
+        measure.keep("further_terms", Path(dataset).name, {"data": split.name, **terms(model.scorer(), split)})
 
 
 def terms(scorer: Scorer, split: Split) -> dict[str, object]:
     """Per term what was chosen, the gain in N@20 on the other users, and its standard error."""
     sample = sampled_rows(split.valid, _USERS, _SEED)
     users = np.random.default_rng(_SEED).permutation(np.flatnonzero(sample.getnnz(axis=1)))
-    halves = [_rows(sample, some) for some in np.array_split(users, 2)]
+    halves = [_rows(sample, half) for half in np.array_split(users, 2)]
 
     def figures(scores: Score, half: sp.csr_matrix) -> np.ndarray:
         return evaluate_per_user(Varied(scores, split.n_items), split.train, half, [20])[1]["ndcg@20"]
 
-    def judged(ways: Iterator[tuple[str, Score]]) -> dict[str, object]:
+    def compared(ways: Iterator[tuple[str, Score]]) -> dict[str, object]:
         name, best = max(ways, key=lambda way: figures(way[1], halves[0]).mean())
-        gain = figures(best, halves[1]) - before[1]
-        return {"chosen": name, "gain": gain.mean(), "error": gain.std() / len(gain) ** 0.5}
+        gains = figures(best, halves[1]) - before[1]
+        return {"chosen": name, "gain": gains.mean(), "error": gains.std() / len(gains) ** 0.5}
 
     def climbed(n: int, varied: Callable[[Tensor], Score]) -> dict[str, object]:
         """Factors of n parts, each moved as long as that helps on the first half, twice around."""
         factors, best = torch.ones(n), before[0].mean()
-        for place in [*range(n), *range(n)]:
+        for part in [*range(n), *range(n)]:
             for factor in _FACTORS:
                 trial = factors.clone()
-                trial[place] *= factor
+                trial[part] *= factor
                 if (figure := figures(varied(trial), halves[0]).mean()) > best:
                     factors, best = trial, figure
-        return judged(iter([(str([round(float(f), 2) for f in factors]), varied(factors))]))
+        return compared(iter([(str([round(float(f), 2) for f in factors]), varied(factors))]))
 
     before = [figures(scorer.scores, half) for half in halves]
     return {
         "users": [len(half) for half in before],
         "ndcg@20": [half.mean() for half in before],
-        "filter of users": judged(_filters_of_users(scorer, split)),
-        "sharpening": judged(_sharpened(scorer, split)),
+        "filter of users": compared(_filters_of_users(scorer, split)),
+        "sharpening": compared(_sharpened(scorer, split)),
         "learned response": climbed(_BINS, lambda factors: _by_direction(scorer, factors).scores),
         "degree groups": climbed(_GROUPS, lambda factors: _by_degree(scorer, split, factors).scores),
     }
 
 
 def _rows(matrix: sp.csr_matrix, rows: np.ndarray) -> sp.csr_matrix:
-    kept = np.zeros(matrix.shape[0], dtype=matrix.dtype)
-    kept[rows] = 1
-    found = sp.csr_matrix(sp.diags(kept) @ matrix)
-    found.eliminate_zeros()
-    return found
+    """The matrix with all other rows empty."""
+    chosen = sp.csr_matrix(sp.diags(np.isin(np.arange(matrix.shape[0]), rows).astype(matrix.dtype)) @ matrix)
+    chosen.eliminate_zeros()
+    return chosen
 
 
 def _near(train: sp.csr_matrix, power: float) -> sp.csr_matrix:
@@ -109,7 +108,7 @@ def _filters_of_users(scorer: Scorer, split: Split) -> Iterator[tuple[str, Score
 
             def scores(users: Tensor, near: sp.csr_matrix = near, weight: float = weight) -> Tensor:
                 term = standardised(torch.as_tensor((near[users.numpy()] @ train).toarray()))
-                return torch.lerp(standardised(scorer.scores(users)), term, weight)
+                return mixed(standardised(scorer.scores(users)), term, weight)
 
             yield f"power {power}, weight {weight}", scores
 
@@ -130,27 +129,16 @@ def _sharpened(scorer: Scorer, split: Split) -> Iterator[tuple[str, Score]]:
 def _by_direction(scorer: Scorer, factors: Tensor) -> Scorer:
     """Directions, in bins of as many, weighed by factors."""
     d = scorer.users.shape[1]
-    return Scorer(
-        scorer.users * factors[torch.arange(d) * len(factors) // d],
-        scorer.items,
-        scorer.item_bias,
-        scorer.filter,
-        scorer.filter_weight,
-    )
+    return replace(scorer, users=scorer.users * factors[torch.arange(d) * len(factors) // d])
 
 
 def _by_degree(scorer: Scorer, split: Split, factors: Tensor) -> Scorer:
     """Items, in groups of as many interactions, weighed by factors."""
-    ends = np.cumsum(np.sort(split.train.getnnz(axis=0)))
+    degree = split.train.getnnz(axis=0)
+    ends = np.cumsum(np.sort(degree))
     group = np.empty(split.n_items, dtype=np.int64)
-    group[np.argsort(split.train.getnnz(axis=0), kind="stable")] = (ends - 1) * len(factors) // ends[-1]
-    return Scorer(
-        scorer.users,
-        scorer.items * factors[torch.as_tensor(group)][:, None],
-        scorer.item_bias,
-        scorer.filter,
-        scorer.filter_weight,
-    )
+    group[np.argsort(degree, kind="stable")] = (ends - 1) * len(factors) // ends[-1]
+    return replace(scorer, items=scorer.items * factors[torch.as_tensor(group)][:, None])
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +18,8 @@ from scipy.sparse.linalg import svds
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks import matching
+from benchmarks.matching import Model
 from c2f_dgl.baselines.fitting import fitted, layout_of, train_phase
 from c2f_dgl.baselines.system import Context, Fitted, GradientSettings, System
 from c2f_dgl.data.interactions import Entries
@@ -27,26 +28,20 @@ from c2f_dgl.engines import Propagation, RelationImportance, propagated_basis
 from c2f_dgl.engines.pairs import dots
 from c2f_dgl.graph.entities import normalised
 from c2f_dgl.graph.layout import NodeLayout, take_rows
-from c2f_dgl.graph.partition import metis_parts
 from c2f_dgl.model import Readout, Recommender, item_degrees
 from c2f_dgl.roles import EdgeType
-from c2f_dgl.tiers.assignment import Assignment, anchored, pursuit, stack
+from c2f_dgl.tiers.assignment import Assignment
 from c2f_dgl.tiers.codebook import random_codebook
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
 from c2f_dgl.training.loss import batch_loss, bpr
 from c2f_dgl.training.sampler import Triplets
-
-Model = Recommender[TieredEmbedding]
+from c2f_dgl.training.stage import Objective
 
 # Graph with its links and the embedding, to bases and their weights at the start.
 Terms = Callable[[dgl.DGLGraph, TieredEmbedding], tuple[list[Tensor], list[float]]]
 
-# Epochs with S fixed, epochs in all, and fine children of a coarse parent.
-_FIXED, _EPOCHS, _CHILDREN = 5, 40, 4
-
-# Fine atoms for the entities that need them, singular vectors of a low pass, and the noise that annealing begins with
-# as a multiple of what is matched.
-_FINE, _RANK, _NOISE = 50, 64, 2.0
+# Epochs in all, and singular vectors of a low pass.
+_EPOCHS, _RANK = 40, 64
 
 
 class LeadSettings(GradientSettings):
@@ -71,15 +66,10 @@ class Lead:
     ----------
     asks : str
         The question, answered by yes where it ranks better than the control.
-    settings : LeadSettings
-    start, match : callable
-        S before training, from the context; S after an epoch, from model, context and the number of epochs done.
-    updates : callable
-        Whether S is matched, from the number of epochs done and that of all.
-    objective : callable, optional
-        Context to the loss of a step.
-    terms : callable, optional
-        Context to the bases whose weights are trained along, and their weights at the start.
+    start, match, updates : callable
+        S before training; S after an epoch; whether it is matched, from the number of epochs done and that of all.
+    objective, terms : callable, optional
+        The loss of a step, and the bases whose weights are trained along, with their weights at the start.
     learned_links : bool
         Whether the weights of the users' and the items' links to atoms have a trained factor each.
     link_scale : float
@@ -90,10 +80,10 @@ class Lead:
 
     asks: str
     settings: LeadSettings = _CONTROL
-    start: Callable[[Context[LeadSettings]], Assignment] | None = None
-    match: Callable[[Model, Context[LeadSettings], int], Assignment] | None = None
-    updates: Callable[[int, int], bool] = lambda epoch, epochs: epoch >= _FIXED
-    objective: Callable[[Context[LeadSettings]], Callable[[Any, Triplets], Tensor]] | None = None
+    start: Callable[[Context[LeadSettings]], Assignment] = matching.anchored_parts
+    match: Callable[[Model, Context[LeadSettings], int], Assignment] = matching.pursued
+    updates: Callable[[int, int], bool] = lambda epoch, epochs: epoch >= matching.FIXED
+    objective: Callable[[Context[LeadSettings]], Objective] | None = None
     terms: Callable[[Context[LeadSettings]], Terms] | None = None
     learned_links: bool = False
     link_scale: float = 1.0
@@ -105,7 +95,7 @@ class Lead:
             m = context.settings.m + round(self.more * context.n_entities / context.settings.d)
             context = replace(context, settings=context.settings.model_copy(update={"m": m}))
         settings, graph = context.settings, context.graph
-        assignment = (self.start or _anchored)(context)
+        assignment = self.start(context)
         codebook = random_codebook(assignment.n_atoms, settings.d, "xavier", context.generator("codebook"))
         embedding = TieredEmbedding(
             layout_of(context), [Tier("coarse", codebook, assignment)], link_scale=self.link_scale
@@ -120,7 +110,7 @@ class Lead:
 
         def rematch(epoch: int) -> None:
             if self.updates(epoch, settings.epochs) and epoch < settings.epochs:
-                embedding.tiers[0].assign((self.match or _pursued)(model, context, epoch))
+                embedding.tiers[0].assign(self.match(model, context, epoch))
                 model.relink()
 
         record = train_phase(
@@ -159,9 +149,9 @@ class LearnedTerms(nn.Module):
 
     def scores(self, users: Tensor, items: Tensor) -> Tensor:
         """h_u . h_i of users (n,) with items (n, c)."""
-        rows, places = torch.unique(torch.cat([users, items.flatten()]), return_inverse=True)
+        rows, inverse = torch.unique(torch.cat([users, items.flatten()]), return_inverse=True)
         h = self.entities(rows)
-        return dots(take_rows(h, places[: len(users)]), h, places[len(users) :].view(items.shape))
+        return dots(take_rows(h, inverse[: len(users)]), h, inverse[len(users) :].view(items.shape))
 
     @torch.no_grad()
     def all_nodes(self) -> dict[str, Tensor]:
@@ -209,124 +199,6 @@ class LinkImportance(RelationImportance):
         return values | {("coarse", f"composes_{side}", side): factor for (side, _, _), factor in values.items()}
 
 
-def _anchored(context: Context[LeadSettings]) -> Assignment:
-    settings = context.settings
-    parts = metis_parts(context.graph, settings.m, context.seed)
-    return anchored(parts, settings.m, settings.t, 0.5, context.rng("assignment"))
-
-
-def _pursued(model: Model, context: Context[LeadSettings], epoch: int) -> Assignment:
-    features = model.engine.all_nodes()
-    return pursuit(model.embedding.layout.stack(features), features["coarse"], context.settings.t)
-
-
-def _annealed(model: Model, context: Context[LeadSettings], epoch: int) -> Assignment:
-    """Pursuit of rows with noise, which falls to nothing by half the epochs: who gets which atoms is drawn at first."""
-    features = model.engine.all_nodes()
-    rows, atoms = model.embedding.layout.stack(features), features["coarse"]
-    heat = max(0.0, 1 - (epoch - _FIXED) / max(1, context.settings.epochs // 2 - _FIXED))
-    noise = torch.randn(rows.shape, generator=context.generator(f"noise of epoch {epoch}"))
-    return pursuit(
-        rows + _NOISE * heat * rows.square().mean(dim=1, keepdim=True).sqrt() * noise, atoms, context.settings.t
-    )
-
-
-def _apart(context: Context[LeadSettings]) -> Assignment:
-    """Users on the first half of the atoms, items on the second."""
-    settings, layout = context.settings, layout_of(context)
-    half = settings.m // 2
-    parts = metis_parts(context.graph, half, context.seed)
-    sides = [
-        anchored(parts[layout.rows(side)], half, settings.t, 0.5, context.rng(f"assignment of {side}"))
-        for side in ("user", "item")
-    ]
-    return stack([_shifted(side, place * half, 2 * half) for place, side in enumerate(sides)])
-
-
-def _pursued_apart(model: Model, context: Context[LeadSettings], epoch: int) -> Assignment:
-    features = model.engine.all_nodes()
-    halves = features["coarse"].chunk(2)
-    sides = [
-        pursuit(features[side], half, context.settings.t) for side, half in zip(("user", "item"), halves, strict=True)
-    ]
-    return stack([_shifted(side, place * side.n_atoms, 2 * side.n_atoms) for place, side in enumerate(sides)])
-
-
-def _shifted(assignment: Assignment, by: int, n_atoms: int) -> Assignment:
-    return Assignment(assignment.indices + by, assignment.weights, n_atoms)
-
-
-def _pursued_by_degree(model: Model, context: Context[LeadSettings], epoch: int) -> Assignment:
-    """2 t - 1 entries for the half of the entities with most interactions, 1 for the others."""
-    train, features = context.split.train, model.engine.all_nodes()
-    degree = np.concatenate([train.getnnz(axis=1), train.getnnz(axis=0)])
-    rich = torch.as_tensor(degree.argsort(kind="stable").argsort() >= len(degree) // 2)
-    rows = model.embedding.layout.stack(features)
-    return _pursued_unevenly(rows, features["coarse"], rich, 2 * context.settings.t - 1, 1)
-
-
-def _pursued_by_need(model: Model, context: Context[LeadSettings], epoch: int) -> Assignment:
-    """One entry more for the quarter of the entities of which t entries leave most."""
-    features, t = model.engine.all_nodes(), context.settings.t
-    rows, atoms = model.embedding.layout.stack(features), features["coarse"]
-    left = (rows - pursuit(rows, atoms, t).compose(atoms)).square().sum(dim=1)
-    return _pursued_unevenly(rows, atoms, left >= left.quantile(0.75), t + 1, t)
-
-
-def _without_fine(context: Context[LeadSettings]) -> Assignment:
-    """As `_anchored`, on all atoms but the fine ones."""
-    settings = context.settings
-    m = settings.m - _FINE
-    first = anchored(metis_parts(context.graph, m, context.seed), m, settings.t, 0.5, context.rng("assignment"))
-    return Assignment(first.indices, first.weights, settings.m)
-
-
-def _fine_by_need(model: Model, context: Context[LeadSettings], epoch: int) -> Assignment:
-    """Two coarse atoms each, and a fine one more for the quarter of the entities of which those leave most."""
-    features, m = model.engine.all_nodes(), context.settings.m - _FINE
-    rows, atoms = model.embedding.layout.stack(features), features["coarse"]
-    first = pursuit(rows, atoms[:m], context.settings.t)
-    left = rows - first.compose(atoms[:m])
-    fine = pursuit(left, atoms[m:], 1)
-    size = left.square().sum(dim=1)
-    weights = fine.weights * (size >= size.quantile(0.75))[:, None]
-    return Assignment(
-        torch.cat([first.indices, fine.indices + m], dim=1), torch.cat([first.weights, weights], dim=1), len(atoms)
-    )
-
-
-def _pursued_unevenly(rows: Tensor, atoms: Tensor, rich: Tensor, most: int, least: int) -> Assignment:
-    """`most` entries where `rich` (N,), `least` elsewhere."""
-    indices = torch.zeros(len(rows), most, dtype=torch.int64)
-    weights = rows.new_zeros(len(rows), most)
-    for some, t in ((rich, most), (~rich, least)):
-        found = pursuit(rows[some], atoms, t)
-        indices[some, :t], weights[some, :t] = found.indices, found.weights
-    return Assignment(indices, weights, len(atoms))
-
-
-def _nested(context: Context[LeadSettings]) -> Assignment:
-    """A METIS part and one of its own children, drawn at random; both weigh 1 for good."""
-    n_parents = context.settings.m // (1 + _CHILDREN)
-    parents = metis_parts(context.graph, n_parents, context.seed)
-    child = context.rng("children").integers(_CHILDREN, size=len(parents))
-    indices = np.stack([parents, n_parents + parents * _CHILDREN + child], axis=1)
-    return Assignment(torch.as_tensor(indices), torch.ones(indices.shape), n_parents * (1 + _CHILDREN))
-
-
-def _best_child(model: Model, context: Context[LeadSettings], epoch: int) -> Assignment:
-    """Parents matched by pursuit, then of each one's children that which leaves least."""
-    features, n_parents = model.engine.all_nodes(), context.settings.m // (1 + _CHILDREN)
-    rows, atoms = model.embedding.layout.stack(features), features["coarse"]
-    first = pursuit(rows, atoms[:n_parents], 1)
-    children = n_parents + first.indices * _CHILDREN + torch.arange(_CHILDREN)
-    left = rows - first.compose(atoms[:n_parents])
-    error = (left[:, None] - atoms[children]).square().sum(dim=2)
-    best = children.gather(1, error.argmin(dim=1, keepdim=True))
-    indices = torch.cat([first.indices, best], dim=1)
-    return Assignment(indices, torch.cat([first.weights, torch.ones_like(first.weights)], dim=1), len(atoms))
-
-
 def _scored(model: Model, batch: Triplets, l2: float) -> tuple[Tensor, Tensor, Tensor]:
     """Scores of each positive and then its negatives (n x (1 + k)), the negatives, and the L2 term."""
     users, positives, negatives = (torch.as_tensor(x).long() for x in (batch.users, batch.positives, batch.negatives))
@@ -335,7 +207,7 @@ def _scored(model: Model, batch: Triplets, l2: float) -> tuple[Tensor, Tensor, T
     return scores, negatives, batch_loss(model, batch, "bpr", l2) - batch_loss(model, batch, "bpr", 0.0)
 
 
-def _hardest(context: Context[LeadSettings]) -> Callable[[Any, Triplets], Tensor]:
+def _hardest(context: Context[LeadSettings]) -> Objective:
     """BPR against the negative with the highest score alone."""
 
     def objective(model: Model, batch: Triplets) -> Tensor:
@@ -345,7 +217,7 @@ def _hardest(context: Context[LeadSettings]) -> Callable[[Any, Triplets], Tensor
     return objective
 
 
-def _popular(context: Context[LeadSettings]) -> Callable[[Any, Triplets], Tensor]:
+def _popular(context: Context[LeadSettings]) -> Objective:
     """Negatives drawn in proportion to the root of their degree; where one was seen the uniform one stays."""
     train, rng = context.split.train.sorted_indices(), context.rng("popular negatives")
     seen, n_items = Entries(train), train.shape[1]
@@ -354,14 +226,13 @@ def _popular(context: Context[LeadSettings]) -> Callable[[Any, Triplets], Tensor
     def objective(model: Model, batch: Triplets) -> Tensor:
         drawn = np.searchsorted(mass, rng.random(batch.negatives.shape) * mass[-1], side="right").clip(max=n_items - 1)
         known = seen.hold(seen.key(batch.users[:, None], drawn))
-        return batch_loss(
-            model, replace(batch, negatives=np.where(known, batch.negatives, drawn)), "bpr", context.settings.l2
-        )
+        batch = replace(batch, negatives=np.where(known, batch.negatives, drawn))
+        return batch_loss(model, batch, "bpr", context.settings.l2)
 
     return objective
 
 
-def _near_start(context: Context[LeadSettings]) -> Callable[[Any, Triplets], Tensor]:
+def _near_start(context: Context[LeadSettings]) -> Objective:
     """BPR, and the squared distance of E to what it was before the first step, weighted as L2 is."""
     start: list[Tensor] = []
 
@@ -375,10 +246,9 @@ def _near_start(context: Context[LeadSettings]) -> Callable[[Any, Triplets], Ten
     return objective
 
 
-def _margin(context: Context[LeadSettings]) -> Callable[[Any, Triplets], Tensor]:
+def _margin(context: Context[LeadSettings]) -> Objective:
     """BPR that weights a negative by the root of its degree, mean 1."""
-    degree = torch.as_tensor(context.split.train.getnnz(axis=0), dtype=torch.float32)
-    weight = (degree + 1).sqrt()
+    weight = (torch.as_tensor(context.split.train.getnnz(axis=0), dtype=torch.float32) + 1).sqrt()
     weight /= weight.mean()
 
     def objective(model: Model, batch: Triplets) -> Tensor:
@@ -390,11 +260,13 @@ def _margin(context: Context[LeadSettings]) -> Callable[[Any, Triplets], Tensor]
 
 LEADS = {
     "base": Lead(""),
-    "every-5": Lead("Is S better updated every fifth epoch?", updates=lambda n, of: n >= _FIXED and n % 5 == 0),
-    "once": Lead("Is S better updated once, after the fixed epochs?", updates=lambda n, of: n == _FIXED),
-    "frozen": Lead("Do updates better stop halfway?", updates=lambda n, of: _FIXED <= n < of // 2),
-    "apart": Lead("Are atoms of their own for users and items better?", start=_apart, match=_pursued_apart),
-    "by-degree": Lead("Is t by degree (3 or 1) better than t = 2 for all?", match=_pursued_by_degree),
+    "every-5": Lead("Is S better updated every fifth epoch?", updates=lambda n, of: n >= matching.FIXED and n % 5 == 0),
+    "once": Lead("Is S better updated once, after the fixed epochs?", updates=lambda n, of: n == matching.FIXED),
+    "frozen": Lead("Do updates better stop halfway?", updates=lambda n, of: matching.FIXED <= n < of // 2),
+    "apart": Lead(
+        "Are atoms of their own for users and items better?", start=matching.apart, match=matching.pursued_apart
+    ),
+    "by-degree": Lead("Is t by degree (3 or 1) better than t = 2 for all?", match=matching.pursued_by_degree),
     "lighter": Lead("Do meta nodes that weigh a tenth against neighbours help?", link_scale=0.1),
     "heavier": Lead("Do meta nodes that weigh ten times as much help?", link_scale=10.0),
     "near-start": Lead("Does a pull of E towards its start help?", objective=_near_start),
@@ -403,18 +275,22 @@ LEADS = {
     "wider-residual": Lead("Do as many values more in E as a third atom for every entity pay?", more=1.0),
     "residual": Lead("Does a third, residual atom an entity pay?", LeadSettings(t=3)),
     "four": Lead("Do two more atoms an entity pay (t = 4)?", LeadSettings(t=4)),
-    "subset": Lead("Does a third atom for the quarter of entities that two leave worst pay?", match=_pursued_by_need),
+    "subset": Lead(
+        "Does a third atom for the quarter of entities that two leave worst pay?", match=matching.pursued_by_need
+    ),
     "fine-subset": Lead(
         "Do 50 fine atoms, for the quarter of entities that two coarse ones leave worst, pay?",
-        LeadSettings(m=300 + _FINE),
-        start=_without_fine,
-        match=_fine_by_need,
+        LeadSettings(m=300 + matching.FINE),
+        start=lambda context: matching.anchored_parts(context, context.settings.m - matching.FINE),
+        match=matching.fine_by_need,
     ),
-    "annealed": Lead("Does noise in the matching that is annealed to nothing pay?", match=_annealed),
+    "annealed": Lead("Does noise in the matching that is annealed to nothing pay?", match=matching.annealed),
     "learned-links": Lead("Does a trained weight of the links to atoms (a number a side) pay?", learned_links=True),
     "low-pass": Lead("Does an ideal low pass (64 singular vectors) beside the layers pay?", terms=_low_pass),
     "nested": Lead(
-        "Does a hierarchical code (a parent and one of its 4 children) pay?", start=_nested, match=_best_child
+        "Does a hierarchical code (a parent and one of its 4 children) pay?",
+        start=matching.nested,
+        match=matching.best_child,
     ),
     "layers": Lead("Do learned layer weights (L + 1 numbers) pay?", terms=_each_layer),
     "hardest": Lead("Does the hardest of the 5 negatives alone pay?", objective=_hardest),

@@ -1,19 +1,23 @@
-"""What the speed benchmarks share: data by name, alternating runs, memory of a part of a process, records on disk."""
+"""What the benchmarks share: options, data by name, alternating runs, memory of part of a process, records on disk."""
 
 from __future__ import annotations
 
+import argparse
 import gc
 import json
 import os
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from statistics import median
+from statistics import mean, median, stdev
 from typing import Any
 
 import torch
 
 from c2f_dgl import load_dataset
+from c2f_dgl.bench import table
 from c2f_dgl.data.planted import generate_planted
 from c2f_dgl.data.splits import Split, random_split
 from c2f_dgl.io.files import write_text
@@ -23,6 +27,22 @@ RESULTS = Path(__file__).parent / "results"
 
 # `planted` at the sizes of the paper's Table 2: users, items, interactions.
 SHAPES = {"yelp2020-shape": (71_135, 45_063, 1_782_999), "amazon-book-shape": (52_643, 91_599, 2_984_108)}
+
+
+def parser(doc: str | None, **options: Any) -> argparse.ArgumentParser:
+    """A command line with options by their defaults: a list takes several values, a type has no default."""
+    built = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
+    for name, default in options.items():
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(default, bool):
+            built.add_argument(flag, action="store_true")
+        elif isinstance(default, type):
+            built.add_argument(flag, type=default)
+        elif isinstance(default, list):
+            built.add_argument(flag, type=type(default[0]), nargs="+", default=default)
+        else:
+            built.add_argument(flag, type=type(default), default=default)
+    return built
 
 
 def load(name: str, *, seed: int = 2024) -> Split:
@@ -35,6 +55,13 @@ def load(name: str, *, seed: int = 2024) -> Split:
         return load_dataset(name)
     inter, _ = generate_planted(*shape, n_coarse=30, n_fine_per_coarse=10, seed=seed)
     return random_split(inter, seed=seed, valid=0.05, test=0.1, name=name)
+
+
+def train_run(dataset: str, out: Path, options: Sequence[str]) -> tuple[float, dict[str, Any]]:
+    """Seconds of a whole process that trains by the command line, and the summary of its run."""
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "c2f_dgl", "train", dataset, "--out", str(out), *options], check=True)
+    return time.perf_counter() - started, json.loads((out / "summary.json").read_text())
 
 
 def alternate(ways: Mapping[str, Callable[[], object]], runs: int) -> dict[str, list[float]]:
@@ -62,39 +89,44 @@ def spread(times: list[float]) -> dict[str, float]:
     return {"median_seconds": median(times), "least": min(times), "most": max(times), "runs": len(times)}
 
 
+def timed(take: Callable[[], object], runs: int) -> dict[str, float]:
+    """`spread` of some runs, after one of warming up."""
+    return spread(alternate({"": take}, runs)[""])
+
+
+def mean_spread(values: Sequence[float]) -> str:
+    """Mean and, of several values, standard deviation, as tables have it."""
+    return table.spread(mean(values), stdev(values) if len(values) > 1 else None)
+
+
 def peak_bytes(take: Callable[[], object]) -> int:
     """Most memory that is resident while `take` runs, beyond what was before it (Linux; 0 elsewhere)."""
-    status, refs = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    refs = Path("/proc/self/clear_refs")
     if not refs.exists():
         take()
         return 0
     gc.collect()
     refs.write_text("5")  # sets the peak back to what is resident now
-    before = _kib(status, "VmRSS")
+    before = memory("VmRSS")
     take()
-    return 1024 * max(0, _kib(status, "VmHWM") - before)
+    return max(0, memory("VmHWM") - before)
 
 
-def resident_peak() -> int:
-    """Most memory that has been resident in this process (Linux; 0 elsewhere)."""
-    status = Path("/proc/self/status")
-    return 1024 * _kib(status, "VmHWM") if status.exists() else 0
-
-
-def _kib(status: Path, field: str) -> int:
-    line = next(line for line in status.read_text().splitlines() if line.startswith(field))
-    return int(line.split()[1])
+def memory(field: str = "VmHWM", process: int | str = "self") -> int:
+    """Bytes a process holds, by the field of its status: VmRSS, VmHWM for the most it held (Linux; 0 elsewhere)."""
+    status = Path(f"/proc/{process}/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(field)), 0)
 
 
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "processor": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "gpu": gpu,
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "load_before": round(os.getloadavg()[0], 2),
         "versions": versions(),
     }
@@ -105,3 +137,15 @@ def keep(benchmark: str, name: str, record: dict[str, Any]) -> Path:
     path = RESULTS / benchmark / f"{name}.json"
     write_text(path, json.dumps(record, indent=2) + "\n")
     return path
+
+
+def read(benchmark: str, name: str) -> Any:
+    """A record, or None where nobody has measured it."""
+    path = RESULTS / benchmark / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def read_all(benchmark: str, pattern: str = "*") -> dict[str, Any]:
+    """Records of a benchmark by their names."""
+    paths = sorted((RESULTS / benchmark).glob(f"{pattern}.json"))
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}

@@ -5,16 +5,13 @@
 
 `effect` trains each example with and without its addition (the model without is the same for all of them, so it is
 trained once a seed; that of the third tier is the run's own, before it got one) and keeps one record an example, data
-set and seed in benchmarks/results/relations. `cost` times a
-collapse, and a training step of either engine, with none to five copies of one further relation of as many edges as
-there are interactions. `python -m benchmarks.tables` then renews the tables of the docs.
+set and seed in benchmarks/results/relations. `cost` times a collapse, and a training step of either engine, with none
+to five copies of one further relation of as many edges as there are interactions.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib
-import json
 import statistics
 import tempfile
 import time
@@ -25,45 +22,44 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.relation_tables import EXAMPLES, RESULTS
+from benchmarks import measure
 from c2f_dgl import load_dataset
 from c2f_dgl.config.graph import GraphConfig
 from c2f_dgl.config.load import load_config
 from c2f_dgl.data.relations import add_relations, sized
 from c2f_dgl.data.splits import Split
-from c2f_dgl.examples.compare import measure
-from c2f_dgl.io.files import write_text
+from c2f_dgl.examples import compare
 from c2f_dgl.training.build import start_graph, start_model
 from c2f_dgl.training.loss import batch_loss
 from c2f_dgl.training.sampler import Triplets, TripletSampler
+
+# Each example, the record of the model without its addition (None: the same run, without its last stage), and what both
+# are called.
+EXAMPLES: dict[str, tuple[str | None, str, str]] = {
+    "social": ("without", "social links, `user-trusts-user`", "`fast`"),
+    "counts": ("without", "listening counts as weights", "`fast`"),
+    "communities": ("without", "METIS communities of artists, a node type", "`fast`"),
+    "tiers": (None, "a third tier", "`paper`, small (d = 32, m = 60, 12 epochs)"),
+}
 
 _MOST_RELATIONS = 5
 _REPEATS = 3
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = measure.parser(__doc__, data="lastfm", seeds=[2024, 2025, 2026])
     parser.add_argument("what", choices=("effect", "cost"))
-    parser.add_argument("--data", default="lastfm")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[2024, 2025, 2026])
     parser.add_argument("--examples", nargs="+", default=list(EXAMPLES), choices=EXAMPLES)
     arguments = parser.parse_args()
     if arguments.what == "cost":
-        keep(f"cost-{arguments.data}", cost(arguments.data))
+        measure.keep("relations", f"cost-{arguments.data}", cost(arguments.data))
         return
     for seed in arguments.seeds:
         for example in arguments.examples:
             for name, added in ((EXAMPLES[example][0], False), (example, True)):
-                if name is None:
-                    continue
                 record = f"{name}-{arguments.data}-{seed}"
-                if not (RESULTS / f"{record}.json").exists():
-                    keep(record, effect(example, arguments.data, seed, added))
-
-
-def keep(name: str, record: dict[str, Any]) -> None:
-    """Write a record."""
-    write_text(RESULTS / f"{name}.json", json.dumps(record, indent=2) + "\n")
+                if name is not None and measure.read("relations", record) is None:
+                    measure.keep("relations", record, effect(example, arguments.data, seed, added))
 
 
 def effect(example: str, data: str, seed: int, added: bool) -> dict[str, Any]:
@@ -72,9 +68,9 @@ def effect(example: str, data: str, seed: int, added: bool) -> dict[str, Any]:
     started = time.process_time()
     split, config = module.prepare(data, seed, added)
     with tempfile.TemporaryDirectory(prefix="c2f_dgl-") as folder:
-        found = measure(split, config, Path(folder) / "run")
+        figures = compare.measure(split, config, Path(folder) / "run")
     seconds = round(time.process_time() - started, 1)
-    return {"data": data, "seed": seed, "processor_seconds": seconds, **found}
+    return {"data": data, "seed": seed, "processor_seconds": seconds, **figures}
 
 
 def cost(data: str) -> dict[str, Any]:

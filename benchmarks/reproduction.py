@@ -56,8 +56,8 @@ def main() -> None:
     if not arguments.keep:
         from c2f_dgl.cli.runs import train
 
-        options = [*options, *arguments.set]
-        train(arguments.dataset, out, preset, "both", options, arguments.seed, "auto", None, resume=True)
+        changes = [*options, *arguments.set]
+        train(arguments.dataset, out, preset, "both", changes, arguments.seed, "auto", None, resume=True)
     keep(out, arguments.run, arguments.seed)
 
 

@@ -28,54 +28,43 @@ Weights = Literal["edges", "nodes"]
 
 @dataclass(frozen=True)
 class Step:
-    """A model that can be trained.
+    """A model that can be trained: its codebook or table, and the loss of a batch of triplets."""
 
-    Parameters
-    ----------
-    parameters : list of Tensor
-        The first one is the codebook, or the table.
-    loss : callable
-        Of a batch of triplets.
-    """
-
-    parameters: list[Tensor]
+    parameter: nn.Parameter
     loss: Callable[[Triplets], Tensor]
+
+
+def ends(batch: Triplets, n_users: int) -> tuple[Tensor, Tensor, Tensor]:
+    """User, positive and negative of each triplet, as nodes."""
+    k = batch.negatives.shape[1]
+    users, positives = (torch.as_tensor(np.repeat(x, k)) for x in (batch.users, batch.positives))
+    return users, positives + n_users, torch.as_tensor(batch.negatives.ravel()) + n_users
 
 
 def bpr(h: Tensor, ego: Tensor, batch: Triplets, n_users: int, l2: float) -> Tensor:
     """Eq. 9 as a batch of triplets, one row of `h` and `ego` (N x d) gathered for each end of each triplet."""
-    k = batch.negatives.shape[1]
-    users = torch.as_tensor(np.repeat(batch.users, k))
-    positives = torch.as_tensor(np.repeat(batch.positives, k)) + n_users
-    negatives = torch.as_tensor(batch.negatives.ravel()) + n_users
+    users, positives, negatives = ends(batch, n_users)
     margin = (h[users] * h[positives]).sum(1) - (h[users] * h[negatives]).sum(1)
     squares = sum(ego[rows].square().sum(1) for rows in (users, positives, negatives))
     return F.softplus(-margin).mean() + l2 * squares.mean()
 
 
-def dgl_table(split: Split, table: Tensor, l2: float, weights: Weights) -> Step:
-    """LightGCN with a full table on a DGL heterograph."""
-    propagated, n_users = _on_heterograph(split, None, 0, weights), split.n_users
-    parameter = nn.Parameter(table.clone())
+def dgl_step(split: Split, values: Tensor, assignment: Assignment | None, l2: float, weights: Weights) -> Step:
+    """LightGCN on a DGL heterograph: with a full table, or coarse meta-embeddings that are nodes and compose its input.
+
+    With weights on ``edges`` these are normalised and nothing is scaled at a step (`u_mul_e`). On ``nodes`` features
+    are scaled by D^(-1/2) before and after, and relations whose weights are all 1 send them as they are (`copy_u`).
+    """
+    propagated = _on_heterograph(split, assignment, weights)
+    parameter, n_users = nn.Parameter(values.clone()), split.n_users
 
     def loss(batch: Triplets) -> Tensor:
-        h = propagated({"user": parameter[:n_users], "item": parameter[n_users:]})
-        return bpr(torch.cat([h["user"], h["item"]]), parameter, batch, n_users, l2)
-
-    return Step([parameter], loss)
-
-
-def dgl_compositional(split: Split, codebook: Tensor, assignment: Assignment, l2: float, weights: Weights) -> Step:
-    """Coarse meta-embeddings that compose the input, and are nodes, of a DGL heterograph."""
-    propagated, n_users = _on_heterograph(split, assignment, len(codebook), weights), split.n_users
-    parameter = nn.Parameter(codebook.clone())
-
-    def loss(batch: Triplets) -> Tensor:
-        ego = assignment.compose(parameter)
-        h = propagated({"user": ego[:n_users], "item": ego[n_users:], "coarse": parameter})
+        ego = parameter if assignment is None else assignment.compose(parameter)
+        features = {"user": ego[:n_users], "item": ego[n_users:]}
+        h = propagated(features if assignment is None else {**features, "coarse": parameter})
         return bpr(torch.cat([h["user"], h["item"]]), ego, batch, n_users, l2)
 
-    return Step([parameter], loss)
+    return Step(parameter, loss)
 
 
 def coo_compositional(split: Split, codebook: Tensor, assignment: Assignment, l2: float) -> Step:
@@ -83,21 +72,18 @@ def coo_compositional(split: Split, codebook: Tensor, assignment: Assignment, l2
     n_users, n = split.n_users, split.n_users + split.n_items
     parameter = nn.Parameter(codebook.clone())
     source, target, weight, norm = _expanded_edges(split, assignment)
-    normalised = weight * norm[source] * norm[target]
-    adjacency = _coo(target, source, normalised, (n + len(codebook),) * 2)
+    adjacency = _coo(target, source, weight * norm[source] * norm[target], (n + len(codebook),) * 2)
     rows = np.repeat(np.arange(n), assignment.indices.shape[1])
     composition = _coo(rows, assignment.indices.numpy().ravel(), assignment.weights.numpy().ravel(), (n, len(codebook)))
 
     def loss(batch: Triplets) -> Tensor:
         ego = torch.sparse.mm(composition, parameter)
-        layer = torch.cat([ego, parameter])
-        layers = [layer]
+        layers = [torch.cat([ego, parameter])]
         for _ in range(LAYERS):
-            layer = torch.sparse.mm(adjacency, layer)
-            layers.append(layer)
+            layers.append(torch.sparse.mm(adjacency, layers[-1]))
         return bpr(torch.stack(layers, dim=1).mean(dim=1), ego, batch, n_users, l2)
 
-    return Step([parameter], loss)
+    return Step(parameter, loss)
 
 
 def pyg_table(split: Split, table: Tensor, l2: float) -> Step:
@@ -112,31 +98,26 @@ def pyg_table(split: Split, table: Tensor, l2: float) -> Step:
     model.embedding.weight.data.copy_(table)
 
     def loss(batch: Triplets) -> Tensor:
-        k = batch.negatives.shape[1]
-        user = torch.as_tensor(np.repeat(batch.users, k))
-        positive = torch.as_tensor(np.repeat(batch.positives, k)) + n_users
-        negative = torch.as_tensor(batch.negatives.ravel()) + n_users
+        user, positive, negative = ends(batch, n_users)
         pairs = torch.stack([torch.cat([user, user]), torch.cat([positive, negative])])
         ranks = model(edges, pairs).view(2, -1)
-        nodes = torch.cat([user, positive, negative])
-        return model.recommendation_loss(ranks[0], ranks[1], nodes, 2 * l2)
+        return model.recommendation_loss(ranks[0], ranks[1], torch.cat([user, positive, negative]), 2 * l2)
 
-    return Step([model.embedding.weight], loss)
+    return Step(model.embedding.weight, loss)
 
 
 def _expanded_edges(split: Split, assignment: Assignment | None) -> tuple[np.ndarray, ...]:
     """Both directions of every link between users, items and, after them, coarse nodes; weights; D^(-1/2)."""
     coo, n_users = split.train.tocoo(), split.n_users
-    ends = [(coo.row.astype(np.int64), coo.col.astype(np.int64) + n_users)]
-    weights = [coo.data]
+    first, second, weights = [coo.row.astype(np.int64)], [coo.col.astype(np.int64) + n_users], [coo.data]
     n = n_users + split.n_items
     if assignment is not None:
         rows, slots = np.nonzero(assignment.weights.numpy())
-        ends.append((rows, assignment.indices.numpy()[rows, slots] + n))
+        first.append(rows)
+        second.append(assignment.indices.numpy()[rows, slots] + n)
         weights.append(assignment.weights.numpy()[rows, slots])
         n += assignment.n_atoms
-    first, second = (np.concatenate(side) for side in zip(*ends, strict=True))
-    source, target = np.concatenate([first, second]), np.concatenate([second, first])
+    source, target = np.concatenate([*first, *second]), np.concatenate([*second, *first])
     weight = np.tile(np.concatenate(weights), 2).astype(np.float32)
     degree = np.bincount(target, weights=weight, minlength=n)
     norm = np.divide(1.0, np.sqrt(degree), out=np.zeros_like(degree), where=degree > 0).astype(np.float32)
@@ -144,33 +125,30 @@ def _expanded_edges(split: Split, assignment: Assignment | None) -> tuple[np.nda
 
 
 def _on_heterograph(
-    split: Split, assignment: Assignment | None, n_coarse: int, weights: Weights
+    split: Split, assignment: Assignment | None, weights: Weights
 ) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
-    """Mean over layers, one `multi_update_all` a layer.
-
-    ``edges``: the edges carry normalised weights and nothing is scaled at a step (`u_mul_e`). ``nodes``: features are
-    scaled by D^(-1/2) before and after, and relations whose weights are all 1 send them as they are (`copy_u`).
-    """
+    """Mean over layers, one `multi_update_all` a layer."""
     source, target, weight, norm = _expanded_edges(split, assignment)
-    sizes = {"user": split.n_users, "item": split.n_items, "coarse": n_coarse}
-    bounds = np.cumsum([0, *sizes.values()])
-    kinds = list(sizes)
-    of_source, of_target = (np.searchsorted(bounds, ends, side="right") - 1 for ends in (source, target))
+    sizes = {"user": split.n_users, "item": split.n_items}
+    if assignment is not None:
+        sizes["coarse"] = assignment.n_atoms
+    bounds, types = np.cumsum([0, *sizes.values()]), list(sizes)
+    of_source, of_target = (np.searchsorted(bounds, nodes, side="right") - 1 for nodes in (source, target))
     relations, data = {}, {}
     for a, b in sorted(set(zip(of_source.tolist(), of_target.tolist(), strict=True))):
         chosen = (of_source == a) & (of_target == b)
-        etype = kinds[a], f"{kinds[a]}_to_{kinds[b]}", kinds[b]
+        etype = types[a], f"{types[a]}_to_{types[b]}", types[b]
         relations[etype] = tuple(torch.as_tensor(x[chosen] - bounds[i]) for x, i in ((source, a), (target, b)))
         scale = norm[source] * norm[target] if weights == "edges" else 1.0
         data[etype] = torch.as_tensor((weight * scale)[chosen])
-    graph = dgl.heterograph(relations, num_nodes_dict={kind: size for kind, size in sizes.items() if size})
+    graph = dgl.heterograph(relations, num_nodes_dict=sizes)
     functions = {}
     for etype, values in data.items():
         graph.edges[etype].data["w"] = values
         plain = weights == "nodes" and bool((values == 1).all())
         message = dgl.function.copy_u("x", "m") if plain else dgl.function.u_mul_e("x", "w", "m")
         functions[etype] = message, dgl.function.sum("m", "y")
-    scales = {kind: torch.as_tensor(norm[bounds[i] : bounds[i + 1], None]) for i, kind in enumerate(kinds)}
+    scales = {kind: torch.as_tensor(norm[bounds[i] : bounds[i + 1], None]) for i, kind in enumerate(types)}
 
     def scaled(features: dict[str, Tensor]) -> dict[str, Tensor]:
         return features if weights == "edges" else {kind: scales[kind] * x for kind, x in features.items()}

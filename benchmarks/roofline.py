@@ -9,14 +9,17 @@ each hid the other entirely. Also what full ranking is made of. Writes benchmark
 
 from __future__ import annotations
 
-import argparse
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 
 from benchmarks import measure, throughput
+from c2f_dgl.data.splits import Split
 from c2f_dgl.evaluation.products import product
 from c2f_dgl.evaluation.ranking import largest, top_items
+from c2f_dgl.training.checks import check_device
 from c2f_dgl.training.sampler import TripletSampler
 
 SIDE = 2048  # of the matrices of the product
@@ -28,93 +31,80 @@ COPIED = 1 << 26  # float32 values: 256 MiB, beyond any cache
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = measure.parser(__doc__, batches=[8192, 32768], runs=9, device="cpu", profile=False)
     parser.add_argument("dataset")
-    parser.add_argument("--batches", type=int, nargs="+", default=[8192, 32768], metavar="TRIPLETS")
-    parser.add_argument("--runs", type=int, default=9)
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
+    runs, device = arguments.runs, arguments.device
+    check_device(device)
     split, machine = measure.load(arguments.dataset), measure.machine()
-    record = {
-        "data": split.name,
-        "device": arguments.device,
-        "machine": machine,
-        **measured(split, arguments.batches, arguments.runs, arguments.device, profile=arguments.profile),
-    }
-    record["ranking"] = ranking(split, arguments.runs, arguments.device)
+    figures = measured(split, arguments.batches, runs, device, profile=arguments.profile)
+    record = {"data": split.name, "device": device, "machine": machine, **figures}
+    record["ranking"] = ranking(split, runs, device)
     for size, step in record["steps"].items():
         print(f"{size:>6} triplets: {step['median_seconds']:.4f} s, {step['times_bound']:.2f} times the bound")
     print(measure.keep("roofline", split.name, record))
 
 
-def measured(split, batches: list[int], runs: int, device: str, *, profile: bool = False) -> dict:
+def measured(split: Split, batches: list[int], runs: int, device: str, *, profile: bool = False) -> dict[str, Any]:
     """Rates of the machine, and each step beside its bound."""
     model = throughput.build(split, "collapsed", "csr", device)
     sampler = TripletSampler(split.train, throughput.NEGATIVES)
     square = torch.randn(SIDE, SIDE, device=device)
-    product = torch.empty_like(square)
+    result = torch.empty_like(square)
     source = torch.randn(COPIED, device=device)
     target = torch.empty_like(source)
     small = torch.randn(LOW_SIDE, LOW_SIDE, device=device)
     low = small.bfloat16()
     ways = {
-        "product": lambda: torch.mm(square, square, out=product),
+        "product": lambda: torch.mm(square, square, out=result),
         "small product": lambda: small @ small,
         "small product in bfloat16": lambda: low @ low,
         "copy": lambda: target.copy_(source),
     }
-    take, sizes = throughput.taker(throughput.own(model)), {}
+    take = throughput.stepper(throughput.our_step(model))
     for size in batches:
         n = size // throughput.NEGATIVES
-        batch = sampler.epoch(n, n, np.random.default_rng(0))
-        ways[str(size)] = lambda batch=batch: take(batch)
-        sizes[str(size)] = (n, throughput.NEGATIVES + 1)
+        ways[str(size)] = partial(take, sampler.epoch(n, n, np.random.default_rng(0)))
     times = {way: measure.spread(seconds) for way, seconds in measure.alternate(ways, runs).items()}
-    flops = 2 * SIDE**3 / times["product"]["median_seconds"]
-    bandwidth = 2 * source.nbytes / times["copy"]["median_seconds"]
-    in_bfloat16 = times["small product in bfloat16"]["median_seconds"] / times["small product"]["median_seconds"]
-    found = {"flops_a_second": flops, "bytes_a_second": bandwidth, "bfloat16_times_float32": in_bfloat16, "steps": {}}
-    for size, (n, c) in sizes.items():
+    median = {way: row["median_seconds"] for way, row in times.items()}
+    flops, bandwidth = 2 * SIDE**3 / median["product"], 2 * source.nbytes / median["copy"]
+    steps = {}
+    for size in batches:
+        n, c = size // throughput.NEGATIVES, throughput.NEGATIVES + 1
         operations, traffic = needed(n, c, throughput.M, throughput.D)
-        bound = max(operations / flops, traffic / bandwidth)
-        found["steps"][size] = {
-            **times[size],
+        steps[str(size)] = {
+            **times[str(size)],
             "operations": operations,
             "bytes": traffic,
             "seconds_of_operations": operations / flops,
             "seconds_of_bytes": traffic / bandwidth,
-            "times_bound": times[size]["median_seconds"] / bound,
+            "times_bound": median[str(size)] / max(operations / flops, traffic / bandwidth),
         }
         if profile:
-            with torch.profiler.profile() as seen:
-                ways[size]()
-            spent = {row.key: row.self_cpu_time_total for row in seen.key_averages()}
-            total = sum(spent.values())
-            found["steps"][size]["profile"] = {
-                name: spent[name] / total for name in sorted(spent, key=spent.__getitem__, reverse=True)[:OPERATORS]
-            }
-    return found
+            with torch.profiler.profile() as profiled:
+                ways[str(size)]()
+            spent = {row.key: row.self_cpu_time_total for row in profiled.key_averages()}
+            longest = sorted(spent, key=spent.__getitem__, reverse=True)[:OPERATORS]
+            steps[str(size)]["profile"] = {name: spent[name] / sum(spent.values()) for name in longest}
+    in_bfloat16 = median["small product in bfloat16"] / median["small product"]
+    rates = {"flops_a_second": flops, "bytes_a_second": bandwidth, "bfloat16_times_float32": in_bfloat16}
+    return {**rates, "steps": steps}
 
 
-def ranking(split, runs: int, device: str) -> dict:
+def ranking(split: Split, runs: int, device: str) -> dict[str, Any]:
     """Seconds to rank all items for all users, and of its two largest parts, in blocks of as many users."""
     scorer = throughput.build(split, "collapsed", "csr", device).scorer()
     blocks = scorer.users.split(max(1, SCORES // split.n_items))
-    held = product(blocks[0], scorer.items)
+    scores = product(blocks[0], scorer.items)
 
     def multiply() -> None:
         for users in blocks:
-            product(users, scorer.items)
-
-    def search() -> None:
-        for users in blocks:
-            largest(held[: len(users)], min(DEPTH, split.n_items))
+            product(users, scorer.items)  # not held: the scores of all users would not fit
 
     ways = {
         "all": lambda: top_items(scorer, np.arange(split.n_users), DEPTH, split.train),
         "product": multiply,
-        "search": search,
+        "search": lambda: [largest(scores[: len(users)], min(DEPTH, split.n_items)) for users in blocks],
     }
     return {way: measure.spread(seconds) for way, seconds in measure.alternate(ways, min(runs, 5)).items()}
 

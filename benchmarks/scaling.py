@@ -14,11 +14,13 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from scipy.sparse import csr_matrix
 
 from benchmarks import measure, throughput
@@ -34,55 +36,44 @@ FIGURES = ("seconds_an_epoch", "seconds_an_update", "peak_bytes")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--interactions", type=float, nargs="+", default=[1e6, 1e7, 1e8])
-    parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--memory-budget", type=float, metavar="GIB", help="of the collapsed basis")
-    parser.add_argument("--name", default="planted")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser = measure.parser(__doc__, interactions=[1e6, 1e7, 1e8], steps=100, memory_budget=float, name="planted")
+    parser.add_argument("--one", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(one(**json.loads(arguments.one))))
+        print(json.dumps(one(**arguments.one)))
         return
-    budget = arguments.memory_budget
-    base = {"interactions": int(min(arguments.interactions)), "users": 0, "items": 0, "m": 300, "d": 128}
-    base |= {"steps": arguments.steps, "memory_budget": budget}
-    base |= {"users": base["interactions"] // 20, "items": base["interactions"] // 100}
+
+    def at(n: float) -> dict[str, Any]:
+        sizes = {"interactions": int(n), "users": int(n) // 20, "items": int(n) // 100, "m": 300, "d": 128}
+        return {**sizes, "steps": arguments.steps, "memory_budget": arguments.memory_budget}
+
+    base = at(min(arguments.interactions))
     sweeps = {
-        "interactions": [
-            {**base, "interactions": int(n), "users": int(n) // 20, "items": int(n) // 100}
-            for n in arguments.interactions
-        ],
+        "interactions": [at(n) for n in arguments.interactions],
         # At a fixed number of interactions; eight a user are drawn at least.
         "N": [{**base, "users": base["users"] * 2 // k, "items": base["items"] * 2 // k} for k in (4, 2, 1)],
         "m": [{**base, "m": m} for m in (75, 150, 300, 600)],
         "d": [{**base, "d": d} for d in (32, 64, 128, 256)],
     }
-    console, machine, done = Console(stderr=True), measure.machine(), measured_before(arguments.name, base)
-    found: dict[str, dict] = {}
+    machine = measure.machine()
+    before = (measure.read("scaling", arguments.name) or {"sweeps": {}})["sweeps"].values()
+    rows_by_point = {json.dumps({key: row[key] for key in base}): row for sweep in before for row in sweep["points"]}
+    record: dict[str, Any] = {}
     for name, points in sweeps.items():
-        rows = []
-        for point in points:
-            key = json.dumps(point)
-            if key not in done:
-                with console.status(f"{name}: {point}"):
-                    done[key] = child(key)
-            rows.append(done[key])
-            figures = "  ".join(f"{figure} {done[key][figure]:,.4g}" for figure in FIGURES)
+        for key, point in ((json.dumps(point), point) for point in points):
+            if key not in rows_by_point:
+                # In a fresh process, whose peak memory is its own.
+                command = [sys.executable, "-m", "benchmarks.scaling", "--one", key]
+                printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+                rows_by_point[key] = json.loads(printed)
+            figures = "  ".join(f"{figure} {rows_by_point[key][figure]:,.4g}" for figure in FIGURES)
             print(f"{name:12} {value(name, point):>12,}  {figures}")
+        rows = [rows_by_point[json.dumps(point)] for point in points]
         sizes = [value(name, row) for row in rows]
-        found[name] = {"points": rows, "exponents": {of: exponent(sizes, [r[of] for r in rows]) for of in FIGURES}}
-        print(name, found[name]["exponents"])
-    print(measure.keep("scaling", arguments.name, {"machine": machine, "sweeps": found}))
-
-
-def measured_before(name: str, point: dict) -> dict[str, dict]:
-    """Points of the record there is, by the JSON of what was asked for; `point` is one that is asked for."""
-    path = measure.RESULTS / "scaling" / f"{name}.json"
-    if not path.exists():
-        return {}
-    rows = (row for sweep in json.loads(path.read_text())["sweeps"].values() for row in sweep["points"])
-    return {json.dumps({key: row[key] for key in point}): row for row in rows}
+        slopes = {figure: exponent(sizes, [row[figure] for row in rows]) for figure in FIGURES}
+        record[name] = {"points": rows, "exponents": slopes}
+        print(name, slopes)
+    print(measure.keep("scaling", arguments.name, {"machine": machine, "sweeps": record}))
 
 
 def value(name: str, point: dict) -> int:
@@ -95,44 +86,35 @@ def exponent(sizes: list[int], figures: list[float]) -> float | None:
     return float(np.polyfit(np.log(sizes), np.log(figures), 1)[0]) if len(set(sizes)) > 1 else None
 
 
-def child(point: str) -> dict:
-    """`one` in a fresh process, whose peak memory is its own."""
-    command = [sys.executable, "-m", "benchmarks.scaling", "--one", point]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
 def one(
     interactions: int, users: int, items: int, m: int, d: int, steps: int, memory_budget: float | None
-) -> dict[str, float | str | None]:
+) -> dict[str, Any]:
     """Figures of one size."""
-    record: dict[str, float | str | None] = {"interactions": interactions, "users": users, "items": items}
-    record |= {"m": m, "d": d, "steps": steps, "memory_budget": memory_budget}
+    record: dict[str, Any] = {"interactions": interactions, "users": users, "items": items, "m": m, "d": d}
+    record |= {"steps": steps, "memory_budget": memory_budget}
 
-    def timed(name: str, started: float) -> None:
+    @contextmanager
+    def timed(name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
         record[name] = time.perf_counter() - started
 
-    started = time.perf_counter()
-    inter, _ = generate_planted(users, items, interactions, 30, 10, seed=2024)
-    nothing = csr_matrix((users, items), dtype=np.float32)
-    split = Split("planted", inter.to_csr(), nothing, nothing, inter.user_ids, inter.item_ids, ())
-    del inter
-    timed("seconds_of_data", started)
-    started = time.perf_counter()
-    graph = interaction_graph(split.train)
-    timed("seconds_of_graph", started)
+    with timed("seconds_of_data"):
+        inter, _ = generate_planted(users, items, interactions, 30, 10, seed=2024)
+        nothing = csr_matrix((users, items), dtype=np.float32)
+        split = Split("planted", inter.to_csr(), nothing, nothing, inter.user_ids, inter.item_ids, ())
+        del inter
+    with timed("seconds_of_graph"):
+        graph = interaction_graph(split.train)
     budget = None if memory_budget is None else memory_budget * 2**30
-    started = time.perf_counter()
-    model = throughput.build(split, "auto", "csr", graph=graph, m=m, d=d, memory_budget=budget)
-    timed("seconds_of_engine", started)
-    engine = model.engine
-    record["basis"] = engine.storage if isinstance(engine, Collapsed) else "message passing"
-    started = time.perf_counter()
-    update_assignment(model, CoarseConfig(m=m))
-    timed("seconds_an_update", started)
-    started = time.perf_counter()
-    sampler = TripletSampler(split.train, throughput.NEGATIVES)
-    timed("seconds_of_sampler", started)
-    size, take = 8192 // throughput.NEGATIVES, throughput.taker(throughput.own(model))
+    with timed("seconds_of_engine"):
+        model = throughput.build(split, "auto", "csr", graph=graph, m=m, d=d, memory_budget=budget)
+    record["basis"] = model.engine.storage if isinstance(model.engine, Collapsed) else "message passing"
+    with timed("seconds_an_update"):
+        update_assignment(model, CoarseConfig(m=m))
+    with timed("seconds_of_sampler"):
+        sampler = TripletSampler(split.train, throughput.NEGATIVES)
+    size, take = 8192 // throughput.NEGATIVES, throughput.stepper(throughput.our_step(model))
     n_steps = -(-split.train.nnz // size)
     batches = sampler.batches(split.train.nnz, size, np.random.default_rng(0))
     started = time.perf_counter()
@@ -145,7 +127,7 @@ def one(
         taken += 1
     record["seconds_an_epoch"] = (time.perf_counter() - started) / taken * n_steps + sampling
     record["sampling_share"] = sampling / record["seconds_an_epoch"]
-    record["peak_bytes"] = measure.resident_peak()
+    record["peak_bytes"] = measure.memory()
     record["threads"] = torch.get_num_threads()
     return record
 

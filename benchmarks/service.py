@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib.metadata
 import json
 import os
 import platform
@@ -22,13 +21,16 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import uvloop
 
-from c2f_dgl.io.files import write_text
+from benchmarks import measure
 from c2f_dgl.serving import ItemCodes, Level, Neighbours, Rows, ServingModel
 from c2f_dgl.serving.codes import degree_levels, level_means
 from c2f_dgl.training.folder import processor
@@ -38,78 +40,71 @@ K = 20
 
 @dataclass
 class Load:
-    """What became of the requests."""
+    """When requests were due and finished, and the statuses of their answers."""
 
     due: list[float] = field(default_factory=list)
     finished: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
 
-    @property
-    def latencies(self) -> list[float]:
-        return [finished - due for finished, due in zip(self.finished, self.due, strict=True)]
-
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = measure.parser(__doc__, rate=1000, seconds=10.0, warm_up=2.0, connections=64, history=50)
     parser.add_argument("model", type=Path, nargs="?")
-    parser.add_argument("--rate", type=int, default=1000, help="requests a second")
-    parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--warm-up", type=float, default=2.0)
-    parser.add_argument("--connections", type=int, default=64)
-    parser.add_argument("--history", type=int, default=50, help="items of a history")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="c2f_dgl-") as folder:
-        path = arguments.model
-        if path is None:
-            path = Path(folder) / "made.c2f"
-            made().save(path)
-        model = ServingModel.load(path)
-        rng = np.random.default_rng(0)
-        bodies = [
-            json.dumps({"history": rng.choice(model.items.ids, arguments.history, replace=False).tolist(), "k": K})
-            for _ in range(2000)
-        ]
-        alone = timed(path, [json.loads(body)["history"] for body in bodies[:200]])
-        command = [sys.executable, "-m", "c2f_dgl", "serve", str(path), "--port", "0"]
-        started = time.perf_counter()
-        server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        try:
-            assert server.stderr is not None
-            said = ""
-            while (found := re.search(r"http://(\S+?):(\d+)", said)) is None:
-                said = server.stderr.readline()
-            host, port = found.groups()
-            seconds_to_start = time.perf_counter() - started
-            measured, busy, memory = uvloop.run(load(arguments, host, int(port), bodies, server))
-        finally:
-            server.kill()
-        milliseconds = 1000 * np.array(measured.latencies)
-        result = {
-            "data": model.details["data"],
-            "items": model.n_items,
-            "bytes": path.stat().st_size,
-            "history": arguments.history,
-            "k": K,
-            "alone": alone,
-            "connections": arguments.connections,
-            "requests a second asked for": arguments.rate,
-            "requests a second answered": len(milliseconds) / (max(measured.finished) - min(measured.due)),
-            "milliseconds": {f"p{q:g}": float(np.percentile(milliseconds, q)) for q in (50, 90, 99, 99.9, 100)},
-            "statuses": {str(status): n for status, n in sorted(measured.statuses.items())},
-            "processor milliseconds of the service a request": 1000 * busy,
-            "peak bytes of the service": memory,
-            "seconds to start": seconds_to_start,
-            "cores": len(os.sched_getaffinity(0)),
-            "load average at the end": os.getloadavg()[0],
-            "processor": processor(),
-            "versions": versions_of("numpy", "fastapi", "uvicorn", "httptools", "uvloop"),
-        }
-    target = Path(__file__).parent / "results" / "service" / f"{result['data']}-{arguments.rate}.json"
-    write_text(target, json.dumps(result, indent=2) + "\n")
+        path = arguments.model or Path(folder) / "made.c2f"
+        if arguments.model is None:
+            random_model().save(path)
+        result = measured(arguments, path)
+    measure.keep("service", f"{result['data']}-{arguments.rate}", result)
     print(json.dumps(result, indent=2))
 
 
-def made(n_items: int = 40_981, d: int = 256, n_levels: int = 8, k: int = 4) -> ServingModel:
+def measured(arguments: argparse.Namespace, path: Path) -> dict[str, Any]:
+    """Figures of a model file, alone and served."""
+    model, rng = ServingModel.load(path), np.random.default_rng(0)
+    histories = [rng.choice(model.items.ids, arguments.history, replace=False).tolist() for _ in range(2000)]
+    bodies = [json.dumps({"history": history, "k": K}) for history in histories]
+    alone = {
+        "load": milliseconds([lambda: ServingModel.load(path)] * 5),
+        "recommend": milliseconds([lambda history=history: model.recommend(history, K) for history in histories[:200]]),
+    }
+    command = [sys.executable, "-m", "c2f_dgl", "serve", str(path), "--port", "0"]
+    started = time.perf_counter()
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        assert server.stderr is not None
+        address = next(match for line in server.stderr if (match := re.search(r"http://(\S+?):(\d+)", line)))
+        seconds_to_start = time.perf_counter() - started
+        done, busy = uvloop.run(load(arguments, address[1], int(address[2]), bodies, server.pid))
+        memory = measure.memory(process=server.pid)
+    finally:
+        server.kill()
+    latencies = 1000 * (np.array(done.finished) - done.due)
+    names = ("numpy", "fastapi", "uvicorn", "httptools", "uvloop")
+    return {
+        "data": model.details["data"],
+        "items": model.n_items,
+        "bytes": path.stat().st_size,
+        "history": arguments.history,
+        "k": K,
+        "alone": alone,
+        "connections": arguments.connections,
+        "requests a second asked for": arguments.rate,
+        "requests a second answered": len(latencies) / (max(done.finished) - min(done.due)),
+        "milliseconds": {f"p{q:g}": float(np.percentile(latencies, q)) for q in (50, 90, 99, 99.9, 100)},
+        "statuses": {str(status): n for status, n in sorted(done.statuses.items())},
+        "processor milliseconds of the service a request": 1000 * busy,
+        "peak bytes of the service": memory,
+        "seconds to start": seconds_to_start,
+        "cores": len(os.sched_getaffinity(0)),
+        "load average at the end": os.getloadavg()[0],
+        "processor": processor(),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in names}},
+    }
+
+
+def random_model(n_items: int = 40_981, d: int = 256, n_levels: int = 8, k: int = 4) -> ServingModel:
     """A model of random codes."""
     rng = np.random.default_rng(0)
     books = [Rows.stored(rng.normal(size=(256, d)) / (1 + level), "int8") for level in range(n_levels)]
@@ -124,46 +119,47 @@ def made(n_items: int = 40_981, d: int = 256, n_levels: int = 8, k: int = 4) -> 
     return ServingModel(codes, level, w, t, np.arange(n_items), neighbours=near, details={"data": "made"})
 
 
-def timed(path: Path, histories: list[list[int]]) -> dict[str, float]:
-    """Milliseconds to load a model, and to recommend by one history after the other, in this process."""
+def milliseconds(calls: list[Callable[[], object]]) -> float:
+    """Median of some calls, one after the other, in this process."""
     times = []
-    for _ in range(5):
+    for call in calls:
         started = time.perf_counter()
-        model = ServingModel.load(path)
+        call()
         times.append(time.perf_counter() - started)
-    ranked = []
-    for history in histories:
-        started = time.perf_counter()
-        model.recommend(history, K)
-        ranked.append(time.perf_counter() - started)
-    return {"load": 1000 * float(np.median(times)), "recommend": 1000 * float(np.median(ranked))}
-
-
-def versions_of(*names: str) -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}
+    return 1000 * float(np.median(times))
 
 
 async def load(
-    arguments: argparse.Namespace, host: str, port: int, bodies: list[str], server: subprocess.Popen[str]
-) -> tuple[Load, float, int]:
-    """Warm up and measure: what became of requests, processor use, memory."""
+    arguments: argparse.Namespace, host: str, port: int, bodies: list[str], process: int
+) -> tuple[Load, float]:
+    """Warm up and measure: what became of requests, and the service's processor seconds for each."""
     pool: asyncio.LifoQueue[Connection] = asyncio.LifoQueue()
     for _ in range(arguments.connections):
         pool.put_nowait(Connection(host, port))
 
-    async def drive(seconds: float, into: Load) -> None:
-        start, tasks = time.perf_counter() + 0.05, set()
-        for place in range(int(arguments.rate * seconds)):
-            due = start + place / arguments.rate
+    async def request(body: str, due: float, into: Load) -> None:
+        connection = await pool.get()
+        try:
+            into.statuses[await connection.post(body)] += 1
+            into.finished.append(time.perf_counter())
+            into.due.append(due)
+        finally:
+            pool.put_nowait(connection)
+
+    async def drive(seconds: float) -> Load:
+        start, tasks, done = time.perf_counter() + 0.05, set(), Load()
+        for number in range(int(arguments.rate * seconds)):
+            due = start + number / arguments.rate
             if (early := due - time.perf_counter()) > 0:
                 await asyncio.sleep(early)
-            tasks.add(asyncio.create_task(one(pool, bodies[place % len(bodies)], due, into)))
+            tasks.add(asyncio.create_task(request(bodies[number % len(bodies)], due, done)))
         await asyncio.gather(*tasks)
+        return done
 
-    await drive(arguments.warm_up, Load())
-    measured, before = Load(), processor_seconds(server)
-    await drive(arguments.seconds, measured)
-    return measured, (processor_seconds(server) - before) / max(len(measured.finished), 1), peak_bytes(server)
+    await drive(arguments.warm_up)
+    before = processor_seconds(process)
+    done = await drive(arguments.seconds)
+    return done, (processor_seconds(process) - before) / max(len(done.finished), 1)
 
 
 class Connection:
@@ -173,14 +169,13 @@ class Connection:
         self.host, self.port = host, port
         self.streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def open(self) -> None:
+    async def post(self, body: str) -> int:
+        """The status of the answer to a request."""
         if self.streams is not None and self.streams[0].at_eof():  # closed by the service while it was idle
-            self.close()
+            self.streams[1].close()
+            self.streams = None
         if self.streams is None:
             self.streams = await asyncio.open_connection(self.host, self.port)
-
-    async def post(self, body: str) -> int:
-        assert self.streams is not None
         reader, writer = self.streams
         head = f"POST /recommend HTTP/1.1\r\nHost: {self.host}\r\nContent-Type: application/json\r\n"
         writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
@@ -190,33 +185,11 @@ class Connection:
         await reader.readexactly(int(length.group(1)))
         return int(answer.split(b" ", 2)[1])
 
-    def close(self) -> None:
-        if self.streams is not None:
-            self.streams[1].close()
-        self.streams = None
 
-
-async def one(pool: asyncio.LifoQueue[Connection], body: str, due: float, into: Load) -> None:
-    connection = await pool.get()
-    try:
-        await connection.open()
-        into.statuses[await connection.post(body)] += 1
-        into.finished.append(time.perf_counter())
-        into.due.append(due)
-    finally:
-        pool.put_nowait(connection)
-
-
-def processor_seconds(server: subprocess.Popen[str]) -> float:
-    """User and system time of the process so far (from /proc, so on Linux)."""
-    fields = Path(f"/proc/{server.pid}/stat").read_text().rpartition(")")[2].split()
+def processor_seconds(process: int) -> float:
+    """User and system time of a process so far (from /proc, so on Linux)."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def peak_bytes(server: subprocess.Popen[str]) -> int:
-    """Most memory the process has held (from /proc)."""
-    status = Path(f"/proc/{server.pid}/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+)", status).group(1)) * 1024  # type: ignore[union-attr]
 
 
 if __name__ == "__main__":

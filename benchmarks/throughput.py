@@ -11,11 +11,12 @@ benchmarks/results/throughput/<data set>.json. PyG is used where it is installed
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import sys
 import warnings
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,25 +43,19 @@ from c2f_dgl.training.sampler import Triplets, TripletSampler
 from c2f_dgl.training.stage import adam, update_assignment
 
 M, T, D, NEGATIVES, L2, LR = 300, 2, 128, 5, 5e-4, 1e-3
-OURS = {"collapsed": ("collapsed", "csr"), "message passing, csr": ("message_passing", "csr")}
-OURS["message passing, dgl"] = ("message_passing", "dgl")
 
 # Largest difference of a gradient from the collapsed one's, of float32 sums of some 10^5 terms.
 TOLERANCE = 1e-3
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = measure.parser(__doc__, batches=[8192, 32768], runs=5, without="", parts=False)
     parser.add_argument("dataset")
-    parser.add_argument("--batches", type=int, nargs="+", default=[8192, 32768], metavar="TRIPLETS")
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--without", default="", help="ways to leave out, by the start of their names: coo,pyg,dgl")
-    parser.add_argument("--parts", action="store_true")
     arguments = parser.parse_args()
     console, machine = Console(stderr=True), measure.machine()
     with console.status("reading"):
         split = measure.load(arguments.dataset)
-    record = {
+    record: dict[str, Any] = {
         "data": split.name,
         "users": split.n_users,
         "items": split.n_items,
@@ -80,44 +75,35 @@ def steps(
     split: Split, batches: list[int], runs: int, without: tuple[str, ...], console: Console
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Per batch size and way: seconds, triplets a second, how many times the collapsed step's seconds, memory."""
-    rng = np.random.default_rng(0)
-    sampler = TripletSampler(split.train, NEGATIVES)
-    drawn = {size: sampler.epoch(size // NEGATIVES, size // NEGATIVES, rng) for size in batches}
-    takers: dict[str, Callable[[Triplets], None]] = {}
+    rng, sampler = np.random.default_rng(0), TripletSampler(split.train, NEGATIVES)
+    drawn = {size: next(sampler.batches(size // NEGATIVES, size // NEGATIVES, rng)) for size in batches}
+    built: dict[str, Step] = {}
+
+    def first_step(name: str, make: Callable[[], Step]) -> None:
+        built[name] = make()
+        built[name].loss(drawn[batches[0]]).backward()
+
     memory = {}
-    gradients: dict[str, torch.Tensor] = {}
     for name, make in _ways(split).items():
-        if name.startswith(without) and without:
-            continue
-        with console.status(f"{name}: first step"):
-            built: list[Step] = []
-
-            def begin(make: Callable[[], Step] = make, built: list[Step] = built) -> None:
-                built.append(make())
-                built[0].loss(drawn[batches[0]]).backward()
-
-            memory[name] = measure.peak_bytes(begin)
-            if len(built[0].parameters[0]) == M:
-                gradients[name] = built[0].parameters[0].grad.clone()
-            takers[name] = taker(built[0])
-    errors = _compare(gradients)
-    found: dict[str, dict[str, dict[str, float]]] = {}
+        if not without or not name.startswith(without):
+            with console.status(f"{name}: first step"):
+                memory[name] = measure.peak_bytes(partial(first_step, name, make))
+    errors = _compare({name: step.parameter.grad.clone() for name, step in built.items() if len(step.parameter) == M})
+    steppers = {name: stepper(step) for name, step in built.items()}
+    rows: dict[str, dict[str, dict[str, float]]] = {}
     for size, batch in drawn.items():
         with console.status(f"{size} triplets"):
-            ways = {name: lambda take=take, batch=batch: take(batch) for name, take in takers.items()}
-            seconds = measure.alternate(ways, runs)
-        found[str(size)] = {}
-        least = measure.spread(seconds["collapsed"])["median_seconds"]
-        for name, times in seconds.items():
-            row = measure.spread(times)
+            seconds = measure.alternate({name: partial(take, batch) for name, take in steppers.items()}, runs)
+        rows[str(size)] = {name: measure.spread(times) for name, times in seconds.items()}
+        least = rows[str(size)]["collapsed"]["median_seconds"]
+        for name, row in rows[str(size)].items():
             row["triplets_a_second"] = batch.negatives.size / row["median_seconds"]
             row["times_collapsed"] = row["median_seconds"] / least
             row["peak_bytes"] = memory[name]
             if name in errors:
                 row["gradient_error"] = errors[name]
-            found[str(size)][name] = row
             print(f"{size:>6} {name:50} {row['median_seconds']:9.4f} s  {row['times_collapsed']:8.1f} x")
-    return found
+    return rows
 
 
 def _compare(gradients: dict[str, torch.Tensor]) -> dict[str, float]:
@@ -129,13 +115,14 @@ def _compare(gradients: dict[str, torch.Tensor]) -> dict[str, float]:
     return errors
 
 
-def taker(step: Step) -> Callable[[Triplets], None]:
-    optimizer = adam(step.parameters, LR)
+def stepper(step: Step) -> Callable[[Triplets], None]:
+    """What takes a step of Adam, given a batch."""
+    optimizer = adam([step.parameter], LR)
 
     def take(batch: Triplets) -> None:
         optimizer.zero_grad()
         step.loss(batch).backward()
-        torch.nn.utils.clip_grad_value_(step.parameters, 3.0)
+        torch.nn.utils.clip_grad_value_([step.parameter], 3.0)
         optimizer.step()
 
     return take
@@ -143,25 +130,23 @@ def taker(step: Step) -> Callable[[Triplets], None]:
 
 def _start(split: Split, m: int = M, d: int = D) -> tuple[torch.Tensor, Assignment]:
     rng, n = np.random.default_rng(0), split.n_users + split.n_items
-    codebook = torch.nn.init.xavier_uniform_(torch.empty(m, d), generator=torch.Generator().manual_seed(0))
-    return codebook, anchored(rng.integers(0, m, n), m, T, 0.5, rng)
+    return _xavier(m, d), anchored(rng.integers(0, m, n), m, T, 0.5, rng)
+
+
+def _xavier(m: int, d: int) -> torch.Tensor:
+    return torch.nn.init.xavier_uniform_(torch.empty(m, d), generator=torch.Generator().manual_seed(0))
 
 
 def _ways(split: Split) -> dict[str, Callable[[], Step]]:
     codebook, assignment = _start(split)
-    n = split.n_users + split.n_items
-    table = torch.nn.init.xavier_uniform_(torch.empty(n, D), generator=torch.Generator().manual_seed(0))
-    ways: dict[str, Callable[[], Step]] = {
-        name: lambda engine=engine, kernel=kernel: own(build(split, engine, kernel))
-        for name, (engine, kernel) in OURS.items()
-    }
+    table = _xavier(split.n_users + split.n_items, D)
+    ways: dict[str, Callable[[], Step]] = {"collapsed": lambda: our_step(build(split, "collapsed", "csr"))}
+    for kernel in ("csr", "dgl"):
+        ways[f"message passing, {kernel}"] = lambda kernel=kernel: our_step(build(split, "message_passing", kernel))
     for weights in ("edges", "nodes"):
-        ways[f"dgl heterograph, compositional, weights on {weights}"] = lambda weights=weights: (
-            rivals.dgl_compositional(split, codebook, assignment, L2, weights)
-        )
-        ways[f"dgl heterograph, full table, weights on {weights}"] = lambda weights=weights: rivals.dgl_table(
-            split, table, L2, weights
-        )
+        for name, values, of in (("compositional", codebook, assignment), ("full table", table, None)):
+            way = partial(rivals.dgl_step, split, values, of, L2, weights)
+            ways[f"dgl heterograph, {name}, weights on {weights}"] = way
     ways["coo, as published"] = lambda: rivals.coo_compositional(split, codebook, assignment, L2)
     if importlib.util.find_spec("torch_geometric") is not None:
         ways["pyg LightGCN, full table"] = lambda: rivals.pyg_table(split, table, L2)
@@ -188,8 +173,9 @@ def build(
     return Recommender(graph, embedding, propagation, readout, engine, memory_budget=memory_budget)
 
 
-def own(model: Recommender) -> Step:
-    return Step([model.embedding.tiers[0].codebook], lambda batch: batch_loss(model, batch, "bpr", L2))
+def our_step(model: Recommender) -> Step:
+    """A step of this package's."""
+    return Step(model.embedding.tiers[0].codebook, lambda batch: batch_loss(model, batch, "bpr", L2))
 
 
 def products(split: Split) -> dict[str, Callable[[], object]]:
@@ -212,19 +198,27 @@ def products(split: Split) -> dict[str, Callable[[], object]]:
     }
 
 
+def repeated_parts(
+    split: Split, models: dict[str, Recommender], sample: Callable[[], object]
+) -> dict[str, Callable[[], object]]:
+    """What training does epoch by epoch, or less often, beside its steps; `sample` draws an epoch."""
+    return {
+        **{f"basis propagated, {kernel}": lambda of=of: of.engine.rebuild(of.graph) for kernel, of in models.items()},
+        "whole assignment update": lambda: update_assignment(models["csr"], CoarseConfig()),
+        "sampling an epoch": sample,
+        "evaluation of all users": lambda: evaluate(models["csr"].scorer(), split.train, split.test),
+    }
+
+
 def parts(split: Split, runs: int, triplets_a_second: float, console: Console) -> dict[str, dict[str, float]]:
     """What training does beside its steps: seconds of each, and sampling as a share of an epoch."""
     codebook, _ = _start(split)
     models = {kernel: build(split, "collapsed", kernel) for kernel in ("csr", "dgl")}
-    model = models["csr"]
-    sampler = TripletSampler(split.train, NEGATIVES)
+    model, sampler = models["csr"], TripletSampler(split.train, NEGATIVES)
     n, size = int(split.train.nnz), 8192 // NEGATIVES
     often: dict[str, Callable[[], object]] = {
         "relations rebuilt from the assignment": lambda: model.embedding.link(model.graph, 0),
-        **{f"basis propagated, {kernel}": lambda of=of: of.engine.rebuild(of.graph) for kernel, of in models.items()},
-        "whole assignment update": lambda: update_assignment(model, CoarseConfig()),
-        "sampling an epoch": lambda: sampler.epoch(n, size, np.random.default_rng(1)),
-        "evaluation of all users": lambda: evaluate(model.scorer(), split.train, split.test),
+        **repeated_parts(split, models, lambda: list(sampler.batches(n, size, np.random.default_rng(1)))),
         **{f"one relation times 32 columns: {name}": take for name, take in products(split).items()},
     }
     once: dict[str, Callable[[], object]] = {
@@ -233,15 +227,15 @@ def parts(split: Split, runs: int, triplets_a_second: float, console: Console) -
         "METIS start": lambda: metis_parts(model.graph, M, 0),
         "SparsePCA start": lambda: sparse_pca_codebook(codebook, 100, 80, 1.0, np.random.default_rng(0)),
     }
-    found = {}
+    rows = {}
     for name, take in {**often, **once}.items():
         with console.status(name):
-            found[name] = measure.spread(measure.alternate({name: take}, 1 if name in once else runs)[name])
-        print(f"{name:40} {found[name]['median_seconds']:9.4f} s")
-    steps_seconds = n * NEGATIVES / triplets_a_second
-    found["sampling an epoch"]["share"] = found["sampling an epoch"]["median_seconds"] / steps_seconds
-    print(f"sampling is {found['sampling an epoch']['share']:.1%} of the {steps_seconds:.2f} s of an epoch's steps")
-    return found
+            rows[name] = measure.timed(take, 1 if name in once else runs)
+        print(f"{name:40} {rows[name]['median_seconds']:9.4f} s")
+    steps_seconds, sampling = n * NEGATIVES / triplets_a_second, rows["sampling an epoch"]
+    sampling["share"] = sampling["median_seconds"] / steps_seconds
+    print(f"sampling is {sampling['share']:.1%} of the {steps_seconds:.2f} s of an epoch's steps")
+    return rows
 
 
 if __name__ == "__main__":

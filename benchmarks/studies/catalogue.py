@@ -1,26 +1,82 @@
-"""The studies. A new variant is one more `Variant`: a name, a preset, overrides and the question it answers."""
+"""The studies. A new variant is one more `Variant`: a name, options, and the question it answers."""
 
 from __future__ import annotations
 
-from benchmarks.studies.spec import Study, Variant
+from dataclasses import dataclass
+from functools import partial
+
+from benchmarks.studies.significance import Direction
+from c2f_dgl.config.load import load_config
+from c2f_dgl.config.schema import RunConfig
 
 # The paper's sizes (m^c = 300, m^r = 100, d = 128) on every data set, so that its d^r and t^r keep their meaning. The
 # rate is not its own, 1e-3, with which LastFM, of 26 steps an epoch, learns next to nothing in 20 epochs; on Gowalla,
 # of 495, validation is higher with 2e-2 as well, before S is updated and after. No phase stops early: variants get
 # equal steps.
 LENGTHS = (
-    "coarse.training.lr=0.02",
-    "coarse.training.fixed_epochs=5",
-    "coarse.training.updating_epochs=35",
-    "coarse.training.patience=1000",
-    "fine.training.fixed_epochs=5",
-    "fine.training.updating_epochs=15",
-    "fine.training.patience=1000",
+    "coarse.training.lr=0.02 coarse.training.fixed_epochs=5 coarse.training.updating_epochs=35 "
+    "coarse.training.patience=1000 "
+    "fine.training.fixed_epochs=5 fine.training.updating_epochs=15 fine.training.patience=1000"
 )
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One configuration of a study, and the yes-or-no question about it (none about what is only a control).
+
+    Parameters
+    ----------
+    options : str
+        ``key=value`` as for ``--set``, with blanks between.
+    controls : tuple of str
+        Variants of the same study it is compared with; a yes needs a yes against each.
+    yes_if : {"higher", "lower"}
+        Which difference in accuracy to the controls is a yes.
+    at : (str, float), optional
+        Sweep it belongs to and its place there: a point of a curve instead of a row of a forest plot.
+    """
+
+    name: str
+    options: str = ""
+    asks: str = ""
+    controls: tuple[str, ...] = ()
+    yes_if: Direction = "higher"
+    preset: str = "paper"
+    at: tuple[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Study:
+    """Variants that answer questions of one kind, controls first; `options` are all variants', before their own."""
+
+    name: str
+    title: str
+    about: str
+    variants: tuple[Variant, ...]
+    options: str = LENGTHS
+
+    def __post_init__(self) -> None:
+        names = [variant.name for variant in self.variants]
+        if len(set(names)) < len(names):
+            raise ValueError(f"study {self.name}: two variants have the same name")
+        for variant in self.variants:
+            if missing := set(variant.controls) - set(names):
+                raise ValueError(f"study {self.name}: {variant.name} has no control called {', '.join(missing)}")
+            if bool(variant.asks) != bool(variant.controls):
+                raise ValueError(f"study {self.name}: {variant.name} needs both a question and a control, or neither")
+
+    def config(self, variant: Variant, data: str, seed: int) -> RunConfig:
+        """The configuration of a run; sizes that are null are not yet resolved."""
+        overrides = [*f"{self.options} {variant.options}".split(), f"data.source={data}", f"seed={seed}"]
+        return load_config(variant.preset, overrides)
+
 
 # Sec. 4.4 has half of E^r non-zero at its best threshold, which is 3 there: the median of |E^r| at the start.
 HALF = "fine.threshold=null"
 COARSE = "finer={}"
+
+_EMPTY = "fine.threshold=1000"
+_worse = partial(Variant, controls=("whole",), yes_if="lower")
 
 ABLATION = Study(
     "ablation",
@@ -29,31 +85,18 @@ ABLATION = Study(
     "threshold at the median of |E^r| at the start, so that half of E^r is non-zero, as Sec. 4.4 has it at its best; "
     "`printed` is the same with λ = 3. The paper's Fig. 4 has all four cases worse than the whole.",
     (
-        Variant("whole", (HALF,)),
-        Variant("coarse", (COARSE,), "Is the coarse stage alone worse than with the fine stage?", ("whole",), "lower"),
-        Variant("case-a", (HALF, "fine.start=normal"), "A: is a random start of E^r worse?", ("whole",), "lower"),
-        Variant(
-            "case-b", (HALF, "fine.start=rows"), "B: are chosen rows without SparsePCA worse?", ("whole",), "lower"
-        ),
-        Variant("case-c", ("fine.threshold=0",), "C: is no soft threshold worse?", ("whole",), "lower"),
-        Variant(
-            "case-d",
-            (HALF, "fine.bridge=false"),
-            "D: is S^r matched without the entities' bridge worse?",
-            ("whole",),
-            "lower",
-        ),
-        Variant("printed", (), "Is λ = 3, as printed, worse than the median?", ("whole",), "lower"),
-        Variant(
-            "empty",
-            ("fine.threshold=1000",),
-            "Is a fine codebook without one value (λ = 1000) worse than one that is half full?",
-            ("whole",),
-            "lower",
-        ),
+        Variant("whole", HALF),
+        _worse("coarse", COARSE, "Is the coarse stage alone worse than with the fine stage?"),
+        _worse("case-a", f"{HALF} fine.start=normal", "A: is a random start of E^r worse?"),
+        _worse("case-b", f"{HALF} fine.start=rows", "B: are chosen rows without SparsePCA worse?"),
+        _worse("case-c", "fine.threshold=0", "C: is no soft threshold worse?"),
+        _worse("case-d", f"{HALF} fine.bridge=false", "D: is S^r matched without the entities' bridge worse?"),
+        _worse("printed", "", "Is λ = 3, as printed, worse than the median?"),
+        _worse("empty", _EMPTY, "Is a fine codebook without one value (λ = 1000) worse than one that is half full?"),
     ),
-    LENGTHS,
 )
+
+_PURSUIT = "coarse.update=pursuit"
 
 ASSIGNMENT = Study(
     "assignment",
@@ -61,23 +104,20 @@ ASSIGNMENT = Study(
     "One coarse tier at the paper's sizes: S updated as Eq. 11 has it, by matching pursuit with re-fit, and with one "
     "scalar more, item embeddings scaled by degree^0.15.",
     (
-        Variant("pinv", (COARSE,)),
-        Variant(
-            "pursuit", (COARSE, "coarse.update=pursuit"), "Does matching pursuit beat the pseudo-inverse?", ("pinv",)
-        ),
+        Variant("pinv", COARSE),
+        Variant("pursuit", f"{COARSE} {_PURSUIT}", "Does matching pursuit beat the pseudo-inverse?", ("pinv",)),
         Variant(
             "scaled",
-            (COARSE, "coarse.update=pursuit", "model.item_scale=0.15"),
+            f"{COARSE} {_PURSUIT} model.item_scale=0.15",
             "Does scaling items by degree^0.15 add to pursuit?",
             ("pursuit",),
         ),
     ),
-    LENGTHS,
 )
 
-# As many values as the fine stage adds, 5 m^c and half of 100 x 80: 43 more rows of 128 in E^c.
-_WIDER = "coarse.m=343"
-_LONGER = "coarse.training.updating_epochs=55"
+_LONGER = f"{COARSE} coarse.training.updating_epochs=55"
+_REFINED, _JOINT = f"{HALF} model.entity_input=refined", "fine.freeze_coarser=false"
+_pays = partial(Variant, controls=("longer", "wider"))
 
 FINE_TIER = Study(
     "fine-tier",
@@ -85,58 +125,27 @@ FINE_TIER = Study(
     "The fine stage against controls that give the coarse tier the same: as many more epochs (`longer`; its batches "
     "are smaller, so four times the steps) and as many more values (`wider`). `joint` trains E^c along with E^r.",
     (
-        Variant("coarse", (COARSE,)),
-        Variant("longer", (COARSE, _LONGER)),
-        Variant("wider", (COARSE, _WIDER)),
-        Variant("fine", (HALF,), "Does the fine stage of the equations pay (Eq. 19)?", ("longer", "wider")),
-        Variant(
-            "refined",
-            (HALF, "model.entity_input=refined"),
-            "Does it pay with refined entities (Eq. 18)?",
-            ("longer", "wider"),
-        ),
-        Variant(
-            "gate-0.2",
-            (HALF, "model.entity_input=refined", "fine.gate=0.2"),
-            "Does it pay at w_cr = 0.2, refined?",
-            ("longer", "wider"),
-        ),
-        Variant(
-            "gate-0.8",
-            (HALF, "model.entity_input=refined", "fine.gate=0.8"),
-            "Does it pay at w_cr = 0.8, refined?",
-            ("longer", "wider"),
-        ),
-        Variant(
-            "joint",
-            (HALF, "model.entity_input=refined", "fine.freeze_coarser=false"),
-            "Does it pay where E^c is trained along, refined?",
-            ("longer", "wider"),
-        ),
-        Variant(
-            "joint-fast",
-            (HALF, "model.entity_input=refined", "fine.freeze_coarser=false", "fine.training.lr=0.02"),
-            "And at the coarse stage's rate, 2e-2?",
-            ("longer", "wider"),
-        ),
-        Variant(
+        Variant("coarse", COARSE),
+        Variant("longer", _LONGER),
+        # As many values as the fine stage adds, 5 m^c and half of 100 x 80: 43 more rows of 128 in E^c.
+        Variant("wider", f"{COARSE} coarse.m=343"),
+        _pays("fine", HALF, "Does the fine stage of the equations pay (Eq. 19)?"),
+        _pays("refined", _REFINED, "Does it pay with refined entities (Eq. 18)?"),
+        _pays("gate-0.2", f"{_REFINED} fine.gate=0.2", "Does it pay at w_cr = 0.2, refined?"),
+        _pays("gate-0.8", f"{_REFINED} fine.gate=0.8", "Does it pay at w_cr = 0.8, refined?"),
+        _pays("joint", f"{_REFINED} {_JOINT}", "Does it pay where E^c is trained along, refined?"),
+        _pays("joint-fast", f"{_REFINED} {_JOINT} fine.training.lr=0.02", "And at the coarse stage's rate, 2e-2?"),
+        _pays(
             "refined-small",
-            (HALF, "model.entity_input=refined", "fine.start_scale=0.01"),
+            f"{_REFINED} fine.start_scale=0.01",
             "Does it pay where E^r starts a hundredth as large, refined?",
-            ("longer", "wider"),
         ),
-        Variant(
-            "joint-small",
-            (HALF, "model.entity_input=refined", "fine.start_scale=0.01", "fine.freeze_coarser=false"),
-            "And with E^c trained along?",
-            ("longer", "wider"),
-        ),
+        _pays("joint-small", f"{_REFINED} fine.start_scale=0.01 {_JOINT}", "And with E^c trained along?"),
     ),
-    LENGTHS,
 )
 
 # The paper's values on Gowalla at (300, 128, 2): 2 N + 300 x 128 = 2.54 N. m follows from the data.
-_BUDGET = ("finer={}", "coarse.m=null", "model.budget=2.542", "coarse.update=pursuit", "model.item_scale=0.15")
+_BUDGET = f"{COARSE} coarse.m=null model.budget=2.542 {_PURSUIT} model.item_scale=0.15"
 
 CORNER = Study(
     "corner",
@@ -145,42 +154,37 @@ CORNER = Study(
     "t = 2, to which m follows from the data), spent on more meta-embeddings, more dimensions or more entries of S; "
     "S updated by matching pursuit, items scaled by degree^0.15.",
     (
-        Variant("d128-t2", (*_BUDGET, "model.d=128", "coarse.t=2")),
+        Variant("d128-t2", f"{_BUDGET} model.d=128 coarse.t=2"),
         Variant(
             "d64-t2",
-            (*_BUDGET, "model.d=64", "coarse.t=2"),
+            f"{_BUDGET} model.d=64 coarse.t=2",
             "Do twice the atoms at half the width (d = 64, t = 2) beat d = 128, t = 2?",
             ("d128-t2",),
         ),
         Variant(
             "d128-t1",
-            (*_BUDGET, "model.d=128", "coarse.t=1"),
+            f"{_BUDGET} model.d=128 coarse.t=1",
             "Does one entry less an entity, spent on atoms (d = 128, t = 1), beat t = 2?",
             ("d128-t2",),
         ),
         Variant(
             "d64-t1",
-            (*_BUDGET, "model.d=64", "coarse.t=1"),
+            f"{_BUDGET} model.d=64 coarse.t=1",
             "Do both together (d = 64, t = 1) beat each alone?",
             ("d64-t2", "d128-t1"),
         ),
     ),
-    LENGTHS,
 )
+
+_of_base = partial(Variant, controls=("base",))
 
 
 def _sweep(symbol: str, key: str, values: list[float], usual: str) -> list[Variant]:
     stem = key.rpartition(".")[2]
+    options = f"{HALF} {key}" if key != "fine.threshold" else key  # unless the threshold is what is swept
     return [
-        Variant(
-            f"{stem}-{value:g}",
-            # The threshold is the base's unless it is what is swept.
-            (*((HALF,) if key != "fine.threshold" else ()), f"{key}={value:g}"),
-            f"Is {symbol} = {value:g} better than {usual}?",
-            ("base",),
-            at=(symbol, value),
-        )
-        for value in values
+        _of_base(f"{stem}-{x:g}", f"{options}={x:g}", f"Is {symbol} = {x:g} better than {usual}?", at=(symbol, x))
+        for x in values
     ]
 
 
@@ -191,13 +195,12 @@ SENSITIVITY = Study(
     "the median of |E^r|. The base is a point of three of the sweeps: there the difference is nought. Where a "
     "threshold exceeds every |E^r| the fine codebook starts at zero, gets no gradient and stays there.",
     (
-        Variant("base", (HALF,)),
+        Variant("base", HALF),
         *_sweep("d^r", "fine.components", [40, 60, 80, 100, 120], "80"),
         *_sweep("λ", "fine.threshold", [0.5, 1, 3, 5, 10], "the median"),
         *_sweep("w_cr", "fine.gate", [0.1, 0.3, 0.5, 0.7, 0.9], "0.5"),
         *_sweep("t^r", "fine.t", [2, 3, 4, 5, 6], "5"),
     ),
-    LENGTHS,
 )
 
 _FIXED, _TOTAL = "m^r beside m^c = 300", "m^r of m^c + m^r = 400"
@@ -209,43 +212,30 @@ SPACE = Study(
     "bytes of the checkpoint, in which an index takes four and zeros of E^r are stored. d^r is 80, the threshold the "
     "median of |E^r|. The paper's Fig. 6 has accuracy rise with m^r beside a fixed m^c.",
     (
-        Variant("base", (HALF,)),
+        Variant("base", HALF),
         *(
-            Variant(
-                f"plus-{m}",
-                (HALF, f"fine.m={m}"),
-                f"Beside m^c = 300, is m^r = {m} better than 100?",
-                ("base",),
-                at=(_FIXED, m),
+            _of_base(
+                f"plus-{m}", f"{HALF} fine.m={m}", f"Beside m^c = 300, is m^r = {m} better than 100?", at=(_FIXED, m)
             )
             for m in (25, 50, 100, 200, 300)
         ),
         *(
-            Variant(
+            _of_base(
                 f"{m}-of-400",
-                (HALF, f"fine.m={m}", f"coarse.m={400 - m}"),
+                f"{HALF} fine.m={m} coarse.m={400 - m}",
                 f"Of 400, is m^r = {m} better than 100?",
-                ("base",),
                 at=(_TOTAL, m),
             )
             for m in (50, 100, 150, 200)
         ),
     ),
-    LENGTHS,
 )
 
-# 1638 positives a step whatever their negatives, so all take the same steps.
-_POSITIVES = 1638
-_LOSS = ("finer={}", "coarse.update=pursuit", "coarse.training.updating_epochs=15")
 
-
-def _loss(name: str, negatives: int) -> tuple[str, ...]:
-    return (
-        *_LOSS,
-        f"coarse.training.loss={name}",
-        f"coarse.training.negatives={negatives}",
-        f"coarse.training.batch_size={_POSITIVES * negatives}",
-    )
+def _loss(name: str, negatives: int) -> str:
+    # 1638 positives a step whatever their negatives, so all take the same steps.
+    training = {"loss": name, "negatives": negatives, "batch_size": 1638 * negatives, "updating_epochs": 15}
+    return " ".join([COARSE, _PURSUIT, *(f"coarse.training.{key}={value}" for key, value in training.items())])
 
 
 LOSS = Study(
@@ -265,8 +255,9 @@ LOSS = Study(
             ("bpr-5", "bpr-50"),
         ),
     ),
-    LENGTHS,
 )
+
+_published = partial(Variant, preset="published")
 
 SIGNIFICANCE = Study(
     "significance",
@@ -276,35 +267,29 @@ SIGNIFICANCE = Study(
     "`published`, the authors' code with its tanh, gates and biases. Its tanh leaves only message passing at each "
     "step: on Gowalla a coarse stage takes hours on one core, and was not run.",
     (
-        Variant("paper-coarse", (COARSE,)),
-        Variant("paper", (), "Does `paper`, as printed, beat its coarse stage?", ("paper-coarse",)),
-        Variant("paper-half", (HALF,), "Does `paper` with half of E^r kept beat its coarse stage?", ("paper-coarse",)),
-        Variant("published-coarse", (COARSE,), preset="published"),
-        Variant(
+        Variant("paper-coarse", COARSE),
+        Variant("paper", "", "Does `paper`, as printed, beat its coarse stage?", ("paper-coarse",)),
+        Variant("paper-half", HALF, "Does `paper` with half of E^r kept beat its coarse stage?", ("paper-coarse",)),
+        _published("published-coarse", COARSE),
+        _published(
             "published-longer",
-            (COARSE, _LONGER),
+            _LONGER,
             "Does the coarse stage of `published` gain from the fine stage's epochs?",
             ("published-coarse",),
-            preset="published",
         ),
-        Variant(
+        _published(
             "published",
-            (),
+            "",
             "Does `published` beat its coarse stage, and that with as many epochs?",
             ("published-coarse", "published-longer"),
-            preset="published",
         ),
     ),
-    LENGTHS,
 )
 
-_PER_ENTITY = "values per entity"
-_ALONE = (COARSE, "coarse.training.fixed_epochs=0")  # a start and nothing else
-
-
-def _softmax(negatives: int, *more: str) -> tuple[str, ...]:
-    return (COARSE, "coarse.training.loss=softmax", f"coarse.training.negatives={negatives}", *more)
-
+_ALONE = f"{COARSE} coarse.training.fixed_epochs=0"  # a start and nothing else
+_SOFTMAX = f"{COARSE} coarse.training.loss=softmax"
+_gains = partial(Variant, controls=("start",), preset="fast")
+_loses = partial(_gains, yes_if="lower")
 
 SPECTRAL = Study(
     "spectral",
@@ -313,101 +298,42 @@ SPECTRAL = Study(
     "linear graph filter to its scores. All within the same budget of learned values, but for the sweep of the budget.",
     (
         Variant("start", _ALONE, preset="fast"),
-        Variant("trained", (COARSE,), "Does an epoch of BPR after the start pay?", ("start",), preset="fast"),
-        Variant(
+        _gains("trained", COARSE, "Does an epoch of BPR after the start pay?"),
+        _gains(
             "softmax-shared",
-            _softmax(2000, "coarse.training.shared_negatives=true", "coarse.training.batch_size=4096"),
+            f"{_SOFTMAX} coarse.training.negatives=2000 coarse.training.shared_negatives=true "
+            "coarse.training.batch_size=4096",
             "Does an epoch of softmax with 2,000 shared negatives pay?",
-            ("start",),
-            preset="fast",
         ),
-        Variant(
+        _gains(
             "softmax-own",
-            _softmax(100, "coarse.training.batch_size=102400"),
+            f"{_SOFTMAX} coarse.training.negatives=100 coarse.training.batch_size=102400",
             "Does an epoch of softmax with 100 unseen negatives for each positive pay?",
-            ("start",),
-            preset="fast",
         ),
-        Variant(
-            "filter",
-            _ALONE,
-            "Does a linear graph filter beside the embeddings pay?",
-            ("start",),
-            preset="best",
+        _gains("filter", _ALONE, "Does a linear graph filter beside the embeddings pay?", preset="best"),
+        _gains(
+            "kmeans", f"{_ALONE} coarse.grouping=kmeans", "Are items better grouped by spherical k-means than by METIS?"
         ),
-        Variant(
-            "kmeans",
-            (*_ALONE, "coarse.grouping=kmeans"),
-            "Are items better grouped by spherical k-means than by METIS?",
-            ("start",),
-            preset="fast",
+        _loses("random", f"{_ALONE} coarse.grouping=random", "Are items worse grouped at random than by METIS?"),
+        _loses(
+            "links", f"{_ALONE} model.link_scale=0.01", "Do meta nodes that weigh more against neighbours (0.01) hurt?"
         ),
-        Variant(
-            "random",
-            (*_ALONE, "coarse.grouping=random"),
-            "Are items worse grouped at random than by METIS?",
-            ("start",),
-            "lower",
-            preset="fast",
-        ),
-        Variant(
-            "links",
-            (*_ALONE, "model.link_scale=0.01"),
-            "Do meta nodes that weigh more against neighbours (0.01) hurt?",
-            ("start",),
-            "lower",
-            preset="fast",
-        ),
-        Variant(
-            "layers-3",
-            (*_ALONE, "model.layers=3"),
-            "Are 3 layers worse than 9?",
-            ("start",),
-            "lower",
-            preset="fast",
-        ),
-        Variant(
-            "layers-5",
-            (*_ALONE, "model.layers=5"),
-            "Are 5 layers worse than 9?",
-            ("start",),
-            "lower",
-            preset="fast",
-        ),
-        Variant(
-            "unscaled",
-            (*_ALONE, "model.item_scale=0"),
-            "Are scores without the item scale worse?",
-            ("start",),
-            "lower",
-            preset="fast",
-        ),
-        Variant(
-            "two-atoms",
-            (*_ALONE, "coarse.t=2"),
-            "Do two atoms an item (t = 2) beat one?",
-            ("start",),
-            preset="fast",
-        ),
-        Variant(
-            "user-atoms",
-            (*_ALONE, "coarse.t_user=1"),
-            "Do users gain from atoms of their own?",
-            ("start",),
-            preset="fast",
-        ),
+        _loses("layers-3", f"{_ALONE} model.layers=3", "Are 3 layers worse than 9?"),
+        _loses("layers-5", f"{_ALONE} model.layers=5", "Are 5 layers worse than 9?"),
+        _loses("unscaled", f"{_ALONE} model.item_scale=0", "Are scores without the item scale worse?"),
+        _gains("two-atoms", f"{_ALONE} coarse.t=2", "Do two atoms an item (t = 2) beat one?"),
+        _gains("user-atoms", f"{_ALONE} coarse.t_user=1", "Do users gain from atoms of their own?"),
         *(
-            Variant(
+            _gains(
                 f"budget-{value:g}",
-                (*_ALONE, f"model.budget={value:g}"),
+                f"{_ALONE} model.budget={value:g}",
                 f"Are {value:g} values per entity better than 2.67?",
-                ("start",),
-                preset="fast",
-                at=(_PER_ENTITY, value),
+                at=("values per entity", value),
             )
             for value in (1, 1.5, 2, 4, 8, 14)
         ),
     ),
+    options="",
 )
 
 # The most important first: the order of `all` and of the page.

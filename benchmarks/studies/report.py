@@ -7,36 +7,28 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
-from benchmarks.studies import records
-from benchmarks.studies.paper import table_4
-from benchmarks.studies.significance import RULE, Verdict, against_all, verdict
-from benchmarks.studies.spec import Study, Variant
+from benchmarks.measure import mean_spread
+from benchmarks.studies.catalogue import Study, Variant
+from benchmarks.studies.run import METRICS, PARTS, RESULTS, read_records
+from benchmarks.studies.significance import RULE, Verdict, against_all, table_4, verdict
+from c2f_dgl.bench.table import markdown_table
 from c2f_dgl.evaluation.significance import Paired, adjusted, over_users, paired
 from c2f_dgl.training.build import COARSE
 
 METRIC = "ndcg@20"
 
+Record = dict[str, Any]
+
 
 @dataclass(frozen=True)
 class Comparison:
-    """A variant against one control on one data set, on the seeds both have.
+    """A variant against one control on one data set, on the seeds both have; `control_test` is the control's figure.
 
-    Parameters
-    ----------
-    variant : Variant
-    control : str
-    users : dict of str to Paired
-        Over users, by ``<part>.<metric>``.
-    seeds : Paired, optional
-        Over seeds, on the test part; None for a single one.
-    n_seeds : int
-    control_test : float
-        The control's figure on the test part.
-    p : float
-        Of `test`, adjusted for the other comparisons on the data set.
+    `users` are paired over users, by ``<part>.<metric>``, `seeds` over seeds on the test part, None for a single one;
+    `p` is of `test`, adjusted for the other comparisons on the data set.
     """
 
     variant: Variant
@@ -57,9 +49,10 @@ class Comparison:
         """By the rule, with the adjusted p-value `p`."""
         return verdict(self.test, self.p, self.control_test, self.variant.yes_if)
 
-    def percent(self, difference: float) -> float:
-        """A difference in test accuracy in per cent of the control's."""
-        return 100 * difference / self.control_test
+    def percent(self) -> tuple[float, float, float]:
+        """Difference in test accuracy and its interval, in per cent of the control's."""
+        mean, low, high = (100 * value / self.control_test for value in (self.test.mean, self.test.low, self.test.high))
+        return mean, low, high
 
 
 @dataclass(frozen=True)
@@ -70,13 +63,13 @@ class Findings:
     """
 
     data: str
-    done: dict[str, list[dict[str, Any]]]
-    failed: dict[str, list[dict[str, Any]]]
+    done: dict[str, list[Record]]
+    failed: dict[str, list[Record]]
     comparisons: list[Comparison]
     same: list[Variant]
 
 
-def findings(study: Study, results: Path = records.RESULTS) -> list[Findings]:
+def findings(study: Study, results: Path = RESULTS) -> list[Findings]:
     """What the records of a study say, by data set."""
     folder = results / study.name
     names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
@@ -84,13 +77,16 @@ def findings(study: Study, results: Path = records.RESULTS) -> list[Findings]:
 
 
 def _findings(study: Study, data: str, results: Path) -> Findings:
-    found = {variant.name: records.read(results, study.name, data, variant.name) for variant in study.variants}
-    done = {name: [run for run in runs if run["status"] == "done"] for name, runs in found.items()}
-    failed = {name: [run for run in runs if run["status"] == "failed"] for name, runs in found.items()}
+    records = {variant.name: read_records(results, study.name, data, variant.name) for variant in study.variants}
+    done, failed = (
+        {name: [run for run in runs if run["status"] == status] for name, runs in records.items()}
+        for status in ("done", "failed")
+    )
     comparisons, same = [], []
     for variant in study.variants:
         for control in variant.controls:
-            pairs = _matched(done[variant.name], done[control])
+            of_seed = {run["seed"]: run for run in done[control]}
+            pairs = [(run, of_seed[run["seed"]]) for run in done[variant.name] if run["seed"] in of_seed]
             if pairs and all(run["config"] == other["config"] for run, other in pairs):
                 same.append(variant)
             elif pairs:
@@ -100,35 +96,30 @@ def _findings(study: Study, data: str, results: Path) -> Findings:
     return Findings(data, done, failed, comparisons, same)
 
 
-def _matched(runs: list[dict[str, Any]], controls: list[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Runs and their controls of the same seed."""
-    by_seed = {run["seed"]: run for run in controls}
-    return [(run, by_seed[run["seed"]]) for run in runs if run["seed"] in by_seed]
-
-
-def _compare(variant: Variant, control: str, pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> Comparison:
+def _compare(variant: Variant, control: str, pairs: list[tuple[Record, Record]]) -> Comparison:
     """The comparison of runs with their controls; its p is not yet adjusted."""
     for run, other in pairs:
         if run["fingerprint"] != other["fingerprint"]:
             raise ValueError(f"{run['study']} on {run['data']}: records of seed {run['seed']} are of different data")
     users = {
         key: over_users([run["per_user"][key] for run, _ in pairs], [other["per_user"][key] for _, other in pairs])
-        for key in (f"{part}.{metric}" for part in records.PARTS for metric in records.METRICS)
+        for key in (f"{part}.{metric}" for part in PARTS for metric in METRICS)
     }
-    figures, levels = [_test(run) for run, _ in pairs], [_test(other) for _, other in pairs]
-    seeds = paired(figures, levels) if len(pairs) > 1 else None
+    scores, levels = ([_last(pair[side])["test"][METRIC] for pair in pairs] for side in (0, 1))
+    seeds = paired(scores, levels) if len(pairs) > 1 else None
     return Comparison(variant, control, users, seeds, len(pairs), mean(levels), users[f"test.{METRIC}"].p)
 
 
-def _test(run: dict[str, Any]) -> float:
-    return run["stages"][run["stage"]]["test"][METRIC]
+def _last(run: Record) -> dict[str, Any]:
+    """Figures of a run's last stage."""
+    return run["stages"][run["stage"]]
 
 
-def answers(study: Study, found: list[Findings]) -> dict[str, dict[str, tuple[Verdict, int]]]:
+def answers(study: Study, by_data: list[Findings]) -> dict[str, dict[str, tuple[Verdict, int]]]:
     """Verdict and seeds by variant and data set, for every variant that was compared with all its controls."""
     table: dict[str, dict[str, tuple[Verdict, int]]] = {}
     for variant in study.variants:
-        for one in found:
+        for one in by_data:
             against = [each for each in one.comparisons if each.variant is variant]
             if variant.controls and len(against) == len(variant.controls):
                 answer = against_all([each.verdict for each in against]), min(each.n_seeds for each in against)
@@ -136,85 +127,79 @@ def answers(study: Study, found: list[Findings]) -> dict[str, dict[str, tuple[Ve
     return table
 
 
-def page(studies: Iterable[Study], results: Path = records.RESULTS) -> str:
+def page(studies: Iterable[Study], results: Path = RESULTS) -> str:
     """The body of docs/found.md."""
     studies = list(studies)
-    found = {study.name: findings(study, results) for study in studies}
-    parts = [RULE, _overview(studies, found)]
-    parts += [_section(study, found[study.name]) for study in studies if found[study.name]]
+    by_study = {study.name: findings(study, results) for study in studies}
+    parts = [RULE, _overview(studies, by_study)]
+    parts += [_section(study, by_study[study.name]) for study in studies if by_study[study.name]]
     return "\n\n".join(parts)
 
 
-def _overview(studies: list[Study], found: dict[str, list[Findings]]) -> str:
-    data = sorted({one.data for each in found.values() for one in each})
-    most = max((each.n_seeds for some in found.values() for one in some for each in one.comparisons), default=1)
-    said = f"On {most} seeds, or on the number in brackets."
-    head = [f"| question | {' | '.join(data)} |", f"|---|{'---|' * len(data)}"]
-    lines = ["## Every question and its answer", "", said, "", *head]
+def _overview(studies: list[Study], by_study: dict[str, list[Findings]]) -> str:
+    every = [one for by_data in by_study.values() for one in by_data]
+    data = sorted({one.data for one in every})
+    most = max((each.n_seeds for one in every for each in one.comparisons), default=1)
+    rows: list[list[str | None]] = []
     for study in studies:
-        table = answers(study, found[study.name])
+        table = answers(study, by_study[study.name])
         asked = [variant for variant in study.variants if variant.name in table]
         if asked:
-            lines.append(f"| **{study.title}** |{' |' * len(data)}")
+            rows.append([f"**{study.title}**", *[None] * len(data)])
         for variant in asked:
-            cells = [_answered(table[variant.name].get(name), most) for name in data]
-            lines.append(f"| {variant.asks} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+            rows.append([variant.asks, *(_answer(table[variant.name].get(name), most) for name in data)])
+    note = f"On {most} seeds, or on the number in brackets."
+    return "\n\n".join(["## Every question and its answer", note, markdown_table(["question", *data], rows)])
 
 
-def _answered(answer: tuple[Verdict, int] | None, most: int) -> str:
+def _answer(answer: tuple[Verdict, int] | None, most: int) -> str:
     if answer is None:
         return ""
-    said, n_seeds = answer
-    return _mark(said) if n_seeds == most else f"{_mark(said)} ({n_seeds})"
+    word, n_seeds = answer
+    return _bold(word) if n_seeds == most else f"{_bold(word)} ({n_seeds})"
 
 
-def _mark(answer: Verdict) -> str:
+def _bold(answer: Verdict) -> str:
     return f"**{answer}**" if answer == "yes" else answer
 
 
-def _section(study: Study, found: list[Findings]) -> str:
+def _section(study: Study, by_data: list[Findings]) -> str:
     parts = [f"## {study.title}", study.about, f"`python -m benchmarks.studies {study.name}`"]
-    if any(one.comparisons for one in found):
+    if any(one.comparisons for one in by_data):
         parts.append(f"![{study.title}: difference to the control](figures/{study.name}.svg)")
-    for one in found:
+    for one in by_data:
         parts.append(_runs_table(study, one))
         if one.comparisons:
             parts.append(_comparisons_table(one))
-    if study.name == "significance":
-        parts.append(table_4())
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, table_4()] if study.name == "significance" else parts)
 
 
 def _runs_table(study: Study, one: Findings) -> str:
-    seeds = {len(runs) for runs in one.done.values() if runs}
-    counted = f"{max(seeds)} seeds" if max(seeds, default=0) != 1 else "1 seed"
-    lines = [
-        f"| {one.data}, {counted} | valid N@20 | test N@20 | best epoch | valid N@20 at the end | learned values "
-        "| of it E^r | KiB | of it indices |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    most = max((len(runs) for runs in one.done.values() if runs), default=0)
+    head = [f"{one.data}, {most} seed{'s' * (most != 1)}", "valid N@20", "test N@20", "best epoch"]
+    head += ["valid N@20 at the end", "learned values", "of it E^r", "KiB", "of it indices"]
+    rows: list[list[str | None]] = []
     for variant in study.variants:
-        runs = one.done[variant.name]
-        if runs:
-            lasts = [run["stages"][run["stage"]] for run in runs]
-            few = f" ({len(runs)})" if len(runs) < max(seeds) else ""
-            cells = [
-                spread([last["valid"][METRIC] for last in lasts]),
-                spread([last["test"][METRIC] for last in lasts]),
+        if runs := one.done[variant.name]:
+            lasts = [_last(run) for run in runs]
+            stored = [sum(run["bytes"][part] for part in ("indices", "weights", "values")) for run in runs]
+            indices = mean(run["bytes"]["indices"] / size for run, size in zip(runs, stored, strict=True))
+            cells: list[str | None] = [
+                f"`{variant.name}`" + (f" ({len(runs)})" if len(runs) < most else ""),
+                mean_spread([last["valid"][METRIC] for last in lasts]),
+                mean_spread([last["test"][METRIC] for last in lasts]),
                 ", ".join(str(last["epoch"]) for last in lasts),
-                spread([run["end"]["valid"][METRIC] for run in runs]),
+                mean_spread([run["end"]["valid"][METRIC] for run in runs]),
                 f"{mean(last['parameters']['total'] for last in lasts):,.0f}",
                 _finer_values(lasts),
-                f"{mean(_stored(run) for run in runs) / 1024:,.0f}",
-                f"{mean(run['bytes']['indices'] / _stored(run) for run in runs):.0%}",
+                f"{mean(stored) / 1024:,.0f}",
+                f"{indices:.0%}",
             ]
-            lines.append(f"| `{variant.name}`{few} | {' | '.join(cells)} |")
+            rows.append(cells)
         for run in one.failed[variant.name]:
-            lines.append(
-                f"| `{variant.name}`, seed {run['seed']} | failed: {run['reason'].replace('|', '/')} {'| ' * 7}|"
-            )
-    return "\n".join(lines)
+            reason = f"failed: {run['reason'].replace('|', '/')}"
+            rows.append([f"`{variant.name}`, seed {run['seed']}", reason, *[None] * 7])
+    return markdown_table(head, rows)
 
 
 def _finer_values(lasts: list[dict[str, Any]]) -> str:
@@ -227,72 +212,52 @@ def _finer_values(lasts: list[dict[str, Any]]) -> str:
     return f"{mean(map(sum, counts)):,.0f}" if any(counts) else ""
 
 
-def _stored(run: dict[str, Any]) -> int:
-    return sum(run["bytes"][part] for part in ("indices", "weights", "values"))
-
-
 def _comparisons_table(one: Findings) -> str:
-    lines = [
-        f"| {one.data} | against | seeds | users | Δ test N@20, 95 % interval | d_z | p, users | p, adjusted "
-        "| p, Wilcoxon | p, seeds | Δ test R@20 (p) | Δ valid N@20 (p) | answer |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    head = [one.data, "against", "seeds", "users", "Δ test N@20, 95 % interval", "d_z", "p, users", "p, adjusted"]
+    head += ["p, Wilcoxon", "p, seeds", "Δ test R@20 (p)", "Δ valid N@20 (p)", "answer"]
+    rows = []
     for each in one.comparisons:
-        test = each.test
+        percent, low, high = each.percent()
+        recall, valid = each.users["test.recall@20"], each.users[f"valid.{METRIC}"]
         cells = [
             f"`{each.variant.name}`",
             f"`{each.control}`",
-            str(each.n_seeds),
-            f"{test.n:,}",
-            f"{each.percent(test.mean):+.2f} % ({each.percent(test.low):+.2f} to {each.percent(test.high):+.2f})",
-            f"{test.effect:+.3f}",
-            _p(test.p),
-            _p(each.p),
-            _p(test.wilcoxon),
-            "" if each.seeds is None else _p(each.seeds.p),
-            _difference(each.users["test.recall@20"]),
-            _difference(each.users[f"valid.{METRIC}"]),
-            _mark(each.verdict),
+            each.n_seeds,
+            f"{each.test.n:,}",
+            f"{percent:+.2f} % ({low:+.2f} to {high:+.2f})",
+            f"{each.test.effect:+.3f}",
+            *(p_cell(p) for p in (each.test.p, each.p, each.test.wilcoxon)),
+            "" if each.seeds is None else p_cell(each.seeds.p),
+            *(f"{over.mean:+.4f} ({p_cell(over.p)})" for over in (recall, valid)),
+            _bold(each.verdict),
         ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return markdown_table(head, rows)
 
 
-def spread(values: list[float]) -> str:
-    """Mean and, for several runs, standard deviation."""
-    centre = f"{mean(values):.4f}"
-    return centre if len(values) < 2 else f"{centre} ± {stdev(values):.4f}"
-
-
-def _difference(over: Paired) -> str:
-    return f"{over.mean:+.4f} ({_p(over.p)})"
-
-
-def _p(value: float) -> str:
+def p_cell(value: float) -> str:
+    """A p-value as tables have it."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def points(study: Study, results: Path = records.RESULTS) -> list[dict[str, Any]]:
+def points(study: Study, results: Path = RESULTS) -> list[dict[str, Any]]:
     """What the study's figure shows: each comparison's relative difference and interval, in per cent."""
-    found = findings(study, results)
+    by_data = findings(study, results)
     at_control = [
         {"data": one.data, "label": variant.name, "at": variant.at, "percent": 0.0, "low": 0.0, "high": 0.0}
-        for one in found
+        for one in by_data
         for variant in one.same
         if variant.at and one.comparisons
     ]
-    return at_control + [
-        {
-            "data": one.data,
-            "label": each.variant.name if len(each.variant.controls) == 1 else f"{each.variant.name} – {each.control}",
-            "at": each.variant.at,
-            "percent": round(each.percent(each.test.mean), 3),
-            "low": round(each.percent(each.test.low), 3),
-            "high": round(each.percent(each.test.high), 3),
-        }
-        for one in found
-        for each in one.comparisons
-    ]
+    compared = []
+    for one in by_data:
+        for each in one.comparisons:
+            name = each.variant.name
+            label = name if len(each.variant.controls) == 1 else f"{name} – {each.control}"
+            figures = zip(("percent", "low", "high"), each.percent(), strict=True)
+            rounded = {key: round(value, 3) for key, value in figures}
+            compared.append({"data": one.data, "label": label, "at": each.variant.at, **rounded})
+    return at_control + compared
 
 
 def digest(plotted: list[dict[str, Any]]) -> str:

@@ -1,7 +1,4 @@
-"""Systems side by side: the same data, budget, trainer and evaluation, each run in a process of its own.
-
-`run` plans and runs the jobs, `worker` is such a process, `job` the record it leaves, `table` and `plot` what is read.
-"""
+"""Systems side by side: the same data, budget, trainer and evaluation, each run in a process of its own."""
 
 from c2f_dgl.bench.run import Bench, run_bench
 from c2f_dgl.bench.table import Results, Row, collect, read_results

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from c2f_dgl.bench.table import Row
 from c2f_dgl.errors import InputError
@@ -21,24 +23,13 @@ def check_matplotlib() -> None:
 
 
 def draw(path: Path, title: str, rows: Sequence[Row]) -> None:
-    """Write the figure as SVG or PNG, by the suffix of `path`; systems without learned values stand at the left edge.
-
-    Raises
-    ------
-    InputError
-        matplotlib is not installed, or the file cannot be written.
-    """
+    """Write the figure as SVG or PNG, by the suffix of `path`; systems without learned values at the left edge."""
     check_matplotlib()
-    import matplotlib
-
-    matplotlib.use("svg" if path.suffix == ".svg" else "agg")
-    from matplotlib import pyplot as plt
-
     done = [row for row in rows if row.seeds]
     sizes = [row.values for row in done if row.values]
     least = min(sizes, default=1) / 4
-    with plt.rc_context({"svg.hashsalt": "c2f_dgl", "svg.fonttype": "none", "font.size": 9}):
-        figure, axis = plt.subplots(figsize=(8.0, 5.2))
+    with figure(path, {"Date": None}, figsize=(8.0, 5.2)) as (drawn, axes):
+        axis = axes[0][0]
         for row in done:
             x, y = row.values or least, row.test["ndcg@20"]
             colour = _OURS if row.name.startswith("c2f-") else _OTHERS if row.values else _ANCHORS
@@ -51,12 +42,24 @@ def draw(path: Path, title: str, rows: Sequence[Row]) -> None:
         axis.grid(color="0.92", linewidth=0.8)
         axis.set_axisbelow(True)
         axis.margins(x=0.12)
-        figure.tight_layout()
+        drawn.tight_layout()
+
+
+@contextmanager
+def figure(path: Path, metadata: dict[str, Any], **layout: Any) -> Iterator[tuple[Any, Any]]:
+    """A matplotlib figure and its axes to draw on, then written to `path`: an SVG always as the same bytes."""
+    import matplotlib
+
+    matplotlib.use("svg" if path.suffix == ".svg" else "agg")
+    from matplotlib import pyplot as plt
+
+    with plt.rc_context({"svg.hashsalt": "c2f_dgl", "svg.fonttype": "none", "font.size": 9}):
+        drawn, axes = plt.subplots(squeeze=False, **layout)
+        yield drawn, axes
         with replacing(path) as aside:
-            metadata = {"Date": None} if path.suffix == ".svg" else None
-            figure.savefig(aside, format=path.suffix[1:], metadata=metadata, dpi=150)
+            drawn.savefig(aside, format=path.suffix[1:], metadata=metadata if path.suffix == ".svg" else None, dpi=150)
             if path.suffix == ".svg":
                 # Matplotlib ends some lines of path data with blanks.
                 text = re.sub(r"[ \t]+\n", "\n", aside.read_text(encoding="utf-8"))
                 aside.write_text(text, encoding="utf-8")
-        plt.close(figure)
+        plt.close(drawn)

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ import numpy as np
 
 from c2f_dgl.baselines.registry import find_system
 from c2f_dgl.baselines.system import System, make_settings
-from c2f_dgl.bench.job import Job, read_record, write_record
 from c2f_dgl.errors import InputError
 from c2f_dgl.io.files import check_new_folder, locked, write_text
 
@@ -29,36 +28,43 @@ _GRACE_SECONDS = 180.0
 
 _WORKER = (sys.executable, "-m", "c2f_dgl.bench.worker")
 
-Told = Callable[[Job, dict[str, Any]], None]
+
+@dataclass(frozen=True)
+class Job:
+    """A run of a system within a budget of learned values and minutes, with all its hyper-parameters in `settings`.
+
+    A tuning trial has a number and is judged on validation alone; `reading` are fields of `DataConfig`.
+    """
+
+    data: str
+    system: str
+    seed: int
+    values: int
+    minutes: float
+    device: str
+    settings: dict[str, Any]
+    trial: int | None = None
+    reading: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def occasion(self) -> str:
+        """``"seed 2024"``, or ``"trial 3"``."""
+        return f"seed {self.seed}" if self.trial is None else f"trial {self.trial}"
+
+    def path(self, out: Path) -> Path:
+        """The job's record in the folder of a bench."""
+        folder, number = ("runs", self.seed) if self.trial is None else ("tuning", self.trial)
+        return out / folder / f"{find_system(self.system).name}-{number}.json"
 
 
 @dataclass(frozen=True)
 class Bench:
     """What all runs of a bench have in common; kept in ``bench.json``.
 
-    Parameters
-    ----------
-    data : str
-        A catalogue name or a path.
-    name : str
-        Of the data set.
-    fingerprint : str
-        Of the first seed's split.
-    n_entities : int
-        N.
-    values : int
-        Budget of learned values.
-    minutes : float
-        For the training of each run and trial.
-    tune : int
-        Trials of each system: its defaults and settings drawn at random; 0 runs the defaults.
-    seed : int
-        The first seed, which trials use.
-    device : str
-    settings : dict
-        Hyper-parameters in place of defaults, of every system that has one of that name.
-    reading : dict
-        Fields of `DataConfig` that say how the data is read and split.
+    `name`, `fingerprint` and `n_entities` (N) are of the data as the first seed, which trials use, splits it. Each run
+    and trial has a budget of learned `values` and of `minutes`; `tune` is the number of trials of a system: its
+    defaults and settings drawn at random, or 0. `settings` take the place of defaults in every system that has them;
+    `reading` are fields of `DataConfig`.
     """
 
     data: str
@@ -74,116 +80,111 @@ class Bench:
     reading: dict[str, Any] = field(default_factory=dict)
 
     def begin(self, out: Path) -> None:
-        """Make the folder, or see that it is of this bench.
-
-        Raises
-        ------
-        InputError
-            It holds something else.
-        """
+        """Make the folder, or raise `InputError` where it holds something else than this bench."""
         path, options = out / "bench.json", asdict(self)
         if not path.is_file():
             check_new_folder(out, expected="a new folder, or that of a bench to go on with")
             write_text(path, json.dumps(options, indent=2) + "\n")
             return
-        there = {"reading": {}, **json.loads(path.read_text(encoding="utf-8"))}  # before 0.6 it had none
-        other = [name for name in ("reading", *options) if there.get(name) != options[name]]
-        if other:
-            name = other[0]
-            raise InputError(
-                f"holds a bench with {name} {there.get(name)}, not {options[name]}", where=out, expected="a new folder"
-            )
+        begun = {"reading": {}, **json.loads(path.read_text(encoding="utf-8"))}  # before 0.6 it had none
+        for name in ("reading", *options):
+            if begun.get(name) != options[name]:
+                message = f"holds a bench with {name} {begun.get(name)}, not {options[name]}"
+                raise InputError(message, where=out, expected="a new folder")
+
+    def job(self, reference: str, seed: int, changes: dict[str, Any], trial: int | None = None) -> Job:
+        """A run of a system with changes to its settings."""
+        system = find_system(reference)
+        common = {name: value for name, value in self.settings.items() if name in type(system.defaults).model_fields}
+        settings = make_settings(system, {**common, **changes}).model_dump(mode="json")
+        return Job(self.data, reference, seed, self.values, self.minutes, self.device, settings, trial, self.reading)
 
 
-def run_bench(bench: Bench, references: list[str], seeds: int, out: Path, told: Told) -> None:
-    """Run what is not done yet: trials first, then each seed of all systems.
+def run_bench(
+    bench: Bench, references: list[str], seeds: int, out: Path, report: Callable[[Job, dict[str, Any]], None]
+) -> None:
+    """Run what is not done yet, trials first, then each of `seeds` seeds of all systems; `report` each job and record.
 
-    Parameters
-    ----------
-    references : list of str
-        Systems, as `find_system` takes them.
-    seeds : int
-        Number of seeds, ascending from the bench's.
-    told : callable
-        Told of each job and its record, whether it ran now or before.
-
-    Raises
-    ------
-    InputError
-        The folder holds another bench, or another process runs it.
+    Raises `InputError` where the folder holds another bench, or another process runs it.
     """
     bench.begin(out)
     with locked(out, "runs a bench"):
         for seed in range(bench.seed, bench.seed + seeds):
             for reference in references:
-                told_of = lambda job: told(job, run_job(job, out))
-                system = find_system(reference)
                 if seed == bench.seed:
-                    for job in trials(bench, reference, system):
-                        told_of(job)
-                settings = best_settings(bench, reference, system, out)
-                told_of(_job(bench, reference, system, seed, settings))
+                    for job in trials(bench, reference):
+                        report(job, run_job(job, out))
+                job = bench.job(reference, seed, best_settings(bench, reference, out))
+                report(job, run_job(job, out))
 
 
-def trials(bench: Bench, reference: str, system: System) -> list[Job]:
+def trials(bench: Bench, reference: str) -> list[Job]:
     """The tuning jobs of a system: as many for each, fewer where its space has fewer points, none without a space."""
+    system = find_system(reference)
     points = itertools.islice(draw_settings(system, bench.seed), bench.tune if system.space else 0)
-    return [_job(bench, reference, system, bench.seed, changes, trial=number) for number, changes in enumerate(points)]
+    return [bench.job(reference, bench.seed, changes, trial) for trial, changes in enumerate(points)]
 
 
 def draw_settings(system: System, seed: int) -> Iterator[dict[str, Any]]:
     """Distinct points of the system's space, as changes to its defaults: those first, the others in random order."""
-    names = sorted(system.space)
-    defaults = system.defaults.model_dump(mode="json")
     yield {}
-    n = math.prod(len(system.space[name]) for name in names)
+    names = sorted(system.space)
+    sizes = [len(system.space[name]) for name in names]
+    defaults = system.defaults.model_dump(mode="json")
     rng = np.random.default_rng([seed, zlib.crc32(system.name.encode())])
-    for place in rng.permutation(n) if names else []:
-        indices = np.unravel_index(int(place), [len(system.space[name]) for name in names])
+    for number in rng.permutation(math.prod(sizes)) if names else []:
+        indices = np.unravel_index(int(number), sizes)
         point = {name: system.space[name][int(k)] for name, k in zip(names, indices, strict=True)}
         if any(defaults[name] != value for name, value in point.items()):
             yield point
 
 
-def best_settings(bench: Bench, reference: str, system: System, out: Path) -> dict[str, Any]:
+def best_settings(bench: Bench, reference: str, out: Path) -> dict[str, Any]:
     """The changes to the defaults that the best finished trial on validation has; none without one."""
-    best, best_figure = {}, -math.inf
-    for job, changes in zip(trials(bench, reference, system), draw_settings(system, bench.seed), strict=False):
+    best, best_score = {}, -math.inf
+    points = draw_settings(find_system(reference), bench.seed)
+    for job, changes in zip(trials(bench, reference), points, strict=False):
         record = read_record(out, job)
-        if record is not None and record["status"] == "done" and record["valid"][SELECT] > best_figure:
-            best, best_figure = changes, record["valid"][SELECT]
+        if record is not None and record["status"] == "done" and record["valid"][SELECT] > best_score:
+            best, best_score = changes, record["valid"][SELECT]
     return best
 
 
 def run_job(job: Job, out: Path) -> dict[str, Any]:
-    """The record of a job: the one that is there if it is done, else of a process that runs it now."""
+    """The record of a job: that of a run that is done, else of a process that runs it now."""
     record = read_record(out, job)
     if record is not None and record["status"] == "done":
         return record
-    limit = 2 * 60 * job.minutes + _GRACE_SECONDS
     job.path(out).unlink(missing_ok=True)
-    try:
-        done = subprocess.run([*_WORKER, str(out), json.dumps(asdict(job))], timeout=limit, check=False)
-    except subprocess.TimeoutExpired:
-        write_record(out, job, "failed", {"error": f"stopped after {limit / 60:.0f} minutes"})
-    else:
-        if read_record(out, job) is None:
-            write_record(out, job, "failed", {"error": _ending(done.returncode)})
+    failure = run_process([*_WORKER, str(out), json.dumps(asdict(job))], 2 * 60 * job.minutes + _GRACE_SECONDS)
     record = read_record(out, job)
-    assert record is not None  # written by the worker or just above
-    return record
+    return write_record(out, job, "failed", {"error": failure}) if record is None else record
 
 
-def _ending(code: int) -> str:
+def run_process(command: Sequence[str], seconds: float | None = None) -> str | None:
+    """Run a command, for `seconds` at most; why it failed, or None."""
+    try:
+        code = subprocess.run(command, timeout=seconds, check=False).returncode
+    except subprocess.TimeoutExpired:
+        return f"stopped after {(seconds or 0) / 60:.0f} minutes"
     if code >= 0:
-        return f"the process ended with code {code}"
+        return f"the process ended with code {code}" if code else None
     name = signal.Signals(-code).name
     return f"the process was ended by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
 
 
-def _job(
-    bench: Bench, reference: str, system: System, seed: int, changes: dict[str, Any], trial: int | None = None
-) -> Job:
-    given = {name: value for name, value in bench.settings.items() if name in type(system.defaults).model_fields}
-    settings = make_settings(system, {**given, **changes}).model_dump(mode="json")
-    return Job(bench.data, reference, seed, bench.values, bench.minutes, bench.device, settings, trial, bench.reading)
+def write_record(out: Path, job: Job, status: str, figures: dict[str, Any]) -> dict[str, Any]:
+    """Write and return the record of a job that is ``done`` or ``failed``."""
+    record = {"status": status, "job": asdict(job), **figures}
+    write_text(job.path(out), json.dumps(record, indent=2) + "\n")
+    return record
+
+
+def read_record(out: Path, job: Job) -> dict[str, Any] | None:
+    """The record of this very job, None where it has not run or has run with other options."""
+    path = job.path(out)
+    if not path.is_file():
+        return None
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    recorded = {"reading": {}, **record["job"]}  # records of before 0.6 have none
+    return record if recorded == json.loads(json.dumps(asdict(job))) else None

@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 from c2f_dgl.api import choose_device
 from c2f_dgl.baselines.registry import find_system
 from c2f_dgl.baselines.system import Context, make_settings
-from c2f_dgl.bench.job import PER_USER, Job, write_record
+from c2f_dgl.bench.run import Job, write_record
 from c2f_dgl.config.schema import DataConfig
 from c2f_dgl.data.catalogue import read_data
 from c2f_dgl.evaluation.ranking import evaluate, evaluate_per_user
@@ -29,6 +29,9 @@ from c2f_dgl.graph.hetero import interaction_graph
 from c2f_dgl.io.files import replacing
 from c2f_dgl.io.progress import Reporter
 from c2f_dgl.training.folder import processor, versions
+
+# Test metrics that are kept for each user, for paired tests.
+_PER_USER = ("ndcg@20", "recall@20")
 
 
 def main() -> int:
@@ -41,13 +44,15 @@ def main() -> int:
             record = run(job, out, reporter)
     # Whatever goes wrong is the record of this job: the others go on.
     except Exception as error:
-        # On one line: it stands in a row of a table.
-        message = " ".join(str(error).split())
-        failure = {"error": f"{type(error).__name__}: {message}", "traceback": traceback.format_exc()}
-        write_record(out, job, "failed", failure)
+        write_record(out, job, "failed", {"error": error_line(error), "traceback": traceback.format_exc()})
         return 1
     write_record(out, job, "done", record)
     return 0
+
+
+def error_line(error: Exception) -> str:
+    """An error on one line, to stand in a row of a table."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def run(job: Job, out: Path, reporter: Reporter) -> dict[str, Any]:
@@ -60,17 +65,14 @@ def run(job: Job, out: Path, reporter: Reporter) -> dict[str, Any]:
     resting = _peak_bytes()
     settings = make_settings(system, job.settings)
     started = time.monotonic()
-    context = Context(
-        split, graph, job.values, settings, job.seed, device, reporter, deadline=started + 60 * job.minutes
-    )
-    fitted = system.train(context)
-    seconds = time.monotonic() - started
+    deadline = started + 60 * job.minutes
+    fitted = system.train(Context(split, graph, job.values, settings, job.seed, device, reporter, deadline))
     record: dict[str, Any] = {
         "fingerprint": split.fingerprint,
         "settings": settings.model_dump(mode="json"),
         "values": {**fitted.values, "total": sum(fitted.values.values())},
         "bytes": fitted.bytes,
-        "seconds": round(seconds, 2),
+        "seconds": round(time.monotonic() - started, 2),
         "peak_bytes": _peak_bytes(),
         "resting_bytes": resting,
         "phases": list(fitted.phases),
@@ -85,15 +87,23 @@ def run(job: Job, out: Path, reporter: Reporter) -> dict[str, Any]:
         if job.trial is None:
             users, metrics = evaluate_per_user(fitted.ranker, split.train, split.test)
             record["test"] = {name: float(values.mean()) for name, values in metrics.items()}
-            _write_per_user(job.per_user_path(out), split.n_users, users, metrics)
+            per_user = of_all_users(users, {name: metrics[name] for name in _PER_USER}, split.n_users, np.float32)
+            write_tensors(job.path(out).with_suffix(".safetensors"), per_user)
     return record
 
 
-def _write_per_user(path: Path, n_users: int, users: np.ndarray, metrics: dict[str, np.ndarray]) -> None:
-    """Metrics (n_users,) float32, NaN where a user has nothing held out."""
-    tensors = {name: np.full(n_users, np.nan, dtype=np.float32) for name in PER_USER}
-    for name, values in tensors.items():
-        values[users] = metrics[name]
+def of_all_users(
+    users: np.ndarray, metrics: dict[str, np.ndarray], n_users: int, dtype: type[np.floating]
+) -> dict[str, np.ndarray]:
+    """Metrics of some users as arrays (n_users,): NaN elsewhere, where a user has nothing held out."""
+    tensors = {name: np.full(n_users, np.nan, dtype) for name in metrics}
+    for name, values in metrics.items():
+        tensors[name][users] = values
+    return tensors
+
+
+def write_tensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
+    """Write a safetensors file, whole or not at all."""
     with replacing(path) as aside:
         save_file(tensors, aside)
 

@@ -14,8 +14,7 @@ from c2f_dgl.io.files import write_text
 from c2f_dgl.io.progress import Reporter, plain_console
 
 if TYPE_CHECKING:
-    from c2f_dgl.bench.job import Job
-    from c2f_dgl.bench.run import Bench
+    from c2f_dgl.bench.run import Bench, Job
     from c2f_dgl.bench.table import Results
 
 # Learned values per entity where no budget is given: those of the preset `fast`.
@@ -54,8 +53,8 @@ def bench(
 
     source = data_source(dataset)
     data = parse_data([option for option in set_ or [] if option.startswith("data.")])
-    given = [option for option in set_ or [] if not option.startswith("data.")]
-    check_systems(f"{against},{systems}", given)
+    options = [option for option in set_ or [] if not option.startswith("data.")]
+    check_systems(f"{against},{systems}", options)
     check_bench_folder(out)
     check_device(device)
     reporter = Reporter()
@@ -73,25 +72,35 @@ def bench(
         plot.check_matplotlib()
         control = select_systems(against)[0]
         references = select_systems(f"{control},{systems}")
-        settings = _settings(given, references)
+        n_entities = split.n_users + split.n_items
+        common = Bench(
+            data=source,
+            name=split.name,
+            fingerprint=split.fingerprint,
+            n_entities=n_entities,
+            values=round(_VALUES_PER_ENTITY * n_entities) if parameters is None else parameters,
+            minutes=budget,
+            tune=tune,
+            seed=seed,
+            device=device,
+            settings=_settings(options, references),
+            reading=data.model_dump(mode="json", exclude={"source"}, exclude_defaults=True),
+        )
+        for reference in references:
+            common.job(reference, seed, {})  # refuses a setting that is out of range
     console = plain_console()
     console.print(split.summary(), soft_wrap=True)
-    n_entities = split.n_users + split.n_items
-    values = round(_VALUES_PER_ENTITY * n_entities) if parameters is None else parameters
-    described = (source, split.name, split.fingerprint, n_entities, values, budget, tune, seed, device, settings)
-    common = Bench(*described, data.model_dump(mode="json", exclude={"source"}, exclude_defaults=True))
     command = shlex.join(["c2f-dgl", *sys.argv[1:]])
-
     statuses: set[str] = set()
 
-    def told(job: Job, record: dict[str, Any]) -> None:
+    def report(job: Job, record: dict[str, Any]) -> None:
         statuses.add(record["status"])
         console.print(_line(job, record), soft_wrap=True)
         if job.trial is None:
             _write(common, out, control, command)
 
     try:
-        run_bench(common, references, seeds, out, told)
+        run_bench(common, references, seeds, out, report)
     except KeyboardInterrupt:
         reporter.console.print(f"stopped: the same command goes on with {out}", soft_wrap=True)
         raise typer.Exit(130) from None
@@ -103,24 +112,20 @@ def bench(
         raise typer.Exit(1)
 
 
-def _settings(given: list[str], references: list[str]) -> dict[str, Any]:
+def _settings(options: list[str], references: list[str]) -> dict[str, Any]:
     """``name=value`` options, each one that a system has."""
     import yaml
 
     from c2f_dgl.baselines.registry import find_system
-    from c2f_dgl.baselines.system import make_settings
     from c2f_dgl.cli.checks import unknown_setting
 
     settings = {}
     known = {name for reference in references for name in type(find_system(reference).defaults).model_fields}
-    for option in given:
+    for option in options:
         name, equals, value = option.partition("=")
         if not equals or name not in known:
             raise unknown_setting(option, known)
         settings[name] = yaml.safe_load(value)
-    for reference in references:
-        system = find_system(reference)
-        make_settings(system, {n: v for n, v in settings.items() if n in type(system.defaults).model_fields})
     return settings
 
 
@@ -142,9 +147,8 @@ def _line(job: Job, record: dict[str, Any]) -> str:
     if record["status"] == "failed":
         return f"{head} failed: {record['error']}"
     part = "test" if job.trial is None else "valid"
-    figures = record[part]
     return (
-        f"{head} {part} N@20 {figures['ndcg@20']:.4f}  R@20 {figures['recall@20']:.4f}  "
+        f"{head} {part} N@20 {record[part]['ndcg@20']:.4f}  R@20 {record[part]['recall@20']:.4f}  "
         f"{record['values']['total']:>10,} values  {record['seconds']:>7.1f} s  "
         f"{record['peak_bytes'] / 2**20:>6,.0f} MiB"
     )

@@ -14,7 +14,7 @@ import torch
 from c2f_dgl.baselines import anchors
 from c2f_dgl.baselines.registry import SYSTEMS
 from c2f_dgl.bench import worker
-from c2f_dgl.bench.job import Job
+from c2f_dgl.bench.run import Job
 from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import evaluate, most_popular

@@ -15,10 +15,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from c2f_dgl.baselines import registry
-from c2f_dgl.baselines.registry import SYSTEMS, find_system, select_systems
+from c2f_dgl.baselines.registry import SYSTEMS, select_systems
 from c2f_dgl.bench import run, table, worker
-from c2f_dgl.bench.job import Job
-from c2f_dgl.bench.run import Bench, best_settings, draw_settings, run_bench
+from c2f_dgl.bench.run import Bench, Job, best_settings, draw_settings, run_bench
 from c2f_dgl.cli.checks import check_systems
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.significance import over_users
@@ -146,8 +145,7 @@ def test_tuning_tries_the_defaults_first_and_runs_the_best(tmp_path: Path) -> No
     assert points[0] == (200, 20) and len(set(points)) == 3
     best = max(points, key=lambda point: point[0] / 2000 + point[1] / 10000)
     assert best != points[0], "the defaults would win whatever was tried"
-    system = find_system("anchor-knn")
-    chosen = best_settings(bench, "anchor-knn", system, tmp_path)
+    chosen = best_settings(bench, "anchor-knn", tmp_path)
     assert (chosen.get("k", 200), chosen.get("shrink", 20)) == best
     (row,) = (row for row in table.collect(bench, tmp_path, "c2f-fast") if row.name == "anchor-knn")
     assert (row.settings["k"], row.settings["shrink"]) == best and len(row.trials) == 3
@@ -199,6 +197,12 @@ def test_rows_have_means_spreads_and_paired_differences(tmp_path: Path) -> None:
     lines = list(csv.DictReader(io.StringIO(table.as_csv(results.rows))))
     assert float(lines[1]["ndcg@20"]) == pytest.approx(0.105)
     assert [line["system"] for line in lines] == [row.name for row in results.rows]
+
+
+def test_a_table_tells_an_empty_text_from_none() -> None:
+    assert table.markdown_table([None, "n"], [["a", 1], ["", None]], align="---:") == (
+        "| | n |\n|---|---:|\n| a | 1 |\n|  | |"
+    )
 
 
 def test_the_papers_figures_stand_beside_ours_by_name_or_family() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import leads
+from benchmarks import leads, matching
 from c2f_dgl import load_dataset
 from c2f_dgl.baselines.registry import find_system
 from c2f_dgl.baselines.system import Context
@@ -108,7 +108,7 @@ def test_annealing_matches_like_the_control_once_it_is_cold(split) -> None:
     graph, embedding = a_model(split)
     readout = Readout(item_degrees(graph), split.n_users)
     model = Recommender(interaction_graph(split.train), embedding, Propagation(2), readout)
-    hot, cold = (leads._annealed(model, context, epoch) for epoch in (5, 20))
-    control = leads._pursued(model, context, 20)
+    hot, cold = (matching.annealed(model, context, epoch) for epoch in (5, 20))
+    control = matching.pursued(model, context, 20)
     assert torch.equal(cold.indices, control.indices)
     assert not torch.equal(hot.indices, control.indices)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.tables import RESULTS
+from benchmarks.measure import RESULTS
 from c2f_dgl.bench.table import read_results
 from c2f_dgl.config.schema import DataConfig
 from c2f_dgl.report.references import references_for

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from benchmarks.studies.paper import TABLE_4, over_cutoffs, rounding
-from benchmarks.studies.significance import against_all, verdict
+from benchmarks.studies.significance import TABLE_4, against_all, over_cutoffs, rounding, verdict
 from c2f_dgl.evaluation.significance import Paired, adjusted, over_users, paired
 
 

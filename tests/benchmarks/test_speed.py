@@ -55,6 +55,19 @@ def test_runs_alternate_and_the_first_round_is_left_out() -> None:
     assert [len(times) for times in seconds.values()] == [2, 2]
 
 
+def test_options_are_typed_by_their_defaults() -> None:
+    parser = measure.parser("One line.", seeds=[1, 2], preset="best", minutes=10.0, profile=False, budget=float)
+    assert vars(parser.parse_args([])) == {
+        "seeds": [1, 2],
+        "preset": "best",
+        "minutes": 10.0,
+        "profile": False,
+        "budget": None,
+    }
+    chosen = parser.parse_args(["--seeds", "3", "--minutes", "1", "--profile", "--budget", "2"])
+    assert (chosen.seeds, chosen.minutes, chosen.profile, chosen.budget) == ([3], 1.0, True, 2.0)
+
+
 def test_a_point_of_the_scaling_benchmark() -> None:
     point = scaling.one(6000, 400, 350, 20, 8, steps=2, memory_budget=None)
     assert point["basis"] == "full"

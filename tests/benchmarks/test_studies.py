@@ -12,32 +12,30 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from benchmarks.studies import figures, records, report
-from benchmarks.studies.catalogue import STUDIES
-from benchmarks.studies.run import coarse_alone, plan, sweep, tasks
-from benchmarks.studies.spec import Study, Variant
+from benchmarks.studies import figures, report
+from benchmarks.studies.catalogue import STUDIES, Study, Variant
+from benchmarks.studies.run import PARTS, coarse_alone, plan, read_records, run_folder, sweep
+from c2f_dgl.bench.worker import write_tensors
 from c2f_dgl.training.folder import RunFolder
 
-TINY = (
-    "coarse.m=10",
-    "fine.m=4",
-    "fine.t=2",
-    "fine.components=3",
-    "model.d=6",
-    *(
-        f"{stage}.training.{key}"
-        for stage in ("coarse", "fine")
-        for key in ("fixed_epochs=1", "updating_epochs=1", "evaluate_every=1", "epoch_size=0.2")
-    ),
+TINY = " ".join(
+    [
+        "coarse.m=10 fine.m=4 fine.t=2 fine.components=3 model.d=6",
+        *(
+            f"{stage}.training.{key}"
+            for stage in ("coarse", "fine")
+            for key in ("fixed_epochs=1", "updating_epochs=1", "evaluate_every=1", "epoch_size=0.2")
+        ),
+    ]
 )
 STUDY = Study(
     "made",
     "A made study",
     "Of three variants.",
     (
-        Variant("alone", ("finer={}",)),
-        Variant("refined", ("fine.threshold=null",), "Does it pay?", ("alone",)),
-        Variant("broken", ("fine.threshold=0", "fine.training.lr=1e30"), "Does it break?", ("alone",)),
+        Variant("alone", "finer={}"),
+        Variant("refined", "fine.threshold=null", "Does it pay?", ("alone",)),
+        Variant("broken", "fine.threshold=0 fine.training.lr=1e30", "Does it break?", ("alone",)),
     ),
     TINY,
 )
@@ -68,7 +66,7 @@ def test_records_hold_figures_sizes_and_what_made_them(swept: tuple[Path, Path, 
     assert refined["bytes"]["indices"] == refined["bytes"]["weights"] == 4 * (1800 * 2 + 10 * 2)
     assert refined["environment"]["versions"]["torch"]
     assert refined["end"]["epoch"] == 2
-    per_user = records.read_per_user(results / "made" / "planted" / "refined-2024.safetensors")
+    per_user = read_records(results, "made", "planted", "refined")[0]["per_user"]
     for part in ("valid", "test"):
         for metric in ("ndcg@20", "recall@20"):
             figure = refined["stages"]["fine"][part][metric]
@@ -103,9 +101,8 @@ def test_a_second_call_goes_on_where_the_first_stopped(swept: tuple[Path, Path, 
     kept, lost = record(results, "alone"), record(results, "refined")
     (results / "made" / "planted" / "refined-2024.json").unlink()
     # Killed between training and measuring, and while starting from the coarse stage.
-    for folder in runs.iterdir():
+    for folder in list(runs.iterdir()):
         if RunFolder(folder).config().finer:
-            (folder / records.PER_USER).unlink(missing_ok=True)
             (folder.parent / f".{folder.name}.part").mkdir()
     before = (results / "made" / "planted" / "alone-2024.json").stat().st_mtime_ns
     failed, _ = go(results, runs)
@@ -124,33 +121,28 @@ def test_no_run_starts_out_of_budget(tmp_path: Path) -> None:
 def test_a_changed_configuration_is_run_again(swept: tuple[Path, Path, int, str]) -> None:
     results, _, _, _ = swept
     (job, *_) = plan([STUDY], ["planted"], [2024])
-    assert records.is_done(results, job)
-    (other, *_) = plan([replace(STUDY, lengths=(*TINY, "coarse.m=11"))], ["planted"], [2024])
-    assert not records.is_done(results, other)
+    assert job.is_done(results)
+    (other, *_) = plan([replace(STUDY, options=f"{TINY} coarse.m=11")], ["planted"], [2024])
+    assert not other.is_done(results)
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_every_study_has_valid_configurations_and_shares_what_it_can(name: str) -> None:
+def test_every_study_has_valid_configurations_and_a_folder_for_each(name: str) -> None:
     jobs = plan([STUDIES[name]], ["planted"], [1])
-    found = tasks(jobs, Path("runs"))
-    assert sum(len(task.jobs) for task in found) == len(jobs)
-    seen: set[Path] = set()
-    for task in found:
-        assert task.coarse is None or task.coarse in seen  # after the run it starts from
-        assert (task.coarse is None) == (not task.config.finer)
-        seen.add(task.folder)
-    assert len(seen) == len(found)
+    assert [job.variant for job in jobs] == [variant.name for variant in STUDIES[name].variants]
+    configs = {job.config.model_dump_json() for job in jobs}
+    assert len({run_folder(Path("runs"), job.config) for job in jobs}) == len(configs)
 
 
 def test_what_only_finer_tiers_see_does_not_split_the_coarse_stage() -> None:
-    jobs = {job.variant.name: job.config for job in plan([STUDIES["fine-tier"]], ["planted"], [1])}
+    jobs = {job.variant: job.config for job in plan([STUDIES["fine-tier"]], ["planted"], [1])}
     assert coarse_alone(jobs["refined"]) == coarse_alone(jobs["fine"]) == coarse_alone(jobs["coarse"])
     assert coarse_alone(jobs["wider"]) != coarse_alone(jobs["coarse"])
 
 
 def test_a_variant_needs_controls_that_exist() -> None:
     with pytest.raises(ValueError, match="no control called nobody"):
-        Study("x", "X", "", (Variant("one", (), "Is it?", ("nobody",)),))
+        Study("x", "X", "", (Variant("one", "", "Is it?", ("nobody",)),))
     with pytest.raises(ValueError, match="same name"):
         Study("x", "X", "", (Variant("one"), Variant("one")))
 
@@ -158,8 +150,8 @@ def test_a_variant_needs_controls_that_exist() -> None:
 def write_record(results: Path, variant: str, seed: int, per_user: np.ndarray) -> None:
     where = results / "made" / "planted" / f"{variant}-{seed}.json"
     where.parent.mkdir(parents=True, exist_ok=True)
-    figures = {"ndcg@20": float(per_user.mean()), "recall@20": 0.5}
-    stage = {"valid": figures, "test": figures, "epoch": 1, "parameters": {"total": 10}}
+    figures_of = {"ndcg@20": float(per_user.mean()), "recall@20": 0.5}
+    stage = {"valid": figures_of, "test": figures_of, "epoch": 1, "parameters": {"total": 10}}
     made = {
         "study": "made",
         "variant": variant,
@@ -168,16 +160,14 @@ def write_record(results: Path, variant: str, seed: int, per_user: np.ndarray) -
         "status": "done",
         "stage": "coarse",
         "stages": {"coarse": stage},
-        "end": {"valid": figures},
+        "end": {"valid": figures_of},
         "bytes": {"indices": 1, "weights": 1, "values": 2, "file": 9},
         "fingerprint": str(seed),
         "config": {"variant": variant},
     }
     where.write_text(json.dumps(made))
-    measured = {
-        part: (np.arange(len(per_user)), {"ndcg@20": per_user, "recall@20": per_user}) for part in records.PARTS
-    }
-    records.write_per_user(where.with_suffix(".safetensors"), measured, len(per_user))
+    measured = {f"{part}.{metric}": per_user.astype(np.float16) for part in PARTS for metric in figures_of}
+    write_tensors(where.with_suffix(".safetensors"), measured)
 
 
 @pytest.mark.parametrize(("gain", "answer"), [(0.05, "yes"), (-0.05, "no"), (0.0, "no")])
