@@ -17,11 +17,11 @@ import pandas as pd
 import torch
 
 from benchmarks.measure import RESULTS
-from benchmarks.studies.paper import TABLE_4
+from benchmarks.studies.significance import TABLE_4
 from c2f_dgl import load_dataset
 from c2f_dgl.api import train
 from c2f_dgl.baselines.registry import find_system
-from c2f_dgl.bench.paper import table_3
+from c2f_dgl.bench.table import table_3
 from c2f_dgl.config.load import load_config
 from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.data.splits import Split

@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from benchmarks import relations, speed
+from benchmarks import relations, reproduction, speed
 from benchmarks.measure import RESULTS, mean_spread, read, read_all
 from benchmarks.studies import figures, report
 from benchmarks.studies.catalogue import STUDIES
@@ -26,7 +26,7 @@ from c2f_dgl.evaluation.significance import LEVEL
 ROOT = Path(__file__).parents[1]
 FIGURES = ROOT / "docs" / "figures"
 EXAMPLES = ROOT / "c2f_dgl" / "examples"
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(EXAMPLES.glob("*/README.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted(EXAMPLES.glob("*/README.md"))]
 
 Rows = dict[str, dict[str, Any]]
 
@@ -259,6 +259,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "further terms": further_terms,
     "leads as many values": fair_leads,
     "scaling": partial(speed.growth, "planted"),
+    "reproduction curves": reproduction.curves,
+    "reproduction ends": reproduction.ends,
+    "errata": reproduction.errata,
     "found": lambda: report.page(STUDIES.values()),
 }
 
@@ -300,13 +303,17 @@ def main() -> None:
     stale = [path for path, text in texts.items() if text != path.read_text(encoding="utf-8")]
     drawn = {FIGURES / f"{name}.svg": (study.title, report.points(study)) for name, study in STUDIES.items()}
     old = [path for path, (_, points) in drawn.items() if points and not figures.is_current(path, points)]
+    curves, shown = FIGURES / "reproduction.svg", reproduction.points()
+    is_old = not figures.is_current(curves, shown)
     if "--check" in sys.argv[1:]:
-        names = ", ".join(path.name for path in (*stale, *old))
+        names = ", ".join(path.name for path in (*stale, *old, *([curves] if is_old else [])))
         sys.exit(f"out of date: {names}" if names else 0)
     for path in stale:
         path.write_text(texts[path], encoding="utf-8")
     for path in old:
         figures.draw(path, *drawn[path])
+    if is_old:
+        reproduction.draw(curves, {"Date": None, "Description": f"points {report.digest(shown)}"})
 
 
 if __name__ == "__main__":

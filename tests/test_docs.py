@@ -43,7 +43,7 @@ def test_every_option_of_the_symbol_table_exists() -> None:
 def test_links_between_documents_lead_somewhere() -> None:
     links = [
         (path, target)
-        for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "c2f_dgl").rglob("*.md"))
+        for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "c2f_dgl").rglob("*.md"))
         for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text())
     ]
     assert len(links) > 30
