@@ -22,6 +22,7 @@ from benchmarks import matching
 from benchmarks.matching import Model
 from c2f_dgl.baselines.fitting import fitted, layout_of, train_phase
 from c2f_dgl.baselines.system import Context, Fitted, GradientSettings, System
+from c2f_dgl.config.roles import EdgeType
 from c2f_dgl.data.interactions import Entries
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.engines import Propagation, RelationImportance, propagated_basis
@@ -29,7 +30,6 @@ from c2f_dgl.engines.pairs import dots
 from c2f_dgl.graph.entities import normalised
 from c2f_dgl.graph.layout import NodeLayout, take_rows
 from c2f_dgl.model import Readout, Recommender, item_degrees
-from c2f_dgl.roles import EdgeType
 from c2f_dgl.tiers.assignment import Assignment
 from c2f_dgl.tiers.codebook import random_codebook
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding

@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from benchmarks import measure, rivals
 from benchmarks.rivals import Step
+from c2f_dgl.config.roles import DEFAULT_ROLES, reverse
 from c2f_dgl.config.schema import CoarseConfig
 from c2f_dgl.data.splits import Split
 from c2f_dgl.dgl_import import dgl
@@ -34,7 +35,6 @@ from c2f_dgl.graph.hetero import entity_layout, interaction_graph
 from c2f_dgl.graph.partition import metis_parts
 from c2f_dgl.graph.propagate import Kernel
 from c2f_dgl.model import Readout, Recommender, item_degrees
-from c2f_dgl.roles import DEFAULT_ROLES, reverse
 from c2f_dgl.tiers.assignment import Assignment, anchored
 from c2f_dgl.tiers.codebook import sparse_pca_codebook
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import TypeVar
 
+from c2f_dgl.config.roles import DEFAULT_ROLES, EdgeType, Roles
 from c2f_dgl.dgl_import import dgl
-from c2f_dgl.embedding import EmbeddingLayer
 from c2f_dgl.engines import Engine, EngineName, Propagation, make_engine
 from c2f_dgl.evaluation.ranking import Scorer
 from c2f_dgl.graph.hetero import exponent_of
 from c2f_dgl.graph.item_filter import GraphFilter
 from c2f_dgl.graph.layout import take_rows
 from c2f_dgl.graph.neighbourhood import FilterShape
-from c2f_dgl.roles import DEFAULT_ROLES, EdgeType, Roles
+from c2f_dgl.tiers.embedding import EmbeddingLayer
 from c2f_dgl.tiers.tiered import TieredEmbedding
 
 Layer = TypeVar("Layer", bound=EmbeddingLayer, default=TieredEmbedding)

@@ -35,10 +35,10 @@ from c2f_dgl.baselines.tables import (
     start_gains,
     unify,
 )
-from c2f_dgl.embedding import ComputedTable
 from c2f_dgl.graph.layout import NodeLayout
 from c2f_dgl.model import Recommender
 from c2f_dgl.tiers.codebook import random_codebook
+from c2f_dgl.tiers.embedding import ComputedTable
 from c2f_dgl.training.sampler import Triplets
 
 

@@ -20,9 +20,9 @@ from torch.nn import functional as F
 
 from c2f_dgl.baselines.fitting import fit, layout_of
 from c2f_dgl.baselines.system import GRADIENT_SPACE, Context, Fitted, GradientSettings, System
-from c2f_dgl.embedding import ComputedTable
 from c2f_dgl.errors import InputError
 from c2f_dgl.graph.layout import NodeLayout
+from c2f_dgl.tiers.embedding import ComputedTable
 
 BUCKETS = 1_000_000
 PRIME = 2_147_483_647  # 2^31 - 1: products of two numbers below it fit into int64

@@ -12,11 +12,11 @@ from torch import nn
 
 from c2f_dgl.baselines.system import Context, Fitted, phase_record
 from c2f_dgl.config.schema import CoarseConfig, TrainingConfig
-from c2f_dgl.embedding import ComputedTable, EmbeddingLayer
 from c2f_dgl.engines import Propagation
 from c2f_dgl.graph.hetero import entity_layout
 from c2f_dgl.graph.layout import NodeLayout
 from c2f_dgl.model import Layer, Readout, Recommender, item_degrees
+from c2f_dgl.tiers.embedding import ComputedTable, EmbeddingLayer
 from c2f_dgl.training.loss import batch_loss
 from c2f_dgl.training.sampler import Triplets
 from c2f_dgl.training.stage import Objective, Stage, StageProgress, train_stage

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from c2f_dgl.baselines.fitting import fit, layout_of
 from c2f_dgl.baselines.system import GRADIENT_SPACE, Context, Fitted, GradientSettings, System
-from c2f_dgl.embedding import ComputedTable
 from c2f_dgl.graph.layout import NodeLayout, take_rows
 from c2f_dgl.tiers.codebook import random_codebook
+from c2f_dgl.tiers.embedding import ComputedTable
 
 
 class FullSettings(GradientSettings):

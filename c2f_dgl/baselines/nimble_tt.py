@@ -24,10 +24,10 @@ from torch import Tensor, nn
 from c2f_dgl.baselines.fitting import fit, layout_of
 from c2f_dgl.baselines.system import GRADIENT_SPACE, Context, Fitted, GradientSettings, System
 from c2f_dgl.dgl_import import dgl
-from c2f_dgl.embedding import ComputedTable
 from c2f_dgl.errors import InputError
 from c2f_dgl.graph.layout import NodeLayout
 from c2f_dgl.graph.partition import metis_parts
+from c2f_dgl.tiers.embedding import ComputedTable
 
 Shape = tuple[int, int, int]
 

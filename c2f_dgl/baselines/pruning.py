@@ -33,9 +33,9 @@ from c2f_dgl.baselines.qr import PairTable
 from c2f_dgl.baselines.searching import SEARCH_SPACE, SearchSettings, retrain, search_phase
 from c2f_dgl.baselines.system import Context, Fitted, System
 from c2f_dgl.baselines.tables import MaskedValues, MatrixTable, keep_largest, random_table
-from c2f_dgl.embedding import ComputedTable
 from c2f_dgl.errors import InputError
 from c2f_dgl.graph.layout import NodeLayout
+from c2f_dgl.tiers.embedding import ComputedTable
 
 Granularity = Literal["global", "dimension", "entity", "entry"]
 

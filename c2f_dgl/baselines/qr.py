@@ -25,11 +25,11 @@ from torch import Tensor, nn
 
 from c2f_dgl.baselines.fitting import fit, layout_of
 from c2f_dgl.baselines.system import GRADIENT_SPACE, Context, Fitted, GradientSettings, System
-from c2f_dgl.embedding import ComputedTable
 from c2f_dgl.errors import InputError
 from c2f_dgl.graph.layout import NodeLayout, take_rows
 from c2f_dgl.tiers.assignment import Assignment
 from c2f_dgl.tiers.codebook import random_codebook
+from c2f_dgl.tiers.embedding import ComputedTable
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
 
 Operation = Literal["sum", "product", "concat"]

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from c2f_dgl.baselines.system import Context
-from c2f_dgl.embedding import ComputedTable, stored_bytes
 from c2f_dgl.errors import InputError
 from c2f_dgl.graph.layout import NodeLayout
+from c2f_dgl.tiers.embedding import ComputedTable, stored_bytes
 
 
 class MaskedValues(nn.Module):

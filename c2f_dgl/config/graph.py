@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from c2f_dgl.roles import REVERSE_PREFIX, Roles, colliding
+from c2f_dgl.config.roles import REVERSE_PREFIX, Roles, colliding
 
 
 class Options(BaseModel):

@@ -14,12 +14,12 @@ from scipy.sparse import csr_matrix
 
 from c2f_dgl.config.graph import GraphConfig
 from c2f_dgl.config.load import parse_graph
+from c2f_dgl.config.roles import REVERSE_PREFIX, EdgeType, colliding
 from c2f_dgl.data.interactions import Interactions
 from c2f_dgl.data.relations import add_relations
 from c2f_dgl.data.splits import Split, random_split
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.errors import InputError
-from c2f_dgl.roles import REVERSE_PREFIX, EdgeType, colliding
 
 MASKS = ("train_mask", "val_mask", "test_mask")
 

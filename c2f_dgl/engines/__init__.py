@@ -12,10 +12,10 @@ from typing import Literal, Protocol, cast
 from torch import Tensor
 
 from c2f_dgl.dgl_import import dgl
-from c2f_dgl.embedding import EmbeddingLayer
 from c2f_dgl.engines.collapsed import Collapsed, against_collapsing, basis_shape, choose_storage, propagated_basis
 from c2f_dgl.engines.message_passing import MessagePassing, Propagation, RelationImportance
 from c2f_dgl.errors import InputError
+from c2f_dgl.tiers.embedding import EmbeddingLayer
 from c2f_dgl.tiers.tiered import TieredEmbedding
 
 __all__ = ["Collapsed", "Engine", "MessagePassing", "Propagation", "RelationImportance", "propagated_basis"]

@@ -33,11 +33,11 @@ import torch
 from torch import Tensor
 
 from c2f_dgl.dgl_import import dgl
-from c2f_dgl.embedding import EmbeddingLayer
 from c2f_dgl.engines.message_passing import Propagation
 from c2f_dgl.engines.pairs import pair_scores
 from c2f_dgl.graph.hetero import in_float64
 from c2f_dgl.graph.layout import take_rows
+from c2f_dgl.tiers.embedding import EmbeddingLayer
 from c2f_dgl.tiers.tiered import TieredEmbedding
 
 Storage = Literal["full", "half", "mapped"]

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from c2f_dgl.config.roles import EdgeType, reverse
 from c2f_dgl.dgl_import import dgl
-from c2f_dgl.embedding import EmbeddingLayer
 from c2f_dgl.engines.pairs import dots
 from c2f_dgl.graph.layout import take_rows
 from c2f_dgl.graph.propagate import Kernel, propagate
-from c2f_dgl.roles import EdgeType, reverse
+from c2f_dgl.tiers.embedding import EmbeddingLayer
 from c2f_dgl.tiers.tiered import TieredEmbedding
 
 

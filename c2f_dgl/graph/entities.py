@@ -7,10 +7,10 @@ import scipy.sparse as sp
 import torch
 
 from c2f_dgl.config.graph import GraphConfig, RelationConfig
+from c2f_dgl.config.roles import EdgeType, reverse
 from c2f_dgl.data.side import SideData
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.graph.hetero import Edges, both_ways, interaction_graph, with_relations
-from c2f_dgl.roles import EdgeType, reverse
 
 
 def entity_graph(

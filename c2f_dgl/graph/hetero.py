@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from c2f_dgl.config.roles import DEFAULT_ROLES, EdgeType, Roles, reverse
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.graph.layout import NodeLayout
-from c2f_dgl.roles import DEFAULT_ROLES, EdgeType, Roles, reverse
 
 # Degrees up to this are those of links to meta nodes that are not to disturb a filter (see `link_tier`).
 _LINKED = 1e-20

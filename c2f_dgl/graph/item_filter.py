@@ -8,10 +8,10 @@ from functools import cached_property
 import numpy as np
 import scipy.sparse as sp
 
+from c2f_dgl.config.roles import DEFAULT_ROLES, EdgeType
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.graph.hetero import derived
 from c2f_dgl.graph.neighbourhood import PLAIN, FilterShape, ItemFilter, Walks, item_walks
-from c2f_dgl.roles import DEFAULT_ROLES, EdgeType
 from c2f_dgl.serving.csr import Csr
 
 

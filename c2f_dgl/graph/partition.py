@@ -17,9 +17,9 @@ from sklearn.cluster import MiniBatchKMeans
 from sklearn.preprocessing import normalize
 from sklearn.utils.extmath import randomized_svd
 
+from c2f_dgl.config.roles import DEFAULT_ROLES
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.graph.layout import NodeLayout
-from c2f_dgl.roles import DEFAULT_ROLES
 
 Grouping = Literal["metis", "kmeans", "random"]
 

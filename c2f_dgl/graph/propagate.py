@@ -26,9 +26,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from c2f_dgl.config.roles import EdgeType
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.graph.hetero import changes, degree_norm, derived
-from c2f_dgl.roles import EdgeType
 
 Kernel = Literal["auto", "dgl", "csr"]
 Features = dict[str, Tensor]

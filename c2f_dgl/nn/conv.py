@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from c2f_dgl.config.roles import EdgeType
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.graph.hetero import with_norm
 from c2f_dgl.graph.propagate import Kernel, propagate
-from c2f_dgl.roles import EdgeType
 
 
 class HeteroLightGCNConv(nn.Module):

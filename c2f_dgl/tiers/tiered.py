@@ -16,11 +16,11 @@ from torch.autograd.function import once_differentiable
 
 from c2f_dgl.config.sizes import AtomBlock
 from c2f_dgl.dgl_import import dgl
-from c2f_dgl.embedding import stored_bytes
 from c2f_dgl.graph.hetero import link_tier
 from c2f_dgl.graph.layout import NodeLayout, take_rows
 from c2f_dgl.tiers.assignment import Assignment, compose
 from c2f_dgl.tiers.codebook import soft_threshold
+from c2f_dgl.tiers.embedding import stored_bytes
 
 EntityInput = Literal["unrefined", "refined"]
 Activation = Literal["none", "tanh"]

@@ -23,8 +23,8 @@ from c2f_dgl.graph.hetero import entity_layout
 from c2f_dgl.graph.item_filter import graph_filter
 from c2f_dgl.graph.neighbourhood import FilterShape
 from c2f_dgl.graph.partition import entity_groups, metis_parts
+from c2f_dgl.io.memory import check_memory
 from c2f_dgl.io.progress import Reporter
-from c2f_dgl.memory import check_memory
 from c2f_dgl.model import Readout, Recommender, Scalars, item_degrees
 from c2f_dgl.tiers.assignment import Assignment, anchored, bridge_from_partition, in_block, pinv, stack, through
 from c2f_dgl.tiers.codebook import random_codebook, soft_threshold, sparse_pca_codebook

@@ -11,9 +11,9 @@ import torch
 
 from c2f_dgl.baselines.fitting import build_model, layout_of, train_phase
 from c2f_dgl.baselines.full import FullSettings, FullTable
-from c2f_dgl.embedding import ComputedTable, EmbeddingLayer, stored_bytes
 from c2f_dgl.engines import MessagePassing, Propagation, make_engine
 from c2f_dgl.evaluation.ranking import evaluate
+from c2f_dgl.tiers.embedding import ComputedTable, EmbeddingLayer, stored_bytes
 from c2f_dgl.tiers.tiered import TieredEmbedding
 from c2f_dgl.training.loss import batch_loss
 from c2f_dgl.training.sampler import TripletSampler

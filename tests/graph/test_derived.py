@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from c2f_dgl.config.roles import DEFAULT_ROLES, reverse
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.graph.hetero import derived, link_tier, with_norm
 from c2f_dgl.graph.item_filter import graph_filter
 from c2f_dgl.graph.layout import NodeLayout
 from c2f_dgl.graph.propagate import Kernel, _graph_on_device, propagate
-from c2f_dgl.roles import DEFAULT_ROLES, reverse
 
 TARGET = DEFAULT_ROLES.target
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from c2f_dgl.errors import InputError
-from c2f_dgl.memory import available_bytes, check_memory
+from c2f_dgl.io.memory import available_bytes, check_memory
 
 
 def test_what_does_not_fit_is_refused_with_what_to_change() -> None:
@@ -19,7 +19,7 @@ def test_what_does_not_fit_is_refused_with_what_to_change() -> None:
 
 def test_a_limit_of_the_address_space_counts() -> None:
     code = (
-        "import resource; from c2f_dgl.memory import available_bytes; before = available_bytes();"
+        "import resource; from c2f_dgl.io.memory import available_bytes; before = available_bytes();"
         "resource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31)); assert available_bytes() < min(before, 2**31)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
