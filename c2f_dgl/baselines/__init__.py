@@ -9,12 +9,12 @@ source, the equations and every deviation. See ``full.py`` for the least there i
    `system`. Every field has a default, a constraint and a description.
 
 2. **Embedding.** A `c2f_dgl.tiers.embedding.ComputedTable(layout)` whose ``table()`` gives all N x d input
-   embeddings, users first, differentiable in its parameters. Override ``count_values()`` (a dict of learned values per part) and
-   ``count_bytes()`` where what is stored is not simply every parameter: a pruned table counts its non-zeros and
-   ``c2f_dgl.tiers.embedding.stored_bytes(matrix)``; helpers that are thrown away after training (controllers, policies,
-   thresholds) count nothing. State that a phase fixes (masks, sizes) is a registered buffer, so that it is part of the
-   state that is kept. A model that is linear in one small codebook may be a `c2f_dgl.tiers.tiered.TieredEmbedding`
-   instead and runs on the collapsed engine.
+   embeddings, users first, differentiable in its parameters. Override ``count_values()`` (a dict of learned values
+   per part) and ``count_bytes()`` where what is stored is not simply every parameter: a pruned table counts its
+   non-zeros and ``c2f_dgl.tiers.embedding.stored_bytes(matrix)``; helpers that are thrown away after training
+   (controllers, policies, thresholds) count nothing. State that a phase fixes (masks, sizes) is a registered buffer,
+   so that it is part of the state that is kept. A model that is linear in one small codebook may be a
+   `c2f_dgl.tiers.tiered.TieredEmbedding` instead and runs on the collapsed engine.
 
 3. **train(context) -> Fitted.** From `system.Context`, with sizes that follow from ``context.values``, by the pieces
    of `fitting`: ``fit(context, embedding)`` is all of it for one phase; ``layout_of``, ``build_model``, ``train_phase``
