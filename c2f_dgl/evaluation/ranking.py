@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,6 +22,9 @@ CUTOFFS = (5, 10, 20, 50)
 # Scores held at once: users in a block x items. Up to 32 MiB, malloc hands out again what was freed; memory that is new
 # to the process takes several times as long to fill.
 _SCORE_BLOCK = 3 * 2**21
+
+# Users of a block at least, of many items: with fewer, products of a block wait for the items' embeddings.
+_BLOCK_USERS = 128
 
 # Columns of a group in the search for the largest scores.
 _GROUP = 32
@@ -97,7 +100,11 @@ def mixed(scores: Tensor, filtered: Tensor, weight: float) -> Tensor:
 
 
 def top_items(
-    scorer: Ranker, users: np.ndarray, k: int, seen: sp.csr_matrix | None = None
+    scorer: Ranker,
+    users: np.ndarray,
+    k: int,
+    seen: sp.csr_matrix | None = None,
+    report: Callable[[int, int], None] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k best items of each user that the user has not seen.
 
@@ -108,6 +115,8 @@ def top_items(
         Cut to the number of items where that is smaller.
     seen : csr_matrix, shape (n_users, n_items), optional
         Items never to return; None masks nothing.
+    report : callable, optional
+        Called with the users ranked so far, and their number.
 
     Returns
     -------
@@ -128,12 +137,14 @@ def top_items(
         scores = scorer.scores(torch.as_tensor(block, dtype=torch.int64, device=scorer.device))
         columns, values = top_unseen(scores, k, None if seen is None else seen[block])
         items[rows], top_scores[rows] = columns.cpu().numpy(), values.float().cpu().numpy()
+        if report is not None:
+            report(rows.start + len(block), len(users))
     return items, top_scores
 
 
 def blocks(n_users: int, n_items: int) -> Iterator[slice]:
     """Slices of users whose scores may be held at once."""
-    size = max(1, _SCORE_BLOCK // n_items)
+    size = max(_BLOCK_USERS, _SCORE_BLOCK // n_items)
     return (slice(start, min(start + size, n_users)) for start in range(0, n_users, size))
 
 
@@ -243,13 +254,17 @@ def evaluate(
 
 
 def evaluate_parts(
-    scorer: Ranker, seen: sp.csr_matrix, parts: Mapping[str, sp.csr_matrix], cutoffs: Sequence[int] = CUTOFFS
+    scorer: Ranker,
+    seen: sp.csr_matrix,
+    parts: Mapping[str, sp.csr_matrix],
+    cutoffs: Sequence[int] = CUTOFFS,
+    report: Callable[[int, int], None] | None = None,
 ) -> dict[str, dict[str, float]]:
     """`evaluate` for several relevant parts by name, from one ranking; nothing of a part that is empty."""
     held_out = {name: HeldOut(part) for name, part in parts.items()}
     users = np.unique(np.concatenate([part.users for part in held_out.values()]))
     check_any(users)
-    items, scores = top_items(scorer, users, max(cutoffs), seen)
+    items, scores = top_items(scorer, users, max(cutoffs), seen, report)
     figures = {}
     for name, part in held_out.items():
         rows = np.searchsorted(users, part.users)

@@ -163,7 +163,9 @@ def train_stage(
 
     def validate(record: Record, *parts: str) -> None:
         started = time.perf_counter()
-        record.update(evaluate_parts(model.scorer(), split.train, {part: getattr(split, part) for part in parts}))
+        relevant = {part: getattr(split, part) for part in parts}
+        with reporter.bar("ranking") as report:
+            record.update(evaluate_parts(model.scorer(), split.train, relevant, report=report))
         record["valid_seconds"] = round(time.perf_counter() - started, 3)
         record["parameters"] = model.count_values()["total"]
         if progress.improves(record["valid"][stage.select]):
