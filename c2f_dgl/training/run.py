@@ -39,9 +39,13 @@ from c2f_dgl.training.checkpoint import (
 )
 from c2f_dgl.training.checks import stage_names
 from c2f_dgl.training.folder import RunFolder
+from c2f_dgl.training.search import sampled_rows
 from c2f_dgl.training.stage import Record, Stage, StageProgress, train_stage
 
 log = logging.getLogger("c2f_dgl")
+
+# Users that the most popular items are ranked for, beside which a model should not be worse.
+_POPULAR_USERS = 10_000
 
 Checkpoint = tuple[dict[str, torch.Tensor], dict[str, Any]]
 
@@ -247,7 +251,8 @@ class Run:
         split, select = self.split, self.config.select
         figures = {stage: entry["valid"][select] for stage, entry in stages.items()}
         chosen = max(figures, key=figures.__getitem__)
-        popular = evaluate(most_popular(split.train), split.train, split.valid)[select]
+        sample = sampled_rows(split.valid, _POPULAR_USERS, self.config.seed)
+        popular = evaluate(most_popular(split.train), split.train, sample)[select]
         if figures[chosen] < popular:
             message = "validates at %.4f, below the most popular items (%.4f): do not use this model"
             log.warning(message, figures[chosen], popular)
