@@ -115,6 +115,19 @@ def growth(name: str) -> str:
     return markdown_table([*head, "peak, GiB", "basis, GiB"], table)
 
 
+def large(name: str) -> str:
+    """The default on a log of many interactions."""
+    record = read("scaling", name)
+    rows = [
+        ["interactions, users, items", ", ".join(f"{record[part]:,}" for part in ("interactions", "users", "items"))],
+        ["test N@20 / R@20", f"{record['test']['ndcg@20']:.4f} / {record['test']['recall@20']:.4f}"],
+        ["learned values", f"{record['parameters']['total']:,}"],
+        ["processor minutes, reading and ranking included", f"{record['processor_seconds'] / 60:.0f}"],
+        ["peak memory, GiB", f"{record['peak_bytes'] / 2**30:.1f}"],
+    ]
+    return markdown_table([f"`{record['preset']}`, planted", "value"], rows)
+
+
 def model(row: Record) -> tuple[float, float, float]:
     """What the cost model of docs/speed.md counts: operations of an epoch and of an update, bytes of the basis."""
     n, m, d, c = row["users"] + row["items"], row["m"], row["d"], throughput.NEGATIVES + 1

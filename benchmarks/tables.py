@@ -259,6 +259,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "further terms": further_terms,
     "leads as many values": fair_leads,
     "scaling": partial(speed.growth, "planted"),
+    "ten million": partial(speed.large, "ten-million"),
     "reproduction curves": reproduction.curves,
     "reproduction ends": reproduction.ends,
     "errata": reproduction.errata,
