@@ -13,9 +13,12 @@ if TYPE_CHECKING:
     from c2f_dgl.api import load_run, train
     from c2f_dgl.config.graph import GraphConfig
     from c2f_dgl.config.load import load_config
+    from c2f_dgl.config.schema import RunConfig
     from c2f_dgl.data import load_dataset
     from c2f_dgl.data.dgl_graphs import from_heterograph
+    from c2f_dgl.data.interactions import Interactions
     from c2f_dgl.data.relations import add_relations
+    from c2f_dgl.data.splits import Split, random_split
     from c2f_dgl.errors import InputError
     from c2f_dgl.evaluation.ranking import evaluate, top_items
     from c2f_dgl.graph.dataset import InteractionDataset
@@ -33,7 +36,10 @@ _HOMES = {
     "GraphConfig": "c2f_dgl.config.graph",
     "InputError": "c2f_dgl.errors",
     "InteractionDataset": "c2f_dgl.graph.dataset",
+    "Interactions": "c2f_dgl.data.interactions",
+    "RunConfig": "c2f_dgl.config.schema",
     "ServingModel": "c2f_dgl.serving",
+    "Split": "c2f_dgl.data.splits",
     "add_relations": "c2f_dgl.data.relations",
     "evaluate": "c2f_dgl.evaluation.ranking",
     "from_heterograph": "c2f_dgl.data.dgl_graphs",
@@ -42,6 +48,7 @@ _HOMES = {
     "load_run": "c2f_dgl.api",
     "ndcg_scorer": "c2f_dgl.recommender",
     "propagate": "c2f_dgl.graph.propagate",
+    "random_split": "c2f_dgl.data.splits",
     "top_items": "c2f_dgl.evaluation.ranking",
     "train": "c2f_dgl.api",
 }
@@ -51,7 +58,10 @@ __all__ = [
     "GraphConfig",
     "InputError",
     "InteractionDataset",
+    "Interactions",
+    "RunConfig",
     "ServingModel",
+    "Split",
     "add_relations",
     "evaluate",
     "from_heterograph",
@@ -60,6 +70,7 @@ __all__ = [
     "load_run",
     "ndcg_scorer",
     "propagate",
+    "random_split",
     "top_items",
     "train",
 ]

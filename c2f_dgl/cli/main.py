@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from c2f_dgl.cli import bench, data, export, report, runs, serve
+from c2f_dgl.cli import bench, data, export, recommend, report, runs, serve
 from c2f_dgl.errors import InputError, printable
 from c2f_dgl.io.progress import plain_console
 
@@ -25,7 +25,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.command("train", cls=runs.WithOptions)(runs.train)
 app.command("evaluate")(runs.evaluate)
-app.command("recommend")(runs.recommend)
+app.command("recommend")(recommend.recommend)
 app.command("info")(runs.info)
 app.command("export")(export.export)
 app.command("serve")(serve.serve)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-from c2f_dgl.cli.serve import UsersOption
 from c2f_dgl.errors import InputError
 from c2f_dgl.io.progress import Reporter, plain_console
 
 if TYPE_CHECKING:
-    import numpy as np
+    pass
 
 ServedArgument = Annotated[
     Path, typer.Argument(metavar="RUN|MODEL", help="Folder of a run, or a model file of `export`.", show_default=False)
@@ -90,11 +88,22 @@ def evaluate(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Of a model file: seed and data.* as of `train`."),
     ] = None,
+    metrics: Annotated[
+        str, typer.Option(help="With commas, of ndcg, recall, precision, hit, map and mrr.")
+    ] = "ndcg,recall",
+    cutoffs: Annotated[str, typer.Option(help="Lengths of the ranked lists, with commas.")] = "5,10,20,50",
     device: DeviceOption = "auto",
     json_: JsonOption = False,
 ) -> None:
-    """Rank all items for all users, with a run's model or by a model file: NDCG and recall at 5, 10, 20, 50."""
+    """Rank all items for all users, with a run's model or by a model file: metrics of the ranked lists."""
+    from c2f_dgl.evaluation.metrics import METRICS
     from c2f_dgl.training.checks import check_run
+
+    names, depths = metrics.split(","), [int(k) if k.isdecimal() else 0 for k in cutoffs.split(",")]
+    if unknown := [name for name in names if name not in METRICS]:
+        raise InputError(f"no metric {unknown[0]!r}", where="--metrics", expected=", ".join(METRICS))
+    if min(depths) < 1:
+        raise InputError(f"{cutoffs!r} are no lengths", where="--cutoffs", expected="e.g. 5,10,20,50")
 
     if split not in ("valid", "test"):
         raise InputError(f"no split {split!r}", where="--split", expected="valid or test")
@@ -133,119 +142,19 @@ def evaluate(
             scorer, counts = model.scorer(), model.count_values()
     with reporter.busy("ranking"):
         seen = data.train if mask == "train" else data.train + data.valid
-        metrics = ranking.evaluate(scorer, seen, data.valid if split == "valid" else data.test)
+        figures = ranking.evaluate(scorer, seen, data.valid if split == "valid" else data.test, depths, names)
     if json_:
         sizes = counts if of_file else {"parameters": {"total": counts["total"], **counts}}
-        print(json.dumps({**metrics, **sizes}))
+        print(json.dumps({**figures, **sizes}))
         return
     table = Table(title=f"{data.name}, {split}", title_justify="left")
-    for name in ("", *(f"@{k}" for k in ranking.CUTOFFS)):
-        table.add_column(name, justify="right" if name else "left")
-    for metric in ("ndcg", "recall"):
-        table.add_row(metric, *(f"{metrics[f'{metric}@{k}']:.4f}" for k in ranking.CUTOFFS))
+    for title in ("", *(f"@{k}" for k in depths)):
+        table.add_column(title, justify="right" if title else "left")
+    for name in names:
+        table.add_row(name, *(f"{figures[f'{name}@{k}']:.4f}" for k in depths))
     plain_console().print(table)
     size = f"{counts['bytes']:,} bytes" if of_file else f"learned values: {_total_and_parts(counts, '')}"
     plain_console().print(size, soft_wrap=True)
-
-
-def recommend(
-    run: ServedArgument,
-    more: Annotated[
-        list[str] | None, typer.Argument(metavar="ITEM", help="More items of --history.", show_default=False)
-    ] = None,
-    history: Annotated[
-        list[str] | None,
-        typer.Option(metavar="ITEM...", help="Of a model file: items that someone has had.", show_default=False),
-    ] = None,
-    user: Annotated[
-        list[str] | None, typer.Option(help="A user's id, as in the data; may be repeated.", show_default=False)
-    ] = None,
-    users: UsersOption = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="Items for each user.")] = 10,
-    include_seen: Annotated[
-        bool, typer.Option("--include-seen", help="Also items the user has had, of a run held-out ones too.")
-    ] = False,
-    stage: StageOption = None,
-    data_: DataOption = None,
-    device: DeviceOption = "auto",
-    json_: JsonOption = False,
-) -> None:
-    """Recommend items: to users of a run, or by a model file for a history."""
-    from c2f_dgl.training.checks import check_run
-
-    if more and history is None:
-        raise InputError(f"unexpected {more[0]!r}", where=run, expected="--history before items")
-    of_file = run.is_file()
-    if of_file:
-        if (user is None) == (history is None) or (user is not None and users is None):
-            raise InputError("for whom?", where=run, expected="--history ITEM..., or --users FILE --user ID")
-        ranked = _from_file(run, history and [*history, *(more or [])], user or [], users, k, include_seen)
-    else:
-        check_run(run, stage=stage, source=data_, device=device)
-        if user is None or history is not None:
-            raise InputError("for whom?", where=run, expected="--user ID (--history is of a model file)")
-        ranked = _from_run(run, user, k, include_seen, stage, data_, device, Reporter(quiet=json_))
-    if json_:
-        print(json.dumps(ranked))
-        return
-    from rich.table import Table
-
-    for name, entries in ranked.items():
-        table = Table("rank", title=f"user {name}" if user else name, title_justify="left")
-        table.add_column("item", overflow="fold")  # never cut: an id must be told from another
-        table.add_column("score", no_wrap=True)
-        for rank, entry in enumerate(entries, 1):
-            table.add_row(str(rank), str(entry["item"]), f"{entry['score']:.4f}")
-        plain_console().print(table)
-
-
-def _from_file(
-    path: Path, history: list[str] | None, user: list[str], users: Path | None, k: int, include_seen: bool
-) -> dict[str, list[dict[str, Any]]]:
-    """Items for a history, or for users of the file `users`."""
-    from c2f_dgl.serving import ServingModel, UserHistories
-
-    model = ServingModel.load(path)
-    if history is not None:
-        names, histories = ["history"], model.histories([history])
-    else:
-        assert users is not None
-        names, histories = user, UserHistories.load(users, model.items).of(user)
-    items, scores = model.recommend_rows(histories, k, exclude_seen=not include_seen)
-    return {name: _entries(*ranked) for name, *ranked in zip(names, items, scores, strict=True)}
-
-
-def _from_run(
-    run: Path,
-    user: list[str],
-    k: int,
-    include_seen: bool,
-    stage: str | None,
-    source: str | None,
-    device: str,
-    reporter: Reporter,
-) -> dict[str, list[dict[str, Any]]]:
-    """Items for users of a run."""
-    with reporter.busy("loading the run"):
-        from c2f_dgl import api
-        from c2f_dgl.data.ids import IdMap
-        from c2f_dgl.evaluation import ranking
-
-        model, data = api.load_run(run, stage=stage, device=device, source=source)
-        rows = IdMap(data.user_ids, "user").rows(user, where="--user")
-        seen = None if include_seen else data.train + data.valid + data.test
-        items, scores = ranking.top_items(model.scorer(), rows, k, seen)
-    if cold := [name for name, row in zip(user, rows, strict=True) if not data.train[row].nnz]:
-        names = ", ".join(cold)
-        reporter.console.print(f"nothing to go by in the training part: {names}: all items are alike", soft_wrap=True)
-    return {name: _entries(data.item_ids[items[n]], scores[n]) for n, name in enumerate(user)}
-
-
-def _entries(items: np.ndarray, scores: np.ndarray) -> list[dict[str, Any]]:
-    """Ranked ids with their scores, without missing ranks."""
-    n = int((scores > -math.inf).sum())
-    pairs = zip(items[:n].tolist(), scores[:n].tolist(), strict=True)
-    return [{"item": item, "score": round(score, 6)} for item, score in pairs]
 
 
 def info(

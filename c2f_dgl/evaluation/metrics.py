@@ -1,14 +1,16 @@
-"""Recall and NDCG of ranked lists, binary relevance, averaged over users (paper, Sec. 4.1.3)."""
+"""Metrics of ranked lists, binary relevance, averaged over users (NDCG and recall: paper, Sec. 4.1.3)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 
-def ranking_metrics(hits: np.ndarray, n_relevant: np.ndarray, cutoffs: Sequence[int]) -> dict[str, np.ndarray]:
-    """``ndcg@k`` (ideal DCG over min(k, n_relevant)) and ``recall@k`` of each user: float64 (users,).
+def ranking_metrics(
+    hits: np.ndarray, n_relevant: np.ndarray, cutoffs: Sequence[int], names: Sequence[str] = ("ndcg", "recall")
+) -> dict[str, np.ndarray]:
+    """``name@k`` of each user for some of `METRICS`: float64 (users,).
 
     Parameters
     ----------
@@ -18,9 +20,46 @@ def ranking_metrics(hits: np.ndarray, n_relevant: np.ndarray, cutoffs: Sequence[
         Number of relevant items of each user, >= 1.
     cutoffs : sequence of int
         k.
+    names : sequence of str
     """
-    depth = hits.shape[1]
-    discounts = 1.0 / np.log2(np.arange(2, max(*cutoffs, depth) + 2))
+    return {f"{name}@{k}": METRICS[name](hits[:, :k], n_relevant, k) for name in names for k in cutoffs}
+
+
+def _ndcg(hits: np.ndarray, n_relevant: np.ndarray, k: int) -> np.ndarray:
+    """Discounted gain over the ideal one, that of min(k, n_relevant) hits at the top."""
+    discounts = 1.0 / np.log2(np.arange(2, k + 2))
     ideal = np.concatenate([[0.0], np.cumsum(discounts)])
-    ndcg = {f"ndcg@{k}": hits[:, :k] @ discounts[: min(k, depth)] / ideal[np.minimum(n_relevant, k)] for k in cutoffs}
-    return ndcg | {f"recall@{k}": hits[:, :k].sum(axis=1) / n_relevant for k in cutoffs}
+    return hits @ discounts[: hits.shape[1]] / ideal[np.minimum(n_relevant, k)]
+
+
+def _recall(hits: np.ndarray, n_relevant: np.ndarray, k: int) -> np.ndarray:
+    return np.count_nonzero(hits, axis=1) / n_relevant
+
+
+def _precision(hits: np.ndarray, n_relevant: np.ndarray, k: int) -> np.ndarray:
+    return np.count_nonzero(hits, axis=1) / k
+
+
+def _hit(hits: np.ndarray, n_relevant: np.ndarray, k: int) -> np.ndarray:
+    return np.where(hits.any(axis=1), 1.0, 0.0)
+
+
+def _map(hits: np.ndarray, n_relevant: np.ndarray, k: int) -> np.ndarray:
+    """Average precision: of the precisions at hits, over all relevant items."""
+    precisions = np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
+    return np.asarray((hits * precisions).sum(axis=1) / n_relevant)
+
+
+def _mrr(hits: np.ndarray, n_relevant: np.ndarray, k: int) -> np.ndarray:
+    """One over the rank of the first hit, 0 without one."""
+    return np.where(hits.any(axis=1), 1.0 / (hits.argmax(axis=1) + 1), 0.0)
+
+
+METRICS: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
+    "ndcg": _ndcg,
+    "recall": _recall,
+    "precision": _precision,
+    "hit": _hit,
+    "map": _map,
+    "mrr": _mrr,
+}

@@ -207,15 +207,24 @@ class HeldOut:
         self.entries = Entries(relevant)
 
     def metrics(
-        self, users: np.ndarray, items: np.ndarray, scores: np.ndarray, cutoffs: Sequence[int]
+        self,
+        users: np.ndarray,
+        items: np.ndarray,
+        scores: np.ndarray,
+        cutoffs: Sequence[int],
+        names: Sequence[str] = ("ndcg", "recall"),
     ) -> dict[str, np.ndarray]:
         """Metrics of `users` with relevant items, from ranked items (users x depth), -inf where they were seen."""
         hits = self.entries.hold(self.entries.key(users[:, None], items)) & np.isfinite(scores)
-        return ranking_metrics(hits, self.n_relevant[users], cutoffs)
+        return ranking_metrics(hits, self.n_relevant[users], cutoffs, names)
 
 
 def evaluate_per_user(
-    scorer: Ranker, seen: sp.csr_matrix, relevant: sp.csr_matrix, cutoffs: Sequence[int] = CUTOFFS
+    scorer: Ranker,
+    seen: sp.csr_matrix,
+    relevant: sp.csr_matrix,
+    cutoffs: Sequence[int] = CUTOFFS,
+    names: Sequence[str] = ("ndcg", "recall"),
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Users (int) that have relevant items, and the metrics of each.
 
@@ -223,6 +232,8 @@ def evaluate_per_user(
     ----------
     seen, relevant : csr_matrix, shape (n_users, n_items)
         Training interactions, masked; held-out ones, to be found.
+    names : sequence of str
+        Of `c2f_dgl.evaluation.metrics.METRICS`.
 
     Raises
     ------
@@ -235,11 +246,15 @@ def evaluate_per_user(
         )
     held_out = HeldOut(relevant)
     ranked = top_items(scorer, held_out.users, max(cutoffs), seen)
-    return held_out.users, held_out.metrics(held_out.users, *ranked, cutoffs)
+    return held_out.users, held_out.metrics(held_out.users, *ranked, cutoffs, names)
 
 
 def evaluate(
-    scorer: Ranker, seen: sp.csr_matrix, relevant: sp.csr_matrix, cutoffs: Sequence[int] = CUTOFFS
+    scorer: Ranker,
+    seen: sp.csr_matrix,
+    relevant: sp.csr_matrix,
+    cutoffs: Sequence[int] = CUTOFFS,
+    names: Sequence[str] = ("ndcg", "recall"),
 ) -> dict[str, float]:
     """Metrics averaged over the users that have relevant items (see `evaluate_per_user`).
 
@@ -248,7 +263,7 @@ def evaluate(
     InputError
         No user has a relevant item, or see `evaluate_per_user`.
     """
-    users, metrics = evaluate_per_user(scorer, seen, relevant, cutoffs)
+    users, metrics = evaluate_per_user(scorer, seen, relevant, cutoffs, names)
     check_any(users)
     return _means(metrics)
 

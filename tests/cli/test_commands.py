@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -75,6 +76,45 @@ def test_evaluate_json_is_one_object_with_all_figures(run: Path) -> None:
     assert parts.pop("total") == sum(parts.values())
     other = json.loads(c2f("evaluate", run, "--stage", "coarse", "--json").stdout)
     assert other["ndcg@20"] == pytest.approx(summary["stages"]["coarse"]["test"]["ndcg@20"], abs=1e-6)
+
+
+def test_evaluate_takes_metrics_and_cutoffs(run: Path) -> None:
+    done = c2f("evaluate", run, "--metrics", "mrr,hit", "--cutoffs", "1,7", "--json")
+    figures = json.loads(done.stdout)
+    assert set(figures) == {"mrr@1", "mrr@7", "hit@1", "hit@7", "parameters"}
+    assert figures["mrr@1"] == figures["hit@1"] <= figures["mrr@7"] <= figures["hit@7"]
+    assert "hit" in c2f("evaluate", run, "--metrics", "hit").stdout
+    for wrong, expected in (("--metrics=auc", "no metric 'auc'"), ("--cutoffs=5,x", "'5,x' are no lengths")):
+        done = c2f("evaluate", run, wrong)
+        assert done.returncode == 2 and expected in done.stderr
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_items_of_all_users_are_written_to_a_file(run: Path, tmp_path: Path, suffix: str) -> None:
+    model, users, out = tmp_path / "model.c2f", tmp_path / "users.c2f", tmp_path / f"items.{suffix}"
+    assert c2f("export", run, "--out", model, "--users", users).returncode == 0
+    read = pd.read_csv if suffix == "csv" else pd.read_parquet
+    for source in ((run,), (model, "--users", users)):
+        done = c2f("recommend", *source, "--all", "-k", "3", "--out", out)
+        assert done.returncode == 0, done.stderr
+        rows = read(out)
+        assert rows.columns.tolist() == ["user", "rank", "item", "score"]
+        assert rows.groupby("user").size().eq(3).all() and rows["user"].nunique() == 1000
+        found = json.loads(c2f("recommend", *source, "--user", "7", "-k", "3", "--json").stdout)["7"]
+        assert rows[rows["user"] == 7]["item"].tolist() == [entry["item"] for entry in found]
+    done = c2f("recommend", run, "--user", "3", "--user", "7", "--out", out)
+    assert read(out)["user"].unique().tolist() == [3, 7]
+
+
+def test_a_file_of_items_is_refused_before_work(run: Path, tmp_path: Path) -> None:
+    for options, expected in (
+        (("--all",), "where to? (expected --out FILE)"),
+        (("--all", "--out", tmp_path / "items.xlsx"), "ends in .csv or .parquet"),
+        (("--all", "--user", "3", "--out", tmp_path / "items.csv"), "for whom?"),
+    ):
+        done = c2f("recommend", run, *options)
+        assert done.returncode == 2 and expected in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_evaluate_can_hide_what_validates(run: Path) -> None:
@@ -190,7 +230,7 @@ def test_a_model_file_goes_through_every_command(run: Path, tmp_path: Path, capl
         (("export", run, "--out", tmp_path / "y", "--bytes", "5kB"), "bytes are left for codes of 800 items"),
         (("evaluate", model), "--data DATASET to evaluate on"),
         (("evaluate", run, "--set", "seed=1"), "--set: a run has its own options"),
-        (("recommend", model, "--user", "3"), "--history ITEM..., or --users FILE --user ID"),
+        (("recommend", model, "--user", "3"), "--history ITEM..., or --users FILE with --user ID or --all"),
         (("recommend", model), "--history ITEM..."),
         (("recommend", run), "--user ID"),
         (("recommend", model, "--users", model, "--user", "3"), "is no c2f_dgl users file"),

@@ -60,7 +60,7 @@ SLIPS = [
     ("export RUN --out NEW --format pt", "--format: no format 'pt'"),
     ("serve NEW", "cannot read: No such file or directory"),
     ("recommend RUN 3", "unexpected '3' (expected --history before items)"),
-    ("recommend RUN --history 3", "--user ID (--history is of a model file)"),
+    ("recommend RUN --history 3", "--user ID or --all (--history is of a model file)"),
     ("report RUN NEW --out NEW.html", "no run here"),
     ("report RUN --out RUN", "is a folder"),
     ("info NEW", "no run here"),

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from c2f_dgl.errors import InputError
+from c2f_dgl.evaluation.metrics import METRICS
 from c2f_dgl.evaluation.ranking import CUTOFFS, Scorer, evaluate, evaluate_per_user, top_items
 
 
@@ -37,11 +38,18 @@ def test_metrics_are_those_of_ir_measures(seed: int, n_users: int, n_items: int)
         if not seen[u, i]
     ]
     qrels = [ir_measures.Qrel(str(u), str(i), 1) for u, i in zip(*relevant.nonzero(), strict=True)]
-    measures = {f"ndcg@{k}": ir_measures.nDCG @ k for k in CUTOFFS} | {
-        f"recall@{k}": ir_measures.R @ k for k in CUTOFFS
+    by_name = {
+        "ndcg": ir_measures.nDCG,
+        "recall": ir_measures.R,
+        "precision": ir_measures.P,
+        "hit": ir_measures.Success,
+        "map": ir_measures.AP,
+        "mrr": ir_measures.RR,
     }
+    assert set(by_name) == set(METRICS)
+    measures = {f"{name}@{k}": measure @ k for name, measure in by_name.items() for k in CUTOFFS}
     expected = ir_measures.calc_aggregate(list(measures.values()), qrels, run)
-    found = evaluate(scorer, seen, relevant)
+    found = evaluate(scorer, seen, relevant, names=list(METRICS))
     for name, measure in measures.items():
         assert found[name] == pytest.approx(expected[measure], abs=1e-9), name
 
