@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from c2f_dgl.cli import bench, data, export, recommend, report, runs, serve
+from c2f_dgl.cli import bench, data, doctor, export, recommend, report, runs, serve
 from c2f_dgl.errors import InputError, printable
 from c2f_dgl.io.progress import plain_console
 
@@ -29,6 +29,7 @@ app.command("recommend")(recommend.recommend)
 app.command("info")(runs.info)
 app.command("export")(export.export)
 app.command("serve")(serve.serve)
+app.command("doctor")(doctor.doctor)
 app.command("options")(runs.options)
 app.command("report")(report.report)
 app.command("bench")(bench.bench)
