@@ -32,16 +32,18 @@ Rows = dict[str, dict[str, Any]]
 
 
 def everywhere() -> str:
-    """Test figures of the presets and the anchors on every data set; the best of each in bold."""
+    """Test figures of the presets and the anchors on every data set, the best in bold; (n): on n seeds alone."""
     by_data = _everywhere()
+    most = {data: max(len(row["seeds"]) for row in rows.values()) for data, rows in by_data.items()}
     best = {data: max(row["test"].get("ndcg@20", 0.0) for row in rows.values()) for data, rows in by_data.items()}
 
     def cell(data: str, row: dict[str, Any] | None) -> str:
         if row is None or not row["test"]:
             return "not run" if row is None else "failed"
-        return _bold(f"{_score(row)} / {row['test']['recall@20']:.4f}", row["test"]["ndcg@20"] == best[data])
+        fewer = f" ({len(row['seeds'])})" if len(row["seeds"]) < most[data] else ""
+        return _bold(f"{_score(row)} / {row['test']['recall@20']:.4f}{fewer}", row["test"]["ndcg@20"] == best[data])
 
-    head = [f"{data}, {_seeds(max(len(row['seeds']) for row in rows.values()))}" for data, rows in by_data.items()]
+    head = [f"{data}, {_seeds(most[data])}" for data in by_data]
     return _by_system("test N@20 / R@20", head, by_data, cell)
 
 
