@@ -6,10 +6,8 @@ each stage, phase and seed of their runs. What is shown goes to benchmarks/resul
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +17,7 @@ import torch
 from benchmarks.measure import RESULTS
 from benchmarks.studies.significance import TABLE_4
 from c2f_dgl import load_dataset
-from c2f_dgl.api import train
+from c2f_dgl.api import train_run
 from c2f_dgl.baselines.registry import find_system
 from c2f_dgl.bench.table import table_3
 from c2f_dgl.config.load import load_config
@@ -140,8 +138,10 @@ def early_stop() -> str:
 
 def _trained(split: Split, config: RunConfig) -> dict[str, Any]:
     """The stages of a run's summary."""
-    with tempfile.TemporaryDirectory() as folder:
-        return train(split, Path(folder) / "run", config, device="cpu", reporter=Reporter(quiet=True))["stages"]
+    stages: dict[str, Any] = train_run(split, None, config, device="cpu", reporter=Reporter(quiet=True)).summary[
+        "stages"
+    ]
+    return stages
 
 
 # By the place in the paper.
