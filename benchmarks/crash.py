@@ -8,7 +8,6 @@ benchmarks/results/reliability/crash.json.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -36,11 +35,11 @@ _SET = tuple(part for option in (*_SIZES, *_EPOCHS) for part in ("--set", option
 
 @dataclass(frozen=True)
 class Case:
-    """A command, how it is given again, and its result: equal ones are equal, None where there is none yet."""
+    """A command, what is added where it is given again, and its result, None where there is none yet."""
 
     command: tuple[str, ...]
-    again: tuple[str, ...]
     result: Callable[[Path], Any]
+    again: tuple[str, ...] = ()
 
 
 def _figures(run: Path) -> Any:
@@ -70,18 +69,15 @@ def cases(run: str) -> dict[str, Case]:
     planted = ("data", "planted", "--out", "OUT", "--users", "3000", "--items", "2000", "--interactions", "100000")
     bench = ("bench", "planted", "--out", "OUT", "--systems", "anchor-svd,qr", "--seeds", "1", "--set", "epochs=5")
     return {
-        "train": Case(train, (*train, "--resume"), _figures),
-        "export": Case(export, export, _digest),
-        "data planted": Case(planted, planted, _digest),
-        "bench": Case(bench, bench, _rows),
+        "train": Case(train, _figures, ("--resume",)),
+        "export": Case(export, _digest),
+        "data planted": Case(planted, _digest),
+        "bench": Case(bench, _rows),
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=10, help="of each command")
-    parser.add_argument("--seed", type=int, default=2024)
-    arguments = parser.parse_args()
+    arguments = measure.parser(__doc__, kills=10, seed=2024).parse_args()
     rng, found = random.Random(arguments.seed), {}
     with tempfile.TemporaryDirectory(prefix="c2f_dgl-") as name:
         folder = Path(name)
@@ -113,7 +109,9 @@ def killed(case: Case, folder: Path, kills: int, rng: random.Random) -> dict[str
             counts["killed"] += 1
             process.wait()
         counts["output in part"] += case.result(out) not in (None, expected)
-        counts["second run failed"] += _started(_at(case.again, out)).wait() != 0 and case.result(out) != expected
+        counts["second run failed"] += (
+            _started(_at((*case.command, *case.again), out)).wait() != 0 and case.result(out) != expected
+        )
         counts["other result"] += case.result(out) != expected
         counts["temporary files left"] += sum(1 for path in folder.rglob("*.part"))
         for path in folder.rglob("*.part"):

@@ -8,18 +8,15 @@ are compared with benchmarks/results/guard/<data set>.json to 1e-6, or written t
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import RESULTS
+from benchmarks import measure
 from c2f_dgl.config.load import preset_names
-from c2f_dgl.io.files import write_text
 
 METRICS = ("ndcg@20", "recall@20")
 
@@ -30,25 +27,24 @@ _MINUTES = 60.0
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = measure.parser(__doc__, write=False)
     parser.add_argument("data", nargs="+", help="names or paths of data sets")
-    parser.add_argument("--write", action="store_true")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="presets and systems")
     arguments = parser.parse_args()
     different = 0
     for source in arguments.data:
-        path = RESULTS / "guard" / f"{Path(source).name}.json"
-        known = json.loads(path.read_text()) if path.is_file() else {}
+        data = Path(source).name
+        known = measure.read("guard", data) or {}
         for name in arguments.only or names():
             figures = in_process(source, name)
             if arguments.write:
                 known[name] = figures
-                write_text(path, json.dumps(known, indent=1) + "\n")
+                measure.keep("guard", data, known)
             same = set(figures) == set(known.get(name, ())) and all(
                 abs(figures[key] - known[name][key]) <= 1e-6 for key in figures
             )
             different += not same
-            print(f"{path.stem} {name}: {'same' if same else f'{figures}, not {known.get(name)}'}", flush=True)
+            print(f"{data} {name}: {'same' if same else f'{figures}, not {known.get(name)}'}", flush=True)
     return min(different, 1)
 
 
@@ -74,7 +70,7 @@ def figures_of(source: str, name: str) -> dict[str, float]:
     split = load_dataset(source)
     kind, _, preset = name.rpartition(" ")
     if kind:
-        from c2f_dgl.api import train
+        from c2f_dgl.api import train_run
         from c2f_dgl.config.load import load_config
 
         config = load_config(preset)
@@ -85,8 +81,7 @@ def figures_of(source: str, name: str) -> dict[str, float]:
                 f"{'table' if s == 'table' else f'{s}.training'}.{k}={v}" for s in stages for k, v in _STAGE.items()
             ]
             config = load_config(preset, changes)
-        with tempfile.TemporaryDirectory() as folder:
-            summary = train(split, Path(folder) / "run", config, device="cpu")
+        summary = train_run(split, None, config, device="cpu").summary
         stage = summary["stages"][summary["chosen"]]
         return {**{metric: stage["valid"][metric] for metric in METRICS}, "values": stage["parameters"]["total"]}
     import time

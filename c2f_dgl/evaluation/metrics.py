@@ -6,9 +6,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+# What records and summaries hold.
+PAPERS = ("ndcg", "recall")
+
 
 def ranking_metrics(
-    hits: np.ndarray, n_relevant: np.ndarray, cutoffs: Sequence[int], names: Sequence[str] = ("ndcg", "recall")
+    hits: np.ndarray, n_relevant: np.ndarray, cutoffs: Sequence[int], names: Sequence[str] = PAPERS
 ) -> dict[str, np.ndarray]:
     """``name@k`` of each user for some of `METRICS`: float64 (users,).
 

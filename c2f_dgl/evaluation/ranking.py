@@ -13,7 +13,7 @@ from torch import Tensor
 
 from c2f_dgl.data.interactions import Entries
 from c2f_dgl.errors import InputError
-from c2f_dgl.evaluation.metrics import ranking_metrics
+from c2f_dgl.evaluation.metrics import PAPERS, ranking_metrics
 from c2f_dgl.evaluation.products import product
 from c2f_dgl.graph.item_filter import GraphFilter
 
@@ -212,7 +212,7 @@ class HeldOut:
         items: np.ndarray,
         scores: np.ndarray,
         cutoffs: Sequence[int],
-        names: Sequence[str] = ("ndcg", "recall"),
+        names: Sequence[str] = PAPERS,
     ) -> dict[str, np.ndarray]:
         """Metrics of `users` with relevant items, from ranked items (users x depth), -inf where they were seen."""
         hits = self.entries.hold(self.entries.key(users[:, None], items)) & np.isfinite(scores)
@@ -224,7 +224,7 @@ def evaluate_per_user(
     seen: sp.csr_matrix,
     relevant: sp.csr_matrix,
     cutoffs: Sequence[int] = CUTOFFS,
-    names: Sequence[str] = ("ndcg", "recall"),
+    names: Sequence[str] = PAPERS,
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Users (int) that have relevant items, and the metrics of each.
 
@@ -254,7 +254,7 @@ def evaluate(
     seen: sp.csr_matrix,
     relevant: sp.csr_matrix,
     cutoffs: Sequence[int] = CUTOFFS,
-    names: Sequence[str] = ("ndcg", "recall"),
+    names: Sequence[str] = PAPERS,
 ) -> dict[str, float]:
     """Metrics averaged over the users that have relevant items (see `evaluate_per_user`).
 
