@@ -57,9 +57,9 @@ class Walks:
 
     def weights(self, item: float, power: float, ridge: float) -> sp.csr_matrix:
         """W of the pairs that are kept, float64; with a ridge, all pairs should be."""
-        pairs = self.pairs.tocoo()
+        pairs, factors = self.pairs.tocoo(), self.degrees**-item
         rows, columns = pairs.row, pairs.col
-        gram = (pairs.data * (self.degrees[rows] * self.degrees[columns]) ** -item) ** power
+        gram = (pairs.data * (factors[rows] * factors[columns])) ** power
         if ridge:
             diagonal = (self.loops * self.degrees ** (-2 * item)) ** power
             diagonal = np.maximum(diagonal, diagonal[diagonal > 0].min(initial=1.0))
@@ -81,9 +81,9 @@ class ItemFilter:
     @classmethod
     def of_walks(cls, walks: Walks, shape: FilterShape, weights: sp.csr_matrix) -> ItemFilter:
         """The filter of walks with the shape's exponent of users, whose W is `weights`."""
-        scaled = weights.copy()
-        scaled.data *= walks.degrees[weights.indices] ** shape.target
-        return cls(shape, walks.degrees**-shape.history, scaled.astype(np.float32))
+        values = (weights.data * (walks.degrees**shape.target)[weights.indices]).astype(np.float32)
+        scaled = sp.csr_matrix((values, weights.indices, weights.indptr), weights.shape)
+        return cls(shape, walks.degrees**-shape.history, scaled)
 
     def contributions(self, history: np.ndarray, items: np.ndarray) -> np.ndarray:
         """What items of histories add to scores of `items`, one of each (n,): float64 (n,)."""

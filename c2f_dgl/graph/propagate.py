@@ -33,6 +33,9 @@ from c2f_dgl.graph.hetero import changes, degree_norm, derived
 Kernel = Literal["auto", "dgl", "csr"]
 Features = dict[str, Tensor]
 
+# Messages of a relation that are smaller than this, normalised, are rounding: links of meta nodes that only compose.
+_ROUNDING = 1e-15
+
 _GRAPHS_ON_DEVICE: WeakKeyDictionary[dgl.DGLGraph, tuple] = WeakKeyDictionary()
 
 
@@ -92,16 +95,27 @@ def propagate(
         product = partial(_message_passing, _graph_on_device(graph, device))
     else:
         product = partial(_csr_product, graph)
-    layer = {node_type: features[node_type] for node_type in graph.ntypes}
-    combined = {node_type: betas[0] * x for node_type, x in layer.items()}
+    etypes = [etype for etype in graph.canonical_etypes if _counts(graph, etype, norm)]
+    combined = {node_type: betas[0] * features[node_type] for node_type in graph.ntypes}
+    # Zeros send nothing: of two sides of a bipartite graph that start with one of them, half of the products are left.
+    layer = {node_type: x for node_type in graph.ntypes if (x := features[node_type]).requires_grad or x.any()}
     for beta in betas[1:]:
-        summed = product({node_type: norm[node_type] * x for node_type, x in layer.items()}, scales)
+        sent = {node_type: norm[node_type] * x for node_type, x in layer.items()}
+        summed = product([etype for etype in etypes if etype[0] in sent], sent, scales)
         layer = {node_type: norm[node_type] * x for node_type, x in summed.items()}
         if after_layer is not None:
-            layer = after_layer(layer)
+            layer = after_layer({**{t: torch.zeros_like(x) for t, x in combined.items() if t not in layer}, **layer})
         if beta != 0.0:
-            combined = {node_type: torch.add(combined[node_type], x, alpha=beta) for node_type, x in layer.items()}
+            combined |= {node_type: torch.add(combined[node_type], x, alpha=beta) for node_type, x in layer.items()}
     return combined
+
+
+def _counts(graph: dgl.DGLGraph, etype: EdgeType, norm: Mapping[str, Tensor]) -> bool:
+    """Whether any message of a relation is more than rounding beside the features that are sent."""
+    weight, (source, _, destination) = graph.edges[etype].data["weight"].detach(), etype
+    if not len(weight):
+        return False
+    return bool(weight.max().to(norm[source]) * norm[source].max() * norm[destination].max() > _ROUNDING)
 
 
 def _check_features(graph: dgl.DGLGraph, features: Mapping[str, Tensor]) -> None:
@@ -151,33 +165,33 @@ def node_norm(graph: dgl.DGLGraph, node_type: str, factors: Mapping[EdgeType, Te
     return graph.nodes[node_type].data["norm"] if factors is None else degree_norm(graph, node_type, factors)
 
 
-def _message_passing(graph: dgl.DGLGraph, features: Features, scales: Mapping[EdgeType, Tensor]) -> Features:
-    """A' x with DGL: every node type's messages over all its relations, summed."""
+def _message_passing(
+    graph: dgl.DGLGraph, etypes: Sequence[EdgeType], features: Features, scales: Mapping[EdgeType, Tensor]
+) -> Features:
+    """A' x with DGL: every node type's messages over relations, summed; node types that get none are left out."""
     with graph.local_scope():
-        for etype in scales.keys() & set(graph.canonical_etypes):
+        for etype in scales.keys() & set(etypes):
             graph.edges[etype].data["weight"] = graph.edges[etype].data["weight"] * scales[etype]
         for node_type, x in features.items():
             graph.nodes[node_type].data["x"] = x
         multiply, add = dgl.function.u_mul_e("x", "weight", "m"), dgl.function.sum("m", "y")
-        graph.multi_update_all({etype: (multiply, add) for etype in graph.canonical_etypes}, "sum")
-        summed = {node_type: graph.nodes[node_type].data.get("y") for node_type in features}
-    return {node_type: torch.zeros_like(features[node_type]) if y is None else y for node_type, y in summed.items()}
+        if etypes:
+            graph.multi_update_all({etype: (multiply, add) for etype in etypes}, "sum")
+        return {etype[2]: graph.nodes[etype[2]].data["y"] for etype in etypes}
 
 
-def _csr_product(graph: dgl.DGLGraph, features: Features, scales: Mapping[EdgeType, Tensor]) -> Features:
+def _csr_product(
+    graph: dgl.DGLGraph, etypes: Sequence[EdgeType], features: Features, scales: Mapping[EdgeType, Tensor]
+) -> Features:
     """A' x with torch: one sparse product a relation, summed into the destination's node type."""
     summed: Features = {}
-    for etype in graph.canonical_etypes:
+    for etype in etypes:
         source, _, destination = etype
-        if graph.num_edges(etype):
-            message = _SparseProduct.apply(graph, etype, features[source])
-            if etype in scales:
-                message = scales[etype] * message
-            summed[destination] = message if destination not in summed else summed[destination] + message
-    return {
-        node_type: summed[node_type] if node_type in summed else torch.zeros_like(x)
-        for node_type, x in features.items()
-    }
+        message = _SparseProduct.apply(graph, etype, features[source])
+        if etype in scales:
+            message = scales[etype] * message
+        summed[destination] = message if destination not in summed else summed[destination] + message
+    return summed
 
 
 class _SparseProduct(torch.autograd.Function):

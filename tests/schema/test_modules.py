@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_matrix
 from torch.nn import functional as F
 
 from c2f_dgl.dgl_import import dgl
-from c2f_dgl.graph.hetero import with_norm
+from c2f_dgl.graph.hetero import entity_layout, interaction_graph, link_tier, with_norm
 from c2f_dgl.graph.propagate import Kernel, propagate
 from c2f_dgl.nn import HeteroLightGCNConv, MetaEmbedding
-from tests.dense import normalised
+from tests.dense import bipartite, expanded, normalised, propagated
 from tests.schema.library import library
 
 
@@ -91,6 +92,24 @@ def test_kernels_agree_on_the_factor_of_a_relation_without_a_reverse() -> None:
     csr, passed = (propagate(graph, features, 2, kernel=kernel, factors=factors) for kernel in ("csr", "dgl"))
     for node_type in graph.ntypes:
         torch.testing.assert_close(csr[node_type], passed[node_type])
+
+
+@pytest.mark.parametrize("kernel", ["csr", "dgl"])
+@pytest.mark.parametrize("links", [0.5, 1e-36])
+def test_zeros_and_links_without_weight_are_left_out_of_products_alone(kernel: Kernel, links: float) -> None:
+    """As the dense oracle has it: users start at zero, and meta nodes hear items, or next to nothing."""
+    rng = np.random.default_rng(0)
+    r, s = (rng.random((5, 7)) < 0.5).astype(float), np.eye(7, 3)
+    r[:, 0] = r[0] = 1
+    graph = interaction_graph(csr_matrix(r), dtype=torch.float64)
+    layout, indices = entity_layout(graph), torch.arange(12)[:, None].clamp(min=5) - 5
+    weights = links * torch.tensor([0.0] * 5 + s.sum(axis=1).tolist(), dtype=torch.float64)[:, None]
+    linked = with_norm(link_tier(graph, "coarse", layout, indices.clamp(max=2), weights, n_nodes=3))
+    start = {"user": np.zeros((5, 2)), "item": rng.normal(size=(7, 2)), "coarse": rng.normal(size=(3, 2))}
+    h = propagate(linked, {name: torch.as_tensor(x) for name, x in start.items()}, 3, kernel=kernel)
+    adjacency = expanded(bipartite(r), links * np.vstack([np.zeros((5, 3)), s]))
+    expected = propagated(adjacency, np.vstack(list(start.values())), 3)
+    np.testing.assert_allclose(np.vstack([h[name] for name in start]), expected, rtol=0, atol=1e-12)
 
 
 def test_meta_embeddings_learn_inside_another_model() -> None:
