@@ -118,7 +118,8 @@ def full_test(data: str) -> str:
     for record in read_all("full_test", f"{data}-*").values():
         tests = [run["test"] for run in record["runs"]]
         cells = [f"{mean(test[name] for test in tests):.4f}" for name in ("ndcg@20", "recall@20")]
-        table.append([f"Coarse to fine, {record['preset']}", *cells, f"this package, {_seeds(len(tests))}"])
+        system = f"Coarse to fine, {record['preset']}" + ", chosen on a third of it" * record["chosen_on_test"]
+        table.append([system, *cells, f"this package, {_seeds(len(tests))}"])
     for row in read("full_test", "published")[data]:
         table.append([row["system"], f"{row['ndcg@20']:.4f}", f"{row['recall@20']:.4f}", row["source"]])
     return markdown_table(["whole test part", "N@20", "R@20", "source"], table)

@@ -43,7 +43,8 @@ class C2FRecommender(BaseEstimator):
     preset : str
         ``fast``, ``quick``, ``best``, ``paper``, ``published``, ``lightgcn``, or a YAML file.
     options : mapping, optional
-        Options over the preset's, e.g. ``{"coarse.m": 100}`` (``c2f-dgl options`` lists them).
+        Options over the preset's, e.g. ``{"coarse.m": 100}`` (``c2f-dgl options`` lists them). `set_params`, and so a
+        grid search, takes each as a parameter of its own, ``coarse__m=100``.
     validation : float
         Share of each user's interactions that `fit` holds out to choose between checkpoints, and the few scalars
         that a preset chooses from data; of all interactions, where each user's share comes to none. Once trained, they
@@ -95,6 +96,19 @@ class C2FRecommender(BaseEstimator):
         self.run = run
         self.callbacks = callbacks
         self.verbose = verbose
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The parameters, and with `deep` each option that is set as one of its own, e.g. ``coarse__m``."""
+        nested = {key.replace(".", "__"): value for key, value in (self.options or {}).items()} if deep else {}
+        return {**super().get_params(deep=False), **nested}
+
+    def set_params(self, **params: Any) -> C2FRecommender:
+        """Set parameters, and options by names such as ``coarse__m``, whose values `fit` checks."""
+        nested = {key.replace("__", "."): value for key, value in params.items() if "__" in key}
+        super().set_params(**{key: value for key, value in params.items() if "__" not in key})
+        if nested:
+            self.options = {**(self.options or {}), **nested}
+        return self
 
     def fit(self, interactions: Any, y: Any = None) -> C2FRecommender:
         """Train on interactions, and return the recommender (raises `InputError` where they cannot be used).

@@ -191,11 +191,13 @@ def test_it_is_an_estimator(fitted: C2FRecommender) -> None:
 
 
 def test_grid_search(frame: pd.DataFrame) -> None:
-    grid = {"options": [SMALL, {**SMALL, "coarse.m": 2}]}
-    search = GridSearchCV(C2FRecommender(), grid, scoring=ndcg_scorer, cv=2, error_score="raise")
+    grid = {"coarse__m": [12, 2]}
+    search = GridSearchCV(C2FRecommender(options=SMALL), grid, scoring=ndcg_scorer, cv=2, error_score="raise")
     search.fit(frame.sample(frac=1.0, random_state=0))
     figures = search.cv_results_["mean_test_score"]
     assert (figures > 0).all() and figures[0] != figures[1]
+    assert search.best_estimator_.get_params()["coarse__m"] == search.best_params_["coarse__m"]
+    assert SMALL["coarse.m"] == 12, "the options that were given are not changed"
     assert search.best_estimator_.recommend("user-3", 3)[0].shape == (3,)
 
 
