@@ -84,9 +84,23 @@ def test_evaluate_takes_metrics_and_cutoffs(run: Path) -> None:
     assert set(figures) == {"mrr@1", "mrr@7", "hit@1", "hit@7", "parameters"}
     assert figures["mrr@1"] == figures["hit@1"] <= figures["mrr@7"] <= figures["hit@7"]
     assert "hit" in c2f("evaluate", run, "--metrics", "hit").stdout
-    for wrong, expected in (("--metrics=auc", "no metric 'auc'"), ("--cutoffs=5,x", "'5,x' are no lengths")):
+    more = json.loads(c2f("evaluate", run, "--metrics", "coverage,auc", "--cutoffs", "3", "--json").stdout)
+    assert 0 < more["coverage@3"] <= 1 and 0.5 < more["auc"] < 1
+    for wrong, expected in (("--metrics=auk", "no metric 'auk'"), ("--cutoffs=5,x", "'5,x' are no lengths")):
         done = c2f("evaluate", run, wrong)
         assert done.returncode == 2 and expected in done.stderr
+
+
+def test_evaluate_by_groups(run: Path, tmp_path: Path) -> None:
+    whole = json.loads(c2f("evaluate", run, "--cutoffs", "20", "--json").stdout)["ndcg@20"]
+    slices = json.loads(c2f("evaluate", run, "--by", "activity", "--cutoffs", "20", "--json").stdout)["slices"]
+    assert sum(part["users"] for part in slices) == 1000
+    assert sum(part["users"] * part["ndcg@20"][0] for part in slices) / 1000 == pytest.approx(whole)
+    assert "95 % intervals" in c2f("evaluate", run, "--by", "popularity", "--metrics", "recall").stdout
+    (tmp_path / "group.csv").write_text("user,group\n3,of one\n")
+    done = c2f("evaluate", run, "--by", f"users={tmp_path / 'group.csv'}", "--json")
+    (one,) = json.loads(done.stdout)["slices"]
+    assert one["name"] == "of one" and one["users"] == 1 and one["ndcg@20"][1:] == [None, None]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
