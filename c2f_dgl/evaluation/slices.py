@@ -115,7 +115,7 @@ def _by_degree(side: str, degrees: np.ndarray, weights: np.ndarray) -> Groups:
 
 
 def _of_file(path: Path, side: str, split: Split) -> Groups:
-    frame, _ = read_leading(path, (side, "group"))
+    frame, _ = read_leading(path, (side, "group"), numbered=True)
     ids = IdMap(split.user_ids if side == "user" else split.item_ids, side)
     rows = ids.find(frame[side].to_numpy(dtype=object))
     if not (rows >= 0).any():

@@ -120,6 +120,30 @@ def test_items_of_all_users_are_written_to_a_file(run: Path, tmp_path: Path, suf
     assert read(out)["user"].unique().tolist() == [3, 7]
 
 
+def test_candidates_and_exclusions_come_from_files(run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model, users = tmp_path / "model.c2f", tmp_path / "users.c2f"
+    assert c2f("export", run, "--out", model, "--users", users).returncode == 0
+    shelf, sold = tmp_path / "shelf.csv", tmp_path / "sold.txt"
+    shelf.write_text("item,title\n" + "".join(f"{item},x\n" for item in range(100, 200)))
+    for source in ((run,), (model, "--users", users)):
+        command = ("recommend", *source, "--user", "3", "-k", "800", "--json")
+        ranked = lambda *options, command=command: [
+            entry["item"] for entry in json.loads(c2f(*command, *options).stdout)["3"]
+        ]
+        everything = ranked()
+        among = ranked("--candidates", shelf)
+        assert among == [item for item in everything if 100 <= item < 200] and len(among) > 50
+        sold.write_text("".join(f"{item}\n" for item in [*among[:5], 10**6]))
+        assert ranked("--candidates", shelf, "--exclude", sold) == among[5:]
+        assert ranked("--exclude", sold) == [item for item in everything if item not in among[:5]]
+    assert "1 of 6 items are unknown, and left out" in caplog.text
+    sold.write_text("-5\n-6\n")
+    done = c2f("recommend", run, "--user", "3", "--candidates", sold)
+    assert done.returncode == 2 and "names no item that is known" in done.stderr
+    done = c2f("recommend", run, "--user", "3", "--candidates", shelf, "--exclude", shelf)
+    assert done.returncode == 2 and "no item is left" in done.stderr
+
+
 def test_a_file_of_items_is_refused_before_work(run: Path, tmp_path: Path) -> None:
     for options, expected in (
         (("--all",), "where to? (expected --out FILE)"),

@@ -63,6 +63,7 @@ SLIPS = [
     ("evaluate RUN --by users=NEW.csv", "no such file"),
     ("evaluate RUN --by known --metrics auc", "auc is not of slices"),
     ("recommend NEW --user 3", "no run here"),
+    ("recommend RUN --user 3 --candidates NEW.csv", "no such file"),
     ("recommend RUN --user 3 --data gowala", "did you mean 'gowalla'?"),
     ("export NEW --out NEW", "no run here"),
     ("export RUN --out RUN", "is there already"),
