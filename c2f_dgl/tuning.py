@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 from scipy.sparse import csr_matrix
 
 from c2f_dgl import api
-from c2f_dgl.config.load import changed, dump_config
+from c2f_dgl.config.load import changed, dump_config, value_of
 from c2f_dgl.config.ranges import Range
 from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.data.splits import Split
@@ -131,7 +131,7 @@ def _study(out: Path, config: RunConfig, ranges: Sequence[Range], fingerprint: s
     about = json.loads(json.dumps({"config": plain, "ranges": list(map(asdict, ranges)), "data": fingerprint}))
     if (begun := study.user_attrs.get("about")) is None:
         study.set_user_attr("about", about)
-        at_first = {chosen.key: _value_of(config, chosen.key) for chosen in ranges}
+        at_first = {chosen.key: value_of(config, chosen.key, None) for chosen in ranges}
         study.enqueue_trial(
             {chosen.key: at_first[chosen.key] for chosen in ranges if chosen.holds(at_first[chosen.key])}
         )
@@ -141,14 +141,6 @@ def _study(out: Path, config: RunConfig, ranges: Sequence[Range], fingerprint: s
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)  # its process is gone: this one has the lock
     return study
-
-
-def _value_of(config: RunConfig, key: str) -> Any:
-    """The value of an option; None where it has none."""
-    value: Any = config.model_dump(mode="json")
-    for name in (("finer",) if key.partition(".")[0] in config.finer else ()) + tuple(key.split(".")):
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
 
 
 def _changed(config: RunConfig, values: dict[str, Any]) -> RunConfig:

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from c2f_dgl.cli import bench, data, doctor, evaluate, export, recommend, report, runs, serve, tune
+from c2f_dgl.cli import bench, data, doctor, evaluate, export, recommend, report, runs, serve, tune, update
 from c2f_dgl.errors import InputError, printable
 from c2f_dgl.io.progress import plain_console
 
@@ -25,6 +25,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.command("train", cls=runs.WithOptions)(runs.train)
 app.command("tune")(tune.tune)
+app.command("update")(update.update)
 app.command("evaluate")(evaluate.evaluate)
 app.command("recommend")(recommend.recommend)
 app.command("info")(runs.info)

@@ -63,7 +63,7 @@ def train(
     except KeyboardInterrupt:
         reporter.console.print(f"stopped: the same command with --resume goes on with {out}", soft_wrap=True)
         raise typer.Exit(130) from None
-    _print_stages(summary)
+    print_stages(summary)
     plain_console().print(f"run: {out}   chosen on validation: {summary['chosen']}", soft_wrap=True)
 
 
@@ -94,7 +94,7 @@ def info(
         for record in records[-1:]:
             console.print(f"last: {json.dumps(record)}", soft_wrap=True)
         return
-    _print_stages(summary)
+    print_stages(summary)
     for name, stage in summary["stages"].items():
         console.print(f"{name}: {total_and_parts(stage['parameters'], ' learned values')}", soft_wrap=True)
     chosen = summary["chosen"]
@@ -145,7 +145,8 @@ def total_and_parts(counts: dict[str, int], unit: str) -> str:
     return f"{counts['total']:,}{unit} ({parts})"
 
 
-def _print_stages(summary: dict[str, Any]) -> None:
+def print_stages(summary: dict[str, Any]) -> None:
+    """Print the best of each stage as a table."""
     from rich.table import Table
 
     table = Table("stage", title=f"{summary['data']}, best of each stage", title_justify="left")
