@@ -110,7 +110,8 @@ def auc_per_user(scorer: Ranker, seen: sp.csr_matrix, relevant: sp.csr_matrix) -
     It is the share of pairs of a relevant and another unseen item in which the relevant one scores higher; equal
     scores count half.
     """
-    shape = relevant.shape
+    shape, relevant = relevant.shape, relevant.copy()
+    relevant.eliminate_zeros()
     area, n_pairs = np.zeros(shape[0]), np.zeros(shape[0])
     users = np.flatnonzero(relevant.getnnz(axis=1))
     for rows in blocks(len(users), shape[1]):

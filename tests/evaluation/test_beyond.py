@@ -76,6 +76,16 @@ def test_popularity_is_counted_in_training_where_more_is_hidden() -> None:
     assert found["popularity@5"] == pytest.approx(train.getnnz(axis=0)[items].mean())
 
 
+def test_a_stored_zero_is_not_relevant() -> None:
+    scorer, seen, relevant = draw(3, 6, 20)
+    stored = relevant.copy()
+    stored.data[::2] = 0
+    kept = stored.copy()
+    kept.eliminate_zeros()
+    names = ["ndcg", "auc", "coverage"]
+    assert measure(scorer, seen, stored, [5], names) == measure(scorer, seen, kept, [5], names)
+
+
 def test_names_are_those_there_are() -> None:
     assert {*OF_LISTS, "auc"} == set(BEYOND) and not set(BEYOND) & set(METRICS)
     with pytest.raises(InputError, match="no metric 'aucc'"):
