@@ -47,7 +47,7 @@ def bench(
     device: DeviceOption = "auto",
 ) -> None:
     """Train systems side by side on DATASET: accuracy, learned values, bytes, seconds, memory, significance."""
-    from c2f_dgl.cli.checks import check_bench_folder, check_systems
+    from c2f_dgl.cli.checks import check_begun_folder, check_systems
     from c2f_dgl.config.load import parse_data
     from c2f_dgl.training.checks import check_device
 
@@ -55,7 +55,7 @@ def bench(
     data = parse_data([option for option in set_ or [] if option.startswith("data.")])
     options = [option for option in set_ or [] if not option.startswith("data.")]
     check_systems(f"{against},{systems}", options)
-    check_bench_folder(out)
+    check_begun_folder(out, "bench.json", "bench")
     check_device(device)
     reporter = Reporter()
     with reporter.busy("reading the data"):

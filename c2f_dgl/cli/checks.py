@@ -1,4 +1,4 @@
-"""What is refused about a bench before its systems are imported, which takes seconds."""
+"""What is refused about a bench or a search before its systems are imported, which takes seconds."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from c2f_dgl.errors import InputError
 from c2f_dgl.io.files import check_new_folder
 
 
-def check_bench_folder(out: Path) -> None:
-    """Raise `InputError` where a bench could neither begin nor go on in a folder."""
-    if not (out / "bench.json").is_file():
-        check_new_folder(out, expected="a new folder, or that of a bench to go on with")
+def check_begun_folder(out: Path, file: str, what: str) -> None:
+    """Raise `InputError` where work that keeps `file` in its folder could neither begin nor go on there."""
+    if not (out / file).is_file():
+        check_new_folder(out, expected=f"a new folder, or that of a {what} to go on with")
 
 
 def check_systems(names: str, settings: Sequence[str]) -> None:

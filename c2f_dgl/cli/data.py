@@ -19,6 +19,8 @@ DataDir = Annotated[
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write; must be new or empty.")]
 
+_TAKES = {"--folds": "rolling or users", "--k": "leave-last or leave-out"}
+
 
 @app.command("list")
 def list_cards(data_dir: DataDir = None) -> None:
@@ -72,13 +74,20 @@ def split(
     path: Annotated[Path, typer.Argument(help="A file of interactions, or a folder of one log.")],
     out: Out,
     how: Annotated[
-        Literal["random", "leave-last", "temporal"], typer.Option(help="leave-last and temporal need times.")
+        Literal["random", "leave-last", "leave-out", "temporal", "rolling", "users"],
+        typer.Option(help="leave-last, temporal and rolling need times; rolling and users make folders 1, 2, ..."),
     ] = "random",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the random split.")] = 2024,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of random splits.")] = 2024,
+    k: Annotated[
+        int | None, typer.Option(min=1, help="Of leave-last and leave-out: items of a user. (default: 1)")
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="Of rolling: windows (default: 3); of users: groups (default: 5).")
+    ] = None,
     valid: Annotated[float | None, typer.Option(help="Fraction that validates. (default: 0.1)")] = None,
     test: Annotated[
         float | None,
-        typer.Option(help="Fraction that tests. (default: 0.2 random, 0.1 temporal)"),
+        typer.Option(help="Fraction that tests. (default: 0.2 random, 0.1 temporal and rolling)"),
     ] = None,
     user: Annotated[str | None, typer.Option(help="data.user: the user column, by name or place.")] = None,
     item: Annotated[str | None, typer.Option(help="data.item: the item column.")] = None,
@@ -94,11 +103,15 @@ def split(
     """Split a file into train.tsv, valid.tsv and test.tsv (no file for an empty part), a folder for `c2f-dgl train`."""
     if not os.path.exists(path):
         raise InputError("no such file", where=path, expected="a file of interactions")
+    several = how in ("rolling", "users")
+    for option, value, takes in (("--folds", folds, several), ("--k", k, how.startswith("leave"))):
+        if value is not None and not takes:
+            raise InputError(f"{how} takes none", where=option, expected="--how " + _TAKES[option])
     from c2f_dgl.config.load import load_config
-    from c2f_dgl.data.catalogue import split_interactions
+    from c2f_dgl.data.catalogue import fold_interactions, split_interactions
     from c2f_dgl.data.readers import read_interactions
     from c2f_dgl.data.tables import unpacked
-    from c2f_dgl.data.writers import write_split
+    from c2f_dgl.data.writers import write_folds, write_split
 
     named = {"user": user, "item": item, "rating": rating, "min_rating": min_rating, "timestamp": timestamp}
     for override in set_ or []:
@@ -108,10 +121,17 @@ def split(
             )
     columns = load_config(overrides=set_ or []).data.model_dump(include=set(named), exclude_none=True)
     columns |= {key: value for key, value in {**named, "sep": sep}.items() if value is not None}
-    inter = read_interactions(path, timed=how != "random", **columns)
-    parts = split_interactions(inter, how, seed=seed, valid=valid, test=test, name=unpacked(path.resolve()).stem)
-    write_split(parts, out)
-    plain_console().print(parts.summary(), soft_wrap=True)
+    inter = read_interactions(path, timed=how in ("leave-last", "temporal", "rolling"), **columns)
+    name = unpacked(path.resolve()).stem
+    if several:
+        made = fold_interactions(inter, how, folds=folds, seed=seed, valid=valid, test=test, name=name)
+        write_folds(made, out)
+        written = [split for fold in made for split in (fold if isinstance(fold, tuple) else (fold,))]
+    else:
+        written = [split_interactions(inter, how, seed=seed, valid=valid, test=test, k=k, name=name)]
+        write_split(written[0], out)
+    for each in written:
+        plain_console().print(each.summary(), soft_wrap=True)
 
 
 @app.command()

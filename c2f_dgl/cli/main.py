@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from c2f_dgl.cli import bench, data, doctor, export, recommend, report, runs, serve
+from c2f_dgl.cli import bench, data, doctor, evaluate, export, recommend, report, runs, serve, tune, update
 from c2f_dgl.errors import InputError, printable
 from c2f_dgl.io.progress import plain_console
 
@@ -24,7 +24,9 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.command("train", cls=runs.WithOptions)(runs.train)
-app.command("evaluate")(runs.evaluate)
+app.command("tune")(tune.tune)
+app.command("update")(update.update)
+app.command("evaluate")(evaluate.evaluate)
 app.command("recommend")(recommend.recommend)
 app.command("info")(runs.info)
 app.command("export")(export.export)

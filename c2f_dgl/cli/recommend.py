@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +19,12 @@ from c2f_dgl.io.progress import Reporter, plain_console
 if TYPE_CHECKING:
     import numpy as np
 
+    from c2f_dgl.data.ids import IdMap
+
     # Rows of users and k to their items and scores (n x k), best first, -inf where there are fewer.
     Ranking = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
+
+log = logging.getLogger("c2f_dgl")
 
 # Users whose items are written at once.
 _BLOCK = 8192
@@ -47,6 +52,10 @@ def recommend(
     include_seen: Annotated[
         bool, typer.Option("--include-seen", help="Also items the user has had, of a run held-out ones too.")
     ] = False,
+    candidates: Annotated[
+        Path | None, typer.Option(help="Only items of this table, whose first column is their ids.", show_default=False)
+    ] = None,
+    exclude: Annotated[Path | None, typer.Option(help="No items of this table.", show_default=False)] = None,
     stage: StageOption = None,
     data_: DataOption = None,
     device: DeviceOption = "auto",
@@ -59,20 +68,25 @@ def recommend(
         raise InputError("no such format", where=f"--out {out}", expected="a name that ends in .csv or .parquet")
     if all_ and out is None:
         raise InputError("where to?", where="--all", expected="--out FILE")
+    for file in (candidates, exclude):
+        if file is not None and not file.exists():
+            raise InputError("no such file", where=file, expected="a table whose first column is ids of items")
     ways = (history is not None) + (user is not None) + all_
     reporter = Reporter(quiet=json_)
     if run.is_file():
         if ways != 1 or (history is None and users is None):
             expected = "--history ITEM..., or --users FILE with --user ID or --all"
             raise InputError("for whom?", where=run, expected=expected)
-        names, ranking = _of_file(run, history and [*history, *(more or [])], user, users, include_seen)
+        names, ranking = _of_file(
+            run, history and [*history, *(more or [])], user, users, include_seen, (candidates, exclude)
+        )
     else:
         from c2f_dgl.training.checks import check_run
 
         check_run(run, stage=stage, source=data_, device=device)
         if ways != 1 or history is not None:
             raise InputError("for whom?", where=run, expected="--user ID or --all (--history is of a model file)")
-        names, ranking = _of_run(run, user, include_seen, stage, data_, device, reporter)
+        names, ranking = _of_run(run, user, include_seen, (candidates, exclude), stage, data_, device, reporter)
     if out is not None:
         _write(out, names, ranking, k, reporter)
         return
@@ -98,7 +112,12 @@ def recommend(
 
 
 def _of_file(
-    path: Path, history: list[str] | None, user: list[str] | None, users: Path | None, include_seen: bool
+    path: Path,
+    history: list[str] | None,
+    user: list[str] | None,
+    users: Path | None,
+    include_seen: bool,
+    limits: tuple[Path | None, Path | None],
 ) -> tuple[np.ndarray | list[str], Ranking]:
     """Ids and ranking by a model file: of a history, or of some or all users of the file `users`."""
     from c2f_dgl.serving import ServingModel, UserHistories
@@ -112,13 +131,44 @@ def _of_file(
         known = UserHistories.load(users, model.items)
         rows = slice(None) if user is None else known.ids.rows(user)
         names, histories = known.ids.ids[rows], known.histories if user is None else known.of(user)
-    return names, lambda rows, k: model.recommend_rows(histories.take(rows), k, exclude_seen=not include_seen)
+    allowed = _allowed(model.items, *limits)
+    among = None if allowed is None else model.items.ids[allowed]
+
+    def ranking(rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        return model.recommend_rows(histories.take(rows), k, exclude_seen=not include_seen, candidates=among)
+
+    return names, ranking
+
+
+def _allowed(items: IdMap, candidates: Path | None, exclude: Path | None) -> np.ndarray | None:
+    """Rows of the candidates but for those that are excluded; None for all items."""
+    if candidates is None and exclude is None:
+        return None
+    import numpy as np
+
+    from c2f_dgl.data.readers import read_leading
+
+    allowed = np.full(len(items), candidates is None)
+    for path, is_allowed in ((candidates, True), (exclude, False)):
+        if path is not None:
+            rows = items.find(read_leading(path, ("item",), numbered=True)[0]["item"].to_numpy(dtype=object))
+            if not (rows >= 0).any():
+                raise InputError(
+                    "names no item that is known", where=path, expected="ids of items, in its first column"
+                )
+            if n := int((rows < 0).sum()):
+                log.warning("%s: %d of %d items are unknown, and left out", path, n, len(rows))
+            allowed[rows[rows >= 0]] = is_allowed
+    if not allowed.any():
+        raise InputError("no item is left", where=exclude, expected="fewer items than --candidates has")
+    return np.flatnonzero(allowed)
 
 
 def _of_run(
     run: Path,
     user: list[str] | None,
     include_seen: bool,
+    limits: tuple[Path | None, Path | None],
     stage: str | None,
     source: str | None,
     device: str,
@@ -130,18 +180,21 @@ def _of_run(
 
         from c2f_dgl import api
         from c2f_dgl.data.ids import IdMap
-        from c2f_dgl.evaluation.ranking import top_items
+        from c2f_dgl.evaluation.ranking import Among, top_items
 
         model, data = api.load_run(run, stage=stage, device=device, source=source)
         chosen = np.arange(data.n_users) if user is None else IdMap(data.user_ids, "user").rows(user, where="--user")
-        scorer, seen = model.scorer(), None if include_seen else data.train + data.valid + data.test
+        allowed = _allowed(IdMap(data.item_ids, "item"), *limits)
+        among = np.arange(data.n_items) if allowed is None else allowed
+        scorer = model.scorer() if allowed is None else Among(model.scorer(), among)
+        seen = None if include_seen else (data.train + data.valid + data.test)[:, among]
     if cold := [name for name, row in zip(user or [], chosen, strict=False) if not data.train[row].nnz]:
         names = ", ".join(cold)
         reporter.console.print(f"nothing to go by in the training part: {names}: all items are alike", soft_wrap=True)
 
     def ranking(rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         items, scores = top_items(scorer, chosen[rows], k, seen)
-        return data.item_ids[items], scores
+        return data.item_ids[among[items]], scores
 
     return data.user_ids[chosen], ranking
 

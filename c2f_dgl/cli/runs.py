@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-from c2f_dgl.errors import InputError
 from c2f_dgl.io.progress import Reporter, plain_console
-
-if TYPE_CHECKING:
-    pass
 
 ServedArgument = Annotated[
     Path, typer.Argument(metavar="RUN|MODEL", help="Folder of a run, or a model file of `export`.", show_default=False)
@@ -67,94 +63,8 @@ def train(
     except KeyboardInterrupt:
         reporter.console.print(f"stopped: the same command with --resume goes on with {out}", soft_wrap=True)
         raise typer.Exit(130) from None
-    _print_stages(summary)
+    print_stages(summary)
     plain_console().print(f"run: {out}   chosen on validation: {summary['chosen']}", soft_wrap=True)
-
-
-def evaluate(
-    run: ServedArgument,
-    split: Annotated[str, typer.Option(help="valid or test.")] = "test",
-    mask: Annotated[
-        str, typer.Option(help="What a user has had and is not ranked: train (as the paper), or train+valid.")
-    ] = "train",
-    stage: StageOption = None,
-    data_: Annotated[
-        str | None,
-        typer.Option(
-            "--data", metavar="DATASET", help="Of a model file: what to evaluate on; of a run: where it is now."
-        ),
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Of a model file: seed and data.* as of `train`."),
-    ] = None,
-    metrics: Annotated[
-        str, typer.Option(help="With commas, of ndcg, recall, precision, hit, map and mrr.")
-    ] = "ndcg,recall",
-    cutoffs: Annotated[str, typer.Option(help="Lengths of the ranked lists, with commas.")] = "5,10,20,50",
-    device: DeviceOption = "auto",
-    json_: JsonOption = False,
-) -> None:
-    """Rank all items for all users, with a run's model or by a model file: metrics of the ranked lists."""
-    from c2f_dgl.evaluation.metrics import METRICS
-    from c2f_dgl.training.checks import check_run
-
-    names, depths = metrics.split(","), [int(k) if k.isdecimal() else 0 for k in cutoffs.split(",")]
-    if unknown := [name for name in names if name not in METRICS]:
-        raise InputError(f"no metric {unknown[0]!r}", where="--metrics", expected=", ".join(METRICS))
-    if min(depths) < 1:
-        raise InputError(f"{cutoffs!r} are no lengths", where="--cutoffs", expected="e.g. 5,10,20,50")
-
-    if split not in ("valid", "test"):
-        raise InputError(f"no split {split!r}", where="--split", expected="valid or test")
-    if mask not in ("train", "train+valid"):
-        raise InputError(f"no mask {mask!r}", where="--mask", expected="train or train+valid")
-    if mask == "train+valid" and split == "valid":
-        raise InputError("would hide what is to be found", where="--mask train+valid", expected="--split test")
-    of_file = run.is_file()
-    if not of_file:
-        if set_:
-            raise InputError("a run has its own options", where="--set", expected="a model file")
-        check_run(run, stage=stage, source=data_, device=device)
-    elif data_ is None:
-        raise InputError("a model file holds no data", where=run, expected="--data DATASET to evaluate on")
-    reporter = Reporter(quiet=json_)
-    with reporter.busy("loading"):
-        from rich.table import Table
-
-        from c2f_dgl import api
-        from c2f_dgl.config.load import load_config
-        from c2f_dgl.data.catalogue import read_data
-        from c2f_dgl.evaluation import ranking
-
-        scorer: ranking.Ranker
-        if of_file:
-            from c2f_dgl.evaluation.served import Served
-            from c2f_dgl.serving import ServingModel
-
-            served = ServingModel.load(run)
-            config = load_config("fast", set_ or [])
-            data = read_data(data_source(str(data_)), config.data, config.seed)
-            scorer = Served(served, data.train, data.item_ids)
-            counts = {"bytes": run.stat().st_size}
-        else:
-            model, data = api.load_run(run, stage=stage, device=device, source=data_)
-            scorer, counts = model.scorer(), model.count_values()
-    with reporter.busy("ranking"):
-        seen = data.train if mask == "train" else data.train + data.valid
-        figures = ranking.evaluate(scorer, seen, data.valid if split == "valid" else data.test, depths, names)
-    if json_:
-        sizes = counts if of_file else {"parameters": {"total": counts["total"], **counts}}
-        print(json.dumps({**figures, **sizes}))
-        return
-    table = Table(title=f"{data.name}, {split}", title_justify="left")
-    for title in ("", *(f"@{k}" for k in depths)):
-        table.add_column(title, justify="right" if title else "left")
-    for name in names:
-        table.add_row(name, *(f"{figures[f'{name}@{k}']:.4f}" for k in depths))
-    plain_console().print(table)
-    size = f"{counts['bytes']:,} bytes" if of_file else f"learned values: {_total_and_parts(counts, '')}"
-    plain_console().print(size, soft_wrap=True)
 
 
 def info(
@@ -184,9 +94,9 @@ def info(
         for record in records[-1:]:
             console.print(f"last: {json.dumps(record)}", soft_wrap=True)
         return
-    _print_stages(summary)
+    print_stages(summary)
     for name, stage in summary["stages"].items():
-        console.print(f"{name}: {_total_and_parts(stage['parameters'], ' learned values')}", soft_wrap=True)
+        console.print(f"{name}: {total_and_parts(stage['parameters'], ' learned values')}", soft_wrap=True)
     chosen = summary["chosen"]
     console.print(f"chosen on validation: {chosen}")
     if scalars := summary["stages"][chosen].get("scalars"):
@@ -230,12 +140,13 @@ def data_source(dataset: str) -> str:
     return str(path.resolve()) if card is None else dataset
 
 
-def _total_and_parts(counts: dict[str, int], unit: str) -> str:
+def total_and_parts(counts: dict[str, int], unit: str) -> str:
     parts = ", ".join(f"{name} {count:,}" for name, count in counts.items() if name != "total")
     return f"{counts['total']:,}{unit} ({parts})"
 
 
-def _print_stages(summary: dict[str, Any]) -> None:
+def print_stages(summary: dict[str, Any]) -> None:
+    """Print the best of each stage as a table."""
     from rich.table import Table
 
     table = Table("stage", title=f"{summary['data']}, best of each stage", title_justify="left")

@@ -54,6 +54,14 @@ def load_config(preset: str = "fast", overrides: Sequence[str] = (), graph: Grap
     return parse_config(tree, where if not overrides else f"{where} with {' '.join(overrides)}")
 
 
+def changed(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
+    """`config` with ``key=value`` overrides (raises what `load_config` does)."""
+    tree = config.model_dump(mode="json")
+    for override in overrides:
+        _override(tree, override)
+    return parse_config(tree, " ".join(overrides))
+
+
 def _preset_tree(preset: str, above: tuple[str, ...] = ()) -> tuple[dict[str, Any], str]:
     """Options of a preset on top of those of the preset it names, and what to call it in messages."""
     names = preset_names()

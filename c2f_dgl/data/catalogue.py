@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,11 +12,12 @@ import numpy as np
 
 from c2f_dgl.config.schema import DataConfig, RunConfig
 from c2f_dgl.data.cards import CARDS, Card, dataset_folder, find_source, source_folder
+from c2f_dgl.data.folds import rolling_splits, user_folds
 from c2f_dgl.data.interactions import Interactions
 from c2f_dgl.data.planted import SAMPLE_SEED, built_in_sample, write_planted
 from c2f_dgl.data.readers import read_interactions
 from c2f_dgl.data.relations import read_side
-from c2f_dgl.data.splits import Protocol, Split, given_split, leave_last_out, random_split, temporal_split
+from c2f_dgl.data.splits import Protocol, Split, given_split, leave_k_out, leave_last_out, random_split, temporal_split
 from c2f_dgl.data.tables import PACKED_SUFFIXES, log_files, unpacked
 from c2f_dgl.errors import InputError
 
@@ -112,19 +114,47 @@ def load_dataset(
 
 
 def split_interactions(
-    log: Interactions, how: str, *, seed: int, valid: float | None = None, test: float | None = None, name: str
+    log: Interactions,
+    how: str,
+    *,
+    seed: int,
+    valid: float | None = None,
+    test: float | None = None,
+    k: int | None = None,
+    name: str,
 ) -> Split:
-    """Split by a named way, ``auto`` being ``random``; fractions left None are those of the way's function."""
+    """Split by a named way, ``auto`` being ``random``; fractions and k left None are those of the way's function."""
     fractions = {part: value for part, value in (("valid", valid), ("test", test)) if value is not None}
     if how in ("auto", "random"):
         return random_split(log, seed=seed, name=name, **fractions)
     if how == "temporal":
         return temporal_split(log, name=name, **fractions)
-    if how != "leave-last":
-        raise InputError(f"unknown split {how!r}", expected="random, leave-last or temporal")
+    if how not in ("leave-last", "leave-out"):
+        raise InputError(f"unknown split {how!r}", expected="random, leave-last, leave-out or temporal")
     if fractions:
-        raise InputError("leave-last takes no fractions", where=name, expected="neither valid nor test")
-    return leave_last_out(log, name=name)
+        raise InputError(f"{how} takes no fractions", where=name, expected="neither valid nor test")
+    k = 1 if k is None else k
+    return leave_last_out(log, k=k, name=name) if how == "leave-last" else leave_k_out(log, k=k, seed=seed, name=name)
+
+
+def fold_interactions(
+    log: Interactions,
+    how: str,
+    *,
+    folds: int | None = None,
+    seed: int,
+    valid: float | None = None,
+    test: float | None = None,
+    name: str,
+) -> Sequence[Split | tuple[Split, Split]]:
+    """Splits in ``rolling`` windows, or pairs of splits by groups of ``users``; None is the function's default."""
+    given = {"folds": folds, "valid": valid, "test": test}
+    options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    return (
+        rolling_splits(log, name=name, **options)
+        if how == "rolling"
+        else user_folds(log, seed=seed, name=name, **options)
+    )
 
 
 def planted_folder(data_dir: str | Path | None = None) -> Path:

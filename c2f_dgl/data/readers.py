@@ -191,8 +191,11 @@ def unused_ratings(ratings: pd.Series, name: str, origin: Origin, hint: str) -> 
     return f"ratings in column {name}{span} not used, every row counts{low} ({hint})"
 
 
-def read_leading(path: str | Path, roles: Sequence[str]) -> tuple[pd.DataFrame, Origin]:
-    """The first columns of a table, in any form that `read_log` takes, called by their roles."""
+def read_leading(path: str | Path, roles: Sequence[str], *, numbered: bool = False) -> tuple[pd.DataFrame, Origin]:
+    """The first columns of a table, in any form that `read_log` takes, called by their roles.
+
+    With `numbered` the first line is a header only where it has a well-known name.
+    """
     path = Path(path)
 
     def choose(columns: list[str]) -> dict[str, int]:
@@ -201,5 +204,5 @@ def read_leading(path: str | Path, roles: Sequence[str]) -> tuple[pd.DataFrame, 
             raise InputError(f"{len(columns)} columns", where=path, expected=expected)
         return {role: position for position, role in enumerate(roles)}
 
-    table = read_table(path, choose)
+    table = read_table(path, choose, numbered=numbered)
     return table.frame, table.origin

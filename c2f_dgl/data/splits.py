@@ -202,7 +202,7 @@ def random_split(
 
     Fractions are rounded to whole items; at random where all histories are so short that none would be held out.
     """
-    _check_fractions(valid, test)
+    check_fractions(valid, test)
     matrix = inter.to_csr()
     rng = np.random.default_rng(seed)
     per_user = matrix.getnnz(axis=1)
@@ -225,19 +225,31 @@ def _rounded_at_random(counts: np.ndarray, rng: np.random.Generator) -> npt.NDAr
     return np.floor(counts + rng.random(len(counts))).astype(np.int64)
 
 
-def leave_last_out(inter: Interactions, *, name: str = "leave-last-out split") -> Split:
-    """Test on each user's latest item and validate on the one before it; every user keeps at least one for training.
+def leave_last_out(inter: Interactions, *, k: int = 1, name: str = "leave-last-out split") -> Split:
+    """Test on each user's latest k items and validate on the k before; every user keeps at least one for training.
 
-    Items with the same time count as later the higher their index.
+    Items with the same time count as later the higher their index. Who has too few for both validates on fewer.
     """
-    stamps = _timestamps(inter, name)
+    _check_k(k)
+    stamps = timestamps_of(inter, name)
     per_user = np.bincount(inter.users, minlength=inter.n_users)
     # 0 is a user's first item, per_user - 1 the last.
     position = _ranks_within(inter.users, np.lexsort((inter.items, stamps, inter.users)), per_user)
-    count = per_user[inter.users]
-    in_test = (position == count - 1) & (count >= 2)
-    in_valid = (position == count - 2) & (count >= 3)
-    return _partition(inter, in_valid, in_test, name)
+    from_last = per_user[inter.users] - position  # 1 is the last
+    in_test = (from_last <= k) & (position >= 1)
+    in_valid = (from_last > k) & (from_last <= 2 * k) & (position >= 1)
+    return partition(inter, in_valid, in_test, name)
+
+
+def leave_k_out(inter: Interactions, *, k: int = 1, seed: int, name: str = "leave-k-out split") -> Split:
+    """Test on k of each user's items drawn at random and validate on k others, as `leave_last_out` counts them."""
+    _check_k(k)
+    matrix, rng = inter.to_csr(), np.random.default_rng(seed)
+    spare = np.maximum(matrix.getnnz(axis=1) - 1, 0)
+    n_test = np.minimum(k, spare)
+    held_out, train = _draw(matrix, np.minimum(2 * k, spare), rng)
+    test, valid = _draw(held_out, n_test, rng)
+    return Split(name, train, valid, test, inter.user_ids, inter.item_ids, inter.notes)
 
 
 def temporal_split(
@@ -247,8 +259,8 @@ def temporal_split(
 
     Interactions of the same moment stay together, so the fractions of all are met as nearly as ties allow.
     """
-    _check_fractions(valid, test)
-    stamps = _timestamps(inter, name)
+    check_fractions(valid, test)
+    stamps = timestamps_of(inter, name)
     ordered = np.sort(stamps)
     n_test, n_held_out = (int(np.floor(len(inter) * part + 0.5)) for part in (test, valid + test))
     in_test, in_held_out = (
@@ -258,17 +270,19 @@ def temporal_split(
         raise InputError(
             "no interaction is left for training", where=name, expected="timestamps that differ, or smaller fractions"
         )
-    return _partition(inter, in_held_out & ~in_test, in_test, name)
+    return partition(inter, in_held_out & ~in_test, in_test, name)
 
 
-def _timestamps(inter: Interactions, name: str) -> np.ndarray:
+def timestamps_of(inter: Interactions, name: str) -> np.ndarray:
+    """The times of interactions (raises `InputError` where they have none)."""
     if inter.timestamps is None:
         expected = "a log with its time column named: --set data.timestamp=NAME"
         raise InputError("a split by time needs timestamps", where=name, expected=expected)
     return inter.timestamps
 
 
-def _check_fractions(valid: float, test: float) -> None:
+def check_fractions(valid: float, test: float) -> None:
+    """Raise `InputError` for fractions that leave nothing."""
     if not (valid >= 0 and test >= 0 and valid + test < 1):
         raise InputError(
             f"fractions valid = {valid:g} and test = {test:g} leave nothing to train on or are negative",
@@ -276,7 +290,12 @@ def _check_fractions(valid: float, test: float) -> None:
         )
 
 
-def _partition(inter: Interactions, in_valid: np.ndarray, in_test: np.ndarray, name: str) -> Split:
+def _check_k(k: int) -> None:
+    if k < 1:
+        raise InputError(f"k = {k}", expected="items to leave out of each user, 1 or more")
+
+
+def partition(inter: Interactions, in_valid: np.ndarray, in_test: np.ndarray, name: str) -> Split:
     """The split of masks over the interactions."""
     shape = (inter.n_users, inter.n_items)
     train, valid, test = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,16 @@ def write_split(split: Split, folder: str | Path) -> None:
                 lineterminator="\n",
                 encoding="utf-8",
             )
+
+
+def write_folds(folds: Sequence[Split | tuple[Split, Split]], folder: str | Path) -> None:
+    """Write splits as folders 1, 2, ... of a new one, the second of a pair as ``new`` in that of the first."""
+    with replacing_folder(folder) as temporary:
+        for number, fold in enumerate(folds, 1):
+            first, *new = fold if isinstance(fold, tuple) else (fold,)
+            write_split(first, temporary / str(number))
+            for split in new:
+                write_split(split, temporary / str(number) / "new")
 
 
 def _needs_quotes(ids: np.ndarray) -> bool:

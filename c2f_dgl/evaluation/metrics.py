@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
+
+from c2f_dgl.errors import InputError
 
 # What records and summaries hold.
 PAPERS = ("ndcg", "recall")
@@ -66,3 +69,23 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
     "map": _map,
     "mrr": _mrr,
 }
+
+# Of whole lists: `c2f_dgl.evaluation.beyond` has them, with ``auc``.
+BEYOND = ("coverage", "gini", "novelty", "popularity", "diversity", "auc")
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raise `InputError` for a name that is neither in `METRICS` nor in `BEYOND`."""
+    if unknown := [name for name in names if name not in (*METRICS, *BEYOND)]:
+        expected = ", ".join((*METRICS, *BEYOND))
+        raise InputError(f"no metric {unknown[0]!r}", where="--metrics", expected=expected)
+
+
+def check_groups(by: str) -> None:
+    """Raise `InputError` where `c2f_dgl.evaluation.slices.groups_by` knows no such groups."""
+    what, is_file, path = by.partition("=")
+    if what not in (("users", "items") if is_file else ("activity", "popularity", "known")):
+        expected = "activity, popularity, known, users=FILE or items=FILE"
+        raise InputError(f"no groups {by!r}", where="--by", expected=expected)
+    if is_file and not Path(path).exists():
+        raise InputError("no such file", where=path, expected="a table whose first columns are id and group")

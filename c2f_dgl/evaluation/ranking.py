@@ -79,6 +79,28 @@ class Scorer:
         return mixed(standardised(scores), standardised(filtered), self.filter_weight)
 
 
+@dataclass(frozen=True)
+class Among:
+    """A ranker of some of another's items (int, distinct), which are called by their places."""
+
+    ranker: Ranker
+    items: np.ndarray
+
+    @property
+    def n_items(self) -> int:
+        """Number of these items."""
+        return len(self.items)
+
+    @property
+    def device(self) -> torch.device:
+        """Of the other ranker."""
+        return self.ranker.device
+
+    def scores(self, users: Tensor) -> Tensor:
+        """Scores (len(users) x n_items)."""
+        return self.ranker.scores(users)[:, torch.as_tensor(self.items, device=self.device)]
+
+
 def most_popular(train: sp.csr_matrix) -> Scorer:
     """Items by their number of interactions, the same for all users: what any model should be better than."""
     degree = torch.as_tensor(train.getnnz(axis=0), dtype=torch.float32)

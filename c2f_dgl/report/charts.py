@@ -224,6 +224,25 @@ def _curve_chart(runs: Runs, stage: str, key: str, title: str, *, from_zero: boo
     return chart(title, "epoch", curves=curves, points=points, whole_x=True, from_zero=from_zero)
 
 
+def slice_charts(runs: Runs) -> list[Chart | None]:
+    """NDCG@20 of users by activity and of items by popularity, with intervals; those without training are left out."""
+    charts = []
+    for by, title in (("activity", "Users by activity: NDCG@20"), ("popularity", "Items by popularity: NDCG@20")):
+        curves, points = [], []
+        for number, run in runs:
+            known = [part for part in run.slices[by] if part.degree > 0]
+            figures = [part.figures["ndcg@20"] for part in known]
+            curves.append(Curve([(p.degree, f[0]) for p, f in zip(known, figures, strict=True)], f"r{number} fixed"))
+            for part, (mean, low, high) in zip(known, figures, strict=True):
+                label = f"{run.name}, {part.name}: {mean:.4f}"
+                if not math.isnan(low):
+                    label += f" ({low:.4f} to {high:.4f})"
+                    curves.append(Curve([(part.degree, low), (part.degree, high)], f"r{number} fixed"))
+                points.append(Point(part.degree, mean, label, f"run r{number}", symbol=number))
+        charts.append(chart(title, "training interactions", curves=curves, points=points, size=_LARGE, log_x=True))
+    return charts
+
+
 def usage_charts(runs: Runs) -> list[Chart | None]:
     """Rows above each tier that use each atom, from the most to the least used."""
     charts = []

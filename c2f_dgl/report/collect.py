@@ -16,6 +16,7 @@ from c2f_dgl.data.catalogue import load_split
 from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import top_items
+from c2f_dgl.evaluation.slices import Slice, evaluate_slices, groups_by
 from c2f_dgl.io.progress import Reporter
 from c2f_dgl.model import Recommender
 from c2f_dgl.report.coarse_map import CoarseNode, coarse_nodes
@@ -107,6 +108,7 @@ class RunReport:
     tiers: list[TierReport]  # of the last stage
     nodes: list[CoarseNode]  # empty where there are no tiers; the largest if there are very many
     users: list[UserReport]
+    slices: dict[str, list[Slice]]  # NDCG@20 by activity and popularity, on test, on validation without a test part
 
     @property
     def best(self) -> StageReport:
@@ -178,6 +180,10 @@ def _collect(name: str, folder: RunFolder, split: Split, users: np.ndarray, repo
         nodes = coarse_nodes(model, tiers, split)
     with reporter.busy(f"{name}: recommending and explaining"):
         recommended = _recommended(model, split, users)
+    with reporter.busy(f"{name}: figures by activity and popularity"):
+        scorer, relevant = model.scorer(), split.test if split.test.nnz else split.valid
+        groups = {by: groups_by(split, by) for by in ("activity", "popularity")}
+        sliced = {by: evaluate_slices(scorer, split, relevant, named, (20,), ["ndcg"]) for by, named in groups.items()}
     above = ["users and items", *(f"{tier.name} meta-embeddings" for tier in tiers)]
     return RunReport(
         name,
@@ -192,6 +198,7 @@ def _collect(name: str, folder: RunFolder, split: Split, users: np.ndarray, repo
         tiers=[_tier(tier, named) for tier, named in zip(tiers, above, strict=False)],
         nodes=nodes,
         users=recommended,
+        slices=sliced,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import zlib
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from typing import Literal
 
@@ -59,12 +60,17 @@ def start_graph(split: Split, config: ModelConfig, schema: GraphConfig | None = 
 
 
 def start_model(
-    config: RunConfig, graph: dgl.DGLGraph, split: Split, device: torch.device, reporter: Reporter | None = None
+    config: RunConfig,
+    graph: dgl.DGLGraph,
+    split: Split,
+    device: torch.device,
+    reporter: Reporter | None = None,
+    choice: Choice | None = None,
 ) -> Recommender:
-    """The model at the start of a run: the first tier, or the full table."""
+    """The model at the start of a run: the first tier, or the full table; `choice` is for a spectral start."""
     coarse, d = config.coarse, embedding_size(config)
     if coarse is not None and coarse.start == "spectral":
-        return spectral_model(config, graph, split, device, reporter or Reporter(quiet=True))[0]
+        return spectral_model(config, graph, split, device, reporter or Reporter(quiet=True), choice)[0]
     scalars = _config_scalars(config.model)
     if coarse is None:
         table = random_codebook(
@@ -126,7 +132,9 @@ def spectral_model(
     codebook = solution.unit_codebook(split.train, choice.rank, choice.power, choice.item_scale)
     tier = Tier(COARSE, codebook, assignment, whitening=solution.whitening)
     scalars = choice.scalars(solution.layer_weights)
-    return assemble(config, graph, [tier], None, device, scalars, columns=columns), choice
+    model = assemble(config, graph, [tier], None, device, scalars, columns=columns)
+    model.choice = asdict(choice)
+    return model, choice
 
 
 def add_tier(config: RunConfig, model: Recommender, graph: dgl.DGLGraph, name: str) -> Recommender:

@@ -38,6 +38,7 @@ from c2f_dgl.training.checkpoint import (
     save_checkpoint,
 )
 from c2f_dgl.training.checks import stage_names
+from c2f_dgl.training.choice import Choice
 from c2f_dgl.training.folder import RunFolder
 from c2f_dgl.training.search import sampled_rows
 from c2f_dgl.training.stage import Record, Stage, StageProgress, train_stage
@@ -63,6 +64,8 @@ class Run:
         Shows progress.
     folder : RunFolder, optional
         A begun run (`RunFolder.begin`): everything is written to it as well, and read from it to go on.
+    choice : Choice, optional
+        What a spectral start would choose on validation.
 
     Attributes
     ----------
@@ -80,9 +83,10 @@ class Run:
         device: torch.device,
         reporter: Reporter | None = None,
         folder: RunFolder | None = None,
+        choice: Choice | None = None,
     ) -> None:
         self.config, self.split, self.device, self.folder = config, split, device, folder
-        self.reporter = reporter or Reporter(quiet=True)
+        self.reporter, self._choice = reporter or Reporter(quiet=True), choice
         self.stages = stage_names(config)
         self.summary: dict[str, Any] = {}
         self._records: list[Record] = []
@@ -136,6 +140,7 @@ class Run:
         scalars, table = described_scalars(meta), tensors.get("table")
         model = assemble(self.config, self._graph, tiers, table, self.device, scalars, columns=columns)
         load_vectors(model, tensors, path)
+        model.choice = meta.get("choice")
         return model
 
     def _train_stage(self, stage: str, last: dict[str, Any] | None) -> None:
@@ -197,7 +202,7 @@ class Run:
         with self.reporter.busy(f"starting {stage}"):
             number = self.stages.index(stage)
             if number == 0:
-                return start_model(self.config, self._graph, self.split, self.device, self.reporter)
+                return start_model(self.config, self._graph, self.split, self.device, self.reporter, self._choice)
             coarser = self.stages[number - 1]
             if not self._is_trained(coarser):
                 raise InputError(f"stage {stage} needs {coarser} trained first", where=path)

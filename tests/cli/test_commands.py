@@ -84,9 +84,23 @@ def test_evaluate_takes_metrics_and_cutoffs(run: Path) -> None:
     assert set(figures) == {"mrr@1", "mrr@7", "hit@1", "hit@7", "parameters"}
     assert figures["mrr@1"] == figures["hit@1"] <= figures["mrr@7"] <= figures["hit@7"]
     assert "hit" in c2f("evaluate", run, "--metrics", "hit").stdout
-    for wrong, expected in (("--metrics=auc", "no metric 'auc'"), ("--cutoffs=5,x", "'5,x' are no lengths")):
+    more = json.loads(c2f("evaluate", run, "--metrics", "coverage,auc", "--cutoffs", "3", "--json").stdout)
+    assert 0 < more["coverage@3"] <= 1 and 0.5 < more["auc"] < 1
+    for wrong, expected in (("--metrics=auk", "no metric 'auk'"), ("--cutoffs=5,x", "'5,x' are no lengths")):
         done = c2f("evaluate", run, wrong)
         assert done.returncode == 2 and expected in done.stderr
+
+
+def test_evaluate_by_groups(run: Path, tmp_path: Path) -> None:
+    whole = json.loads(c2f("evaluate", run, "--cutoffs", "20", "--json").stdout)["ndcg@20"]
+    slices = json.loads(c2f("evaluate", run, "--by", "activity", "--cutoffs", "20", "--json").stdout)["slices"]
+    assert sum(part["users"] for part in slices) == 1000
+    assert sum(part["users"] * part["ndcg@20"][0] for part in slices) / 1000 == pytest.approx(whole)
+    assert "95 % intervals" in c2f("evaluate", run, "--by", "popularity", "--metrics", "recall").stdout
+    (tmp_path / "group.csv").write_text("user,group\n3,of one\n")
+    done = c2f("evaluate", run, "--by", f"users={tmp_path / 'group.csv'}", "--json")
+    (one,) = json.loads(done.stdout)["slices"]
+    assert one["name"] == "of one" and one["users"] == 1 and one["ndcg@20"][1:] == [None, None]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -104,6 +118,30 @@ def test_items_of_all_users_are_written_to_a_file(run: Path, tmp_path: Path, suf
         assert rows[rows["user"] == 7]["item"].tolist() == [entry["item"] for entry in found]
     done = c2f("recommend", run, "--user", "3", "--user", "7", "--out", out)
     assert read(out)["user"].unique().tolist() == [3, 7]
+
+
+def test_candidates_and_exclusions_come_from_files(run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model, users = tmp_path / "model.c2f", tmp_path / "users.c2f"
+    assert c2f("export", run, "--out", model, "--users", users).returncode == 0
+    shelf, sold = tmp_path / "shelf.csv", tmp_path / "sold.txt"
+    shelf.write_text("item,title\n" + "".join(f"{item},x\n" for item in range(100, 200)))
+    for source in ((run,), (model, "--users", users)):
+        command = ("recommend", *source, "--user", "3", "-k", "800", "--json")
+        ranked = lambda *options, command=command: [
+            entry["item"] for entry in json.loads(c2f(*command, *options).stdout)["3"]
+        ]
+        everything = ranked()
+        among = ranked("--candidates", shelf)
+        assert among == [item for item in everything if 100 <= item < 200] and len(among) > 50
+        sold.write_text("".join(f"{item}\n" for item in [*among[:5], 10**6]))
+        assert ranked("--candidates", shelf, "--exclude", sold) == among[5:]
+        assert ranked("--exclude", sold) == [item for item in everything if item not in among[:5]]
+    assert "1 of 6 items are unknown, and left out" in caplog.text
+    sold.write_text("-5\n-6\n")
+    done = c2f("recommend", run, "--user", "3", "--candidates", sold)
+    assert done.returncode == 2 and "names no item that is known" in done.stderr
+    done = c2f("recommend", run, "--user", "3", "--candidates", shelf, "--exclude", shelf)
+    assert done.returncode == 2 and "no item is left" in done.stderr
 
 
 def test_a_file_of_items_is_refused_before_work(run: Path, tmp_path: Path) -> None:

@@ -54,6 +54,21 @@ def test_figures_are_those_of_the_run(tiny_run: Path) -> None:
         assert f"<figcaption>{title}</figcaption>" in page
 
 
+def test_slices_are_those_of_evaluate(tiny_run: Path) -> None:
+    (report,) = collect(tiny_run)
+    page = render_page([report])
+    done = c2f("evaluate", tiny_run, "--by", "popularity", "--metrics", "ndcg", "--cutoffs", "20", "--json")
+    for expected, found in zip(json.loads(done.stdout)["slices"], report.slices["popularity"], strict=True):
+        assert (expected["name"], expected["ndcg@20"]) == (found.name, list(found.figures["ndcg@20"]))
+        mean, low, high = expected["ndcg@20"]
+        assert f"{found.name}</th><td>{found.users:,}</td><td>{mean:.4f}</td><td>{low:.4f} to {high:.4f}" in page
+    for title in ("Users by activity: NDCG@20", "Items by popularity: NDCG@20"):
+        assert f"<figcaption>{title}</figcaption>" in page
+    chart = page.partition("Items by popularity: NDCG@20</figcaption>")[2].partition("</figure>")[0]
+    n = len(report.slices["popularity"])
+    assert chart.count("<polyline") == n + 1 and chart.count('class="point run r0"') == n
+
+
 def test_bytes_are_those_of_the_tensors(tiny_run: Path) -> None:
     (report,) = collect(tiny_run)
     coarse = report.stages[0]
