@@ -33,7 +33,8 @@ print(f"{len(read_interactions(OUT)):,} interactions read")
 # What a process was before it was this one counts for `getrusage`, but not here.
 PEAK = """
 import re, resource
-print(resource.getrusage(resource.RUSAGE_SELF)[0:2], re.search("VmHWM:[^0-9]*([0-9]+)", open("/proc/self/status").read())[1])
+status = open("/proc/self/status").read()
+print(resource.getrusage(resource.RUSAGE_SELF)[0:2], re.search("VmHWM:[^0-9]*([0-9]+)", status)[1])
 """
 
 

@@ -110,6 +110,10 @@ def _refusals(source: Path, out: Path, form: str) -> Iterator[None]:
 
     try:
         yield
+    except RuntimeError as error:
+        if "interrupted" not in str(error):
+            raise
+        raise KeyboardInterrupt from error
     except duckdb.OutOfMemoryException as error:
         problem = str(error).splitlines()[0].removeprefix("Out of Memory Error: ")
         expected = "--memory GIB above it, and free space beside --out"
