@@ -347,6 +347,18 @@ def test_without_duckdb_and_without_memory_there_is_one_line(tmp_path, monkeypat
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
+    path = written(tmp_path / "log.parquet", parquet(LOG))
+
+    def interrupted(*_: object) -> None:
+        raise RuntimeError("Query interrupted")  # as DuckDB says it
+
+    monkeypatch.setattr(module._Preparation, "_parts", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(path, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_killed_run_leaves_no_folder_and_is_begun_anew(tmp_path):
     path = written(tmp_path / "log.parquet", parquet(LOG))
     code = f"""
