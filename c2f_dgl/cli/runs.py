@@ -54,9 +54,9 @@ def train(
 
     named = {"seed": seed, "model.memory_budget": memory_budget}
     overrides = [*(set_ or []), *(f"{key}={value}" for key, value in named.items() if value is not None)]
-    config = load_config(preset, overrides)
-    config = config.model_copy(update={"data": config.data.model_copy(update={"source": data_source(dataset)})})
-    with ranks.joined():
+    with ranks.joined():  # first, so that what one of them refuses ends the others at once
+        config = load_config(preset, overrides)
+        config = config.model_copy(update={"data": config.data.model_copy(update={"source": data_source(dataset)})})
         is_first = ranks.rank() == 0  # which alone writes and prints
         if is_first:
             check_new_run(out, config, stage=stage, resume=resume, device=device)
