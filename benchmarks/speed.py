@@ -128,6 +128,25 @@ def large(name: str) -> str:
     return markdown_table([f"`{record['preset']}`, planted", "value"], rows)
 
 
+def prepared() -> str:
+    """How fast logs of text ids are prepared, and read."""
+    table = []
+    for point in read("scaling", "prepare")["points"]:
+        table.append([f"{point['rows']:,} rows, {point['form']}", f"{point['bytes_of_log'] / 1e6:,.0f}"])
+        table[-1].append(f"{point['bytes_prepared'] / 1e6:,.0f}")
+        for way in ("prepare", "read"):
+            row = point[way]
+            table[-1] += [
+                f"{row['seconds']:.0f} ({row['processor_seconds']:.0f})",
+                f"{row['rows_a_second']:,.0f} ({point['rows'] / row['processor_seconds']:,.0f})",
+                f"{row['peak_bytes'] / 2**30:.1f}",
+            ]
+    head = ["log", "MB", "MB prepared"]
+    for way in ("prepare", "read"):
+        head += [f"{way}, seconds", "rows a second", "peak memory, GiB"]
+    return markdown_table(head, table)
+
+
 def model(row: Record) -> tuple[float, float, float]:
     """What the cost model of docs/speed.md counts: operations of an epoch and of an update, bytes of the basis."""
     n, m, d, c = row["users"] + row["items"], row["m"], row["d"], throughput.NEGATIVES + 1

@@ -263,6 +263,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "leads as many values": fair_leads,
     "scaling": partial(speed.growth, "planted"),
     "ten million": partial(speed.large, "ten-million"),
+    "prepared": speed.prepared,
     "reproduction curves": reproduction.curves,
     "reproduction ends": reproduction.ends,
     "errata": reproduction.errata,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from c2f_dgl.config.schema import RunConfig
@@ -13,9 +15,10 @@ from c2f_dgl.data.catalogue import load_split
 from c2f_dgl.data.relations import sized
 from c2f_dgl.data.splits import Split, check_part
 from c2f_dgl.errors import InputError
+from c2f_dgl.io import ranks
 from c2f_dgl.io.progress import Reporter
 from c2f_dgl.model import Recommender
-from c2f_dgl.training.checks import check_device, check_new_run, check_run
+from c2f_dgl.training.checks import check_device, check_new_run, check_run, check_together
 from c2f_dgl.training.folder import RunFolder
 from c2f_dgl.training.run import Run, load_model
 
@@ -77,6 +80,9 @@ def train_run(
     """The run that `train` trains; in memory alone, and all of its stages, where `out` is None."""
     if not isinstance(config, RunConfig):
         raise InputError(f"{type(config).__name__} is no RunConfig", expected='load_config("fast"), for example')
+    if ranks.size() > 1:
+        check_together(out, config, device=device)
+        out, device = (out if ranks.rank() == 0 else None), "cpu"
     if out is not None:
         check_new_run(out, config, stage=stage, resume=resume, device=device)
     torch_device = choose_device(device)
@@ -85,6 +91,11 @@ def train_run(
             f"{type(split).__name__} is no Split", expected="load_dataset(...), or random_split(Interactions)"
         )
     check_part(split, "valid")
+    if ranks.size() > 1:
+        if np.count_nonzero(split.valid.getnnz(axis=1)) < ranks.size():
+            raise InputError("fewer users validate than processes train", where=split.name, expected="fewer processes")
+        ranks.check_same(split.fingerprint, "the data")
+        ranks.check_same(hashlib.sha256(config.model_dump_json().encode()).hexdigest(), "the options")
     config = config.model_copy(update={"graph": sized(config.graph, split)})
     config = resolve_sizes(config, split.n_users, split.n_items)
     if out is None:

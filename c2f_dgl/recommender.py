@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from c2f_dgl import api
 from c2f_dgl.config.load import load_config
 from c2f_dgl.data.columns import Origin, find_column
+from c2f_dgl.data.frames import as_frame, is_table
 from c2f_dgl.data.interactions import Interactions, binary_csr
 from c2f_dgl.data.readers import unused_ratings
 from c2f_dgl.data.splits import Split, random_split
@@ -115,8 +116,9 @@ class C2FRecommender(BaseEstimator):
 
         Parameters
         ----------
-        interactions : DataFrame, pair of arrays, array (n, 2), sparse matrix, Interactions or Split
-            Columns ``user`` and ``item`` of external ids, or a users x items matrix whose entries above 0 count.
+        interactions : data frame, pair of arrays, array (n, 2), sparse matrix, Interactions or Split
+            Columns ``user`` and ``item`` of external ids, or a users x items matrix whose entries above 0 count. A data
+            frame, here and below, is one of pandas or any table with ``__arrow_c_stream__`` or ``__dataframe__``.
         y : None
             Ignored.
         """
@@ -188,7 +190,7 @@ class C2FRecommender(BaseEstimator):
 
         Parameters
         ----------
-        new_user_items : mapping of user id to item ids, DataFrame (user, item), pair of arrays or array (n, 2)
+        new_user_items : mapping of user id to item ids, data frame (user, item), pair of arrays or array (n, 2)
 
         Raises
         ------
@@ -196,6 +198,7 @@ class C2FRecommender(BaseEstimator):
             A user is known already or has no items, or an item is not known.
         """
         self._served()
+        new_user_items = _in_pandas(new_user_items)
         users, _ = read_pairs(new_user_items)
         known = self.users_.ids.find(users) >= 0
         if known.any():
@@ -207,7 +210,7 @@ class C2FRecommender(BaseEstimator):
     def partial_fit(self, interactions: Any, y: Any = None) -> C2FRecommender:
         """Add interactions, as to `fold_in`, of known and new users with known items to the histories."""
         self._served()
-        self.users_ = self.users_.added(interactions)
+        self.users_ = self.users_.added(_in_pandas(interactions))
         return self
 
     def evaluate(self, test: Any, cutoffs: Sequence[int] = CUTOFFS) -> dict[str, float]:
@@ -217,13 +220,13 @@ class C2FRecommender(BaseEstimator):
 
         Parameters
         ----------
-        test : DataFrame, pair of arrays or array (n, 2)
+        test : data frame, pair of arrays or array (n, 2)
             External ids.
         cutoffs : sequence of int
             k.
         """
         served, histories = self._served(), self.users_.histories
-        users, items = read_pairs(test)
+        users, items = read_pairs(_in_pandas(test))
         rows, columns = self.users_.ids.find(users), served.items.find(items)
         known = (rows >= 0) & (columns >= 0)
         shape = (len(self.users_), served.n_items)
@@ -279,6 +282,7 @@ class C2FRecommender(BaseEstimator):
         if issparse(interactions):
             interactions = Interactions.from_csr(interactions)
         elif not isinstance(interactions, Interactions):
+            interactions = _in_pandas(interactions)
             _warn_of_ratings(interactions)
             users, items = read_pairs(interactions)
             interactions = Interactions.from_frame(pd.DataFrame({"user": users, "item": items}))
@@ -286,6 +290,11 @@ class C2FRecommender(BaseEstimator):
             raise InputError(f"validation = {self.validation!r}", expected="a fraction between 0 and 1")
         split = random_split(interactions, seed=self.seed, valid=self.validation, test=0.0, name="interactions")
         return split if split.valid.nnz else _held_out_of_all(split, self.validation, self.seed)
+
+
+def _in_pandas(interactions: Any) -> Any:
+    """Interactions with any table of theirs as a data frame of pandas."""
+    return as_frame(interactions) if is_table(interactions) else interactions
 
 
 def _warn_of_ratings(interactions: Any) -> None:

@@ -1,17 +1,17 @@
-"""``c2f-dgl data``: look at, fetch, split and generate data sets."""
+"""``c2f-dgl data``: look at, fetch, prepare, split and generate data sets."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from c2f_dgl.errors import InputError
-from c2f_dgl.io.progress import plain_console
+from c2f_dgl.io.progress import Reporter, plain_console
 
-app = typer.Typer(no_args_is_help=True, help="List, describe, fetch, split and generate data sets.")
+app = typer.Typer(no_args_is_help=True, help="List, describe, fetch, prepare, split and generate data sets.")
 
 DataDir = Annotated[
     Path | None,
@@ -20,6 +20,16 @@ DataDir = Annotated[
 Out = Annotated[Path, typer.Option("--out", help="Folder to write; must be new or empty.")]
 
 _TAKES = {"--folds": "rolling or users", "--k": "leave-last or leave-out"}
+UserColumn = Annotated[str | None, typer.Option(help="data.user: the user column, by name or place.")]
+ItemColumn = Annotated[str | None, typer.Option(help="data.item: the item column.")]
+RatingColumn = Annotated[str | None, typer.Option(help="data.rating: the rating column.")]
+MinRating = Annotated[float | None, typer.Option(help="data.min_rating: keep rows rated at least this.")]
+TimestampColumn = Annotated[str | None, typer.Option(help="data.timestamp: the time column.")]
+Separator = Annotated[str | None, typer.Option(help="Separator of the log. (default: found out)")]
+ColumnsSet = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="One of the five data options above, as `train` takes them."),
+]
 
 
 @app.command("list")
@@ -89,16 +99,13 @@ def split(
         float | None,
         typer.Option(help="Fraction that tests. (default: 0.2 random, 0.1 temporal and rolling)"),
     ] = None,
-    user: Annotated[str | None, typer.Option(help="data.user: the user column, by name or place.")] = None,
-    item: Annotated[str | None, typer.Option(help="data.item: the item column.")] = None,
-    rating: Annotated[str | None, typer.Option(help="data.rating: the rating column.")] = None,
-    min_rating: Annotated[float | None, typer.Option(help="data.min_rating: keep rows rated at least this.")] = None,
-    timestamp: Annotated[str | None, typer.Option(help="data.timestamp: the time column.")] = None,
-    sep: Annotated[str | None, typer.Option(help="Separator of the log. (default: found out)")] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="One of the five data options above, as `train` takes them."),
-    ] = None,
+    user: UserColumn = None,
+    item: ItemColumn = None,
+    rating: RatingColumn = None,
+    min_rating: MinRating = None,
+    timestamp: TimestampColumn = None,
+    sep: Separator = None,
+    set_: ColumnsSet = None,
 ) -> None:
     """Split a file into train.tsv, valid.tsv and test.tsv (no file for an empty part), a folder for `c2f-dgl train`."""
     if not os.path.exists(path):
@@ -107,20 +114,13 @@ def split(
     for option, value, takes in (("--folds", folds, several), ("--k", k, how.startswith("leave"))):
         if value is not None and not takes:
             raise InputError(f"{how} takes none", where=option, expected="--how " + _TAKES[option])
-    from c2f_dgl.config.load import load_config
     from c2f_dgl.data.catalogue import fold_interactions, split_interactions
     from c2f_dgl.data.readers import read_interactions
     from c2f_dgl.data.tables import unpacked
     from c2f_dgl.data.writers import write_folds, write_split
 
     named = {"user": user, "item": item, "rating": rating, "min_rating": min_rating, "timestamp": timestamp}
-    for override in set_ or []:
-        if override.partition("=")[0].strip().removeprefix("data.") not in named:
-            raise InputError(
-                f"{override} does not say how to read", where="--set", expected=f"data.{', data.'.join(named)}"
-            )
-    columns = load_config(overrides=set_ or []).data.model_dump(include=set(named), exclude_none=True)
-    columns |= {key: value for key, value in {**named, "sep": sep}.items() if value is not None}
+    columns = _columns(named, sep, set_)
     inter = read_interactions(path, timed=how in ("leave-last", "temporal", "rolling"), **columns)
     name = unpacked(path.resolve()).stem
     if several:
@@ -132,6 +132,47 @@ def split(
         write_split(written[0], out)
     for each in written:
         plain_console().print(each.summary(), soft_wrap=True)
+
+
+def _columns(named: dict[str, Any], sep: str | None, overrides: list[str] | None) -> dict[str, Any]:
+    """What options, and further ones as `train` takes them, say of a log's columns."""
+    from c2f_dgl.config.load import load_config
+
+    for override in overrides or []:
+        if override.partition("=")[0].strip().removeprefix("data.") not in named:
+            raise InputError(
+                f"{override} does not say how to read", where="--set", expected=f"data.{', data.'.join(named)}"
+            )
+    columns = load_config(overrides=overrides or []).data.model_dump(include=set(named), exclude_none=True)
+    return columns | {key: value for key, value in {**named, "sep": sep}.items() if value is not None}
+
+
+@app.command()
+def prepare(
+    source: Annotated[Path, typer.Argument(help="A file, or a folder of Parquet, CSV or JSON lines at any depth.")],
+    out: Out,
+    user: UserColumn = None,
+    item: ItemColumn = None,
+    rating: RatingColumn = None,
+    min_rating: MinRating = None,
+    timestamp: TimestampColumn = None,
+    sep: Separator = None,
+    set_: ColumnsSet = None,
+    memory: Annotated[
+        float, typer.Option(min=0.1, metavar="GIB", help="What DuckDB may hold before it spills to disk.")
+    ] = 4.0,
+) -> None:
+    """Make a log of any size a folder of dense indices, which `c2f-dgl train` reads; needs DuckDB."""
+    if not os.path.exists(source):
+        raise InputError("no such file or folder", where=source, expected="a log in one or many files")
+    from c2f_dgl.data.prepare import prepare as prepare_log
+
+    named = {"user": user, "item": item, "rating": rating, "min_rating": min_rating, "timestamp": timestamp}
+    columns = _columns(named, sep, set_)
+    made = prepare_log(source, out, **columns, memory=memory, reporter=Reporter())
+    counts = f"{made['users']:,} users, {made['items']:,} items, {made['interactions']:,} interactions"
+    words = [f"{out}: {counts} of {made['rows']:,} rows", *made["notes"]]
+    plain_console().print("; ".join(words), soft_wrap=True)
 
 
 @app.command()

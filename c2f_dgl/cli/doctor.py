@@ -19,7 +19,7 @@ from c2f_dgl.io.progress import Reporter, plain_console
 # What is checked, what was found, and what to do where it is amiss.
 Finding = tuple[str, str, str]
 
-_EXTRAS = {"serve": "fastapi", "bench": "implicit", "onnx": "onnx", "faiss": "faiss"}
+_EXTRAS = {"serve": "fastapi", "bench": "implicit", "prepare": "duckdb", "onnx": "onnx", "faiss": "faiss"}
 
 
 def doctor() -> None:

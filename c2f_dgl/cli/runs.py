@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,27 +45,36 @@ def train(
 ) -> None:
     """Train on DATASET, stage after stage, and evaluate the best model of each."""
     from c2f_dgl.config.load import load_config
+    from c2f_dgl.io import ranks
     from c2f_dgl.training.checks import check_new_run
 
     named = {"seed": seed, "model.memory_budget": memory_budget}
     overrides = [*(set_ or []), *(f"{key}={value}" for key, value in named.items() if value is not None)]
-    config = load_config(preset, overrides)
-    config = config.model_copy(update={"data": config.data.model_copy(update={"source": data_source(dataset)})})
-    check_new_run(out, config, stage=stage, resume=resume, device=device)
-    reporter = Reporter()
-    with reporter.busy("reading the data"):
-        from c2f_dgl.data.catalogue import load_split
+    with ranks.joined():  # first, so that what one of them refuses ends the others at once
+        config = load_config(preset, overrides)
+        config = config.model_copy(update={"data": config.data.model_copy(update={"source": data_source(dataset)})})
+        is_first = ranks.rank() == 0  # which alone writes and prints
+        if is_first:
+            check_new_run(out, config, stage=stage, resume=resume, device=device)
+        else:
+            logging.disable(logging.WARNING)
+        reporter = Reporter(quiet=not is_first)
+        with reporter.busy("reading the data"):
+            from c2f_dgl.data.catalogue import load_split
 
-        split = load_split(config)  # before torch is imported: a wrong column is told at once
-        from c2f_dgl import api
-    reporter.console.print(split.summary(), soft_wrap=True)
-    try:
-        summary = api.train(split, out, config, stage=stage, resume=resume, device=device, reporter=reporter)
-    except KeyboardInterrupt:
-        reporter.console.print(f"stopped: the same command with --resume goes on with {out}", soft_wrap=True)
-        raise typer.Exit(130) from None
-    print_stages(summary)
-    plain_console().print(f"run: {out}   chosen on validation: {summary['chosen']}", soft_wrap=True)
+            split = load_split(config)  # before torch is imported: a wrong column is told at once
+            from c2f_dgl import api
+        if is_first:
+            reporter.console.print(split.summary(), soft_wrap=True)
+        try:
+            summary = api.train(split, out, config, stage=stage, resume=resume, device=device, reporter=reporter)
+        except KeyboardInterrupt:
+            if is_first:
+                reporter.console.print(f"stopped: the same command with --resume goes on with {out}", soft_wrap=True)
+            raise typer.Exit(130) from None
+        if is_first:
+            print_stages(summary)
+            plain_console().print(f"run: {out}   chosen on validation: {summary['chosen']}", soft_wrap=True)
 
 
 def info(

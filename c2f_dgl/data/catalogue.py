@@ -15,6 +15,7 @@ from c2f_dgl.data.cards import CARDS, Card, dataset_folder, find_source, source_
 from c2f_dgl.data.folds import rolling_splits, user_folds
 from c2f_dgl.data.interactions import Interactions
 from c2f_dgl.data.planted import SAMPLE_SEED, built_in_sample, write_planted
+from c2f_dgl.data.prepared import is_prepared
 from c2f_dgl.data.readers import read_interactions
 from c2f_dgl.data.relations import read_side
 from c2f_dgl.data.splits import Protocol, Split, given_split, leave_k_out, leave_last_out, random_split, temporal_split
@@ -59,8 +60,8 @@ def load_dataset(
 
     A folder with ``train`` and ``test`` files (.txt, .tsv, .csv, .parquet or .jsonl, compressed or not) is a given
     split; with ``valid``, ``val`` or ``validation`` too the protocol is not asked, and ``test`` may be
-    left out. A single file, or a folder of one log (RecBole's ``.inter``, or parts in Parquet), is split at random per
-    user unless `split` says otherwise.
+    left out. A single file, a folder of one log (RecBole's ``.inter``, or parts in Parquet) or a prepared log is split
+    at random per user unless `split` says otherwise.
 
     Parameters
     ----------
@@ -90,7 +91,7 @@ def load_dataset(
     if card is not None and card.columns is not None:
         read_options = {"names": list(card.columns), **read_options}
     is_folder = os.path.isdir(path)  # not pathlib's, which raises where a folder may not be entered
-    if not is_folder or (_find_part(path, "train") is None and log_files(path)):
+    if not is_folder or is_prepared(path) or (_find_part(path, "train") is None and log_files(path)):
         if split == "given":
             raise InputError("a single file is no given split", where=path, expected="a folder with train and test")
         log = read_interactions(path, timed=split in ("leave-last", "temporal"), **read_options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,6 +93,32 @@ def find_column(columns: Sequence[str], name: str | int | None, role: str, where
         return int(name)
     require(columns, str(name), role, where)
     return columns.index(str(name))
+
+
+def choose_columns(columns: Sequence[str], asked: Mapping[str, str | int | None], where: str | Path) -> dict[str, int]:
+    """The position of the column of each role that has one: the one asked for, else one with a well-known name.
+
+    Users and items must have one.
+    """
+    positions = {role: find_column(columns, column, role, where) for role, column in asked.items()}
+    taken = {position for role, position in positions.items() if asked[role] is not None}
+    # A column that is asked for in one role is not guessed for another.
+    chosen = {
+        role: position
+        for role, position in positions.items()
+        if position is not None and (asked[role] is not None or position not in taken)
+    }
+    for role in ("user", "item"):
+        if role not in chosen:
+            require(columns, role, role, where)
+    return chosen
+
+
+def guesses(asked: Mapping[str, str | int | None], used: Mapping[str, str], headless: bool) -> list[str]:
+    """The note on the columns in use that nobody asked for, as options that ask for them; none where there are none."""
+    guessed = {role: name for role, name in used.items() if asked[role] is None and (headless or name != role)}
+    text = ", ".join(f"data.{role}={name}" for role, name in guessed.items())
+    return [f"columns guessed: {text}" + (" (no header)" if headless else "")] if guessed else []
 
 
 def is_number(column: object) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from scipy.sparse import csr_matrix, issparse
 
 from c2f_dgl.data.columns import Origin, counted, index_ids, numbers, require, times
+from c2f_dgl.data.frames import as_frame, is_table
 from c2f_dgl.errors import InputError
 
 _DATA_FRAME = Origin("data frame")
@@ -69,7 +70,7 @@ class Interactions:
     @classmethod
     def from_frame(
         cls,
-        df: pd.DataFrame,
+        df: Any,
         user: str = "user",
         item: str = "item",
         rating: str | None = None,
@@ -78,11 +79,12 @@ class Interactions:
         *,
         origin: Origin = _DATA_FRAME,
     ) -> Interactions:
-        """Take interactions from a data frame, a row each.
+        """Take interactions from a table in memory, a row each.
 
         Parameters
         ----------
         df : DataFrame
+            Of pandas, or any other table with ``__arrow_c_stream__`` or ``__dataframe__`` (polars, Arrow, DuckDB).
         user, item : str
             Columns of external ids: whole numbers, or anything that prints as text.
         rating : str, optional
@@ -103,9 +105,15 @@ class Interactions:
             raise InputError(
                 "min_rating needs a rating column", where=origin.where, expected="rating and min_rating together"
             )
-        for column, role in ((user, "user"), (item, "item"), (rating, "rating"), (timestamp, "timestamp")):
-            if column is not None:
-                require(df.columns, column, role, origin.where)
+        if not is_table(df):
+            raise InputError(
+                f"{type(df).__name__} is no data frame", where=origin.where, expected="pandas, polars, Arrow"
+            )
+        named = {"user": user, "item": item, "rating": rating, "timestamp": timestamp}
+        used = {role: column for role, column in named.items() if column is not None}
+        df = as_frame(df, list(used.values()))
+        for role, column in used.items():
+            require(df.columns, column, role, origin.where)
         users, user_ids = index_ids(df[user], "user", origin)
         items, item_ids = index_ids(df[item], "item", origin)
         stamps = None if timestamp is None else times(df[timestamp], origin)

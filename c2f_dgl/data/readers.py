@@ -14,18 +14,19 @@ import pandas as pd
 import pyarrow
 from pyarrow import compute
 
-from c2f_dgl.data.columns import Origin, find_column, is_number, parsed, require
+from c2f_dgl.data.columns import Origin, choose_columns, guesses, is_number, parsed
 from c2f_dgl.data.interactions import Interactions
+from c2f_dgl.data.prepared import is_prepared, read_prepared
 from c2f_dgl.data.tables import (
     LOG_SUFFIXES,
     first_line,
     opened,
     read_table,
     reading,
-    separator,
     suffix_of,
     wrong_encoding,
 )
+from c2f_dgl.data.text import separator
 from c2f_dgl.errors import InputError
 
 # LightGCN's ids are row numbers: one beyond this is a damaged file, not a user.
@@ -34,7 +35,7 @@ LIGHTGCN_LINE = "lines of whole numbers: user item item ..."
 
 
 def read_interactions(path: str | Path, *, timed: bool = False, **options: Any) -> Interactions:
-    """Read a file, or a folder of one log, in whichever of the known formats it is.
+    """Read a file, a folder of one log or a prepared log, in whichever of the known formats it is.
 
     What is compressed is unpacked. Logs go by their suffix. Other text is a log if its first line has a tab, comma,
     semicolon or ``::`` or is a JSON object (or `sep` is given), else LightGCN's format.
@@ -45,9 +46,11 @@ def read_interactions(path: str | Path, *, timed: bool = False, **options: Any) 
     timed : bool
         Whether times are needed, so that their column is guessed where `timestamp` names none.
     **options
-        Passed to `read_log`; refused where the file is in LightGCN's format.
+        Passed to `read_log`; refused where the file is in LightGCN's format, or the log is prepared.
     """
     path = Path(path)
+    if is_prepared(path):
+        return read_prepared(path, timed=timed, **options)
     if os.path.isdir(path) or suffix_of(path) in LOG_SUFFIXES or "sep" in options:
         return read_log(path, timed=timed, **options)
     line = first_line(path)
@@ -152,30 +155,18 @@ def read_log(
     if timed or timestamp is not None:
         asked["timestamp"] = timestamp
 
-    def choose(columns: list[str]) -> dict[str, int]:
-        positions = {role: find_column(columns, column, role, path) for role, column in asked.items()}
-        taken = {position for role, position in positions.items() if asked[role] is not None}
-        # A column that is asked for in one role is not guessed for another.
-        chosen = {
-            role: position
-            for role, position in positions.items()
-            if position is not None and (asked[role] is not None or position not in taken)
-        }
-        for role in ("user", "item"):
-            if role not in chosen:
-                require(columns, role, role, path)
-        return chosen
-
-    table = read_table(path, choose, names, sep, numbered=any(map(is_number, asked.values())))
+    table = read_table(
+        path,
+        lambda columns: choose_columns(columns, asked, path),
+        names,
+        sep,
+        numbered=any(map(is_number, asked.values())),
+    )
     notes, used = list(table.notes), dict(table.names)
     if "rating" in used and min_rating is None:
         hint = "--set data.min_rating=... keeps the liked"
         notes.append(unused_ratings(table.frame["rating"], used.pop("rating"), table.origin, hint))
-    guessed = [
-        f"data.{role}={name}" for role, name in used.items() if asked[role] is None and (table.headless or name != role)
-    ]
-    if guessed:
-        notes.append(f"columns guessed: {', '.join(guessed)}" + (" (no header)" if table.headless else ""))
+    notes += guesses(asked, used, table.headless)
     ratings, times = (role if role in used else None for role in ("rating", "timestamp"))
     log = Interactions.from_frame(table.frame, "user", "item", ratings, min_rating, times, origin=table.origin)
     return replace(log, notes=(*notes, *log.notes))

@@ -23,17 +23,14 @@ import pyarrow
 import pyarrow.json
 import pyarrow.parquet
 
-from c2f_dgl.data.columns import MISSING, Origin, counted, is_known
+from c2f_dgl.data.columns import MISSING, Origin, counted
+from c2f_dgl.data.text import TWO_COLONS, text_form
 from c2f_dgl.errors import InputError
 
 PACKED_SUFFIXES = ("", ".gz", ".bz2", ".xz", ".zst")
 PARQUET_SUFFIXES = {".parquet", ".pq"}
 JSON_SUFFIXES = {".jsonl", ".ndjson", ".json"}
 LOG_SUFFIXES = {".csv", ".tsv", ".inter", *PARQUET_SUFFIXES, *JSON_SUFFIXES}
-# MovieLens separates by this in its ratings.dat.
-TWO_COLONS = "::"
-# Names for the leading columns of a log without a header; MovieLens, Amazon and HetRec all write them in this order.
-DEFAULT_NAMES = ("user", "item", "rating", "timestamp")
 
 # From the names of all columns, the position of the column of each role.
 Choose = Callable[[list[str]], Mapping[str, int]]
@@ -162,10 +159,10 @@ def read_table(
 def first_line(path: Path) -> str:
     """The first line that is not blank, as far as it is UTF-8."""
     with reading(path, "text"):
-        return _first_line(path, "utf-8-sig", "replace")[0]
+        return leading_line(path, "utf-8-sig", "replace")[0]
 
 
-def _first_line(path: Path, encoding: str, errors: str = "strict") -> tuple[str, int]:
+def leading_line(path: Path, encoding: str, errors: str = "strict") -> tuple[str, int]:
     """The first line that is not blank, and how many blank ones stand before it."""
     with opened(path) as stream:
         lines = enumerate(io.TextIOWrapper(stream, encoding=encoding, errors=errors))
@@ -215,7 +212,7 @@ def _by_role(frame: pd.DataFrame, columns: Mapping[str, Any]) -> pd.DataFrame:
 def _read_json(path: Path, choose: Choose) -> Table:
     """Read JSON lines; the first object says which columns there are, and of which type."""
     with reading(path, "JSON lines"):
-        head = json.loads(_first_line(path, "utf-8-sig")[0])
+        head = json.loads(leading_line(path, "utf-8-sig")[0])
         if not isinstance(head, dict):
             raise InputError("the first line holds no object", where=path, expected='lines of {"user": ..., ...}')
         columns = [name for name, value in head.items() if not isinstance(value, (dict, list))]
@@ -236,33 +233,19 @@ def _read_text(
     path: Path, choose: Choose, names: list[str] | None, sep: str | None, numbered: bool, encoding: str
 ) -> Table:
     """Read delimited text as text, so that ids such as ``007`` survive."""
-    line, n_blank = _first_line(path, encoding)
+    line, n_blank = leading_line(path, encoding)
     if "\0" in line:
         raise wrong_encoding(path)
-    mark = sep or separator(line) or ","
-    sep = "\t" if mark == TWO_COLONS else mark  # pandas is fast with one character only
-    line = line.replace(TWO_COLONS, "\t") if mark == TWO_COLONS else line
-    rough = line.split(sep)
-    typed = all(re.fullmatch(r"[^:]+:(token|float)(_seq)?", field) for field in rough)
-    numeric = len(rough) >= 2 and all(map(_is_number, rough[:2]))
-    headless = names is None and (numeric or (numbered and not any(map(is_known, rough))))
-    n_header = 0 if headless or names is not None else 1
-    # RecBole's files and dumps without a header do not quote, so that a quotation mark is one.
-    plain = sep == "\t" and (typed or not n_header) and not any(re.fullmatch(r'\s*".*"\s*', field) for field in rough)
-    quoting: Literal[0, 3] = csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL
-    columns = next(csv.reader([line], delimiter=sep, skipinitialspace=True, quoting=quoting))
-    if typed:
-        columns = [field.partition(":")[0] for field in columns]
-    if headless:
-        usual = DEFAULT_NAMES if numeric else ()
-        columns = [*usual[: len(columns)], *map(str, range(len(usual), len(columns)))]
-    columns = names or columns
+    form = text_form(line, names, sep, numbered)
+    columns, headless = form.columns, form.headless
+    colons = form.sep == TWO_COLONS
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if form.quoted else csv.QUOTE_NONE
     chosen = choose(columns)
     read = partial(
         pd.read_csv,
-        sep=sep,
+        sep="\t" if colons else form.sep,  # pandas is fast with one character only
         header=None,
-        skiprows=n_blank + n_header,
+        skiprows=n_blank + form.n_header,
         # A row's number is then that of its line.
         skip_blank_lines=False,
         # No `usecols`: with it pandas no longer sees a line with a field too many, and reads the wrong fields.
@@ -276,11 +259,11 @@ def _read_text(
         quoting=quoting,
     )
     try:
-        frame = _rows(path, read, len(columns), colons=mark == TWO_COLONS)
+        frame = _rows(path, read, len(columns), colons=colons)
     except pd.errors.ParserError as error:
         row = re.search(r"line (\d+)", str(error))
         raise InputError(
-            f"cannot be split at {mark!r}: {str(error).removeprefix('Error tokenizing data. C error: ')}",
+            f"cannot be split at {form.sep!r}: {str(error).removeprefix('Error tokenizing data. C error: ')}",
             where=path,
             line=int(row.group(1)) if row else None,
             expected="the same number of fields in every line",
@@ -292,8 +275,8 @@ def _read_text(
         if n_left_out := len(frame) - len(complete):
             notes = (*notes, counted(n_left_out, "row", "without user or item left out"))
         frame = complete
-    lines = frame.index + n_blank + n_header + 1
-    origin = Origin(path, lambda row: int(lines[row]), decimal="," if sep == ";" else ".")
+    lines = frame.index + n_blank + form.n_header + 1
+    origin = Origin(path, lambda row: int(lines[row]), decimal="," if form.sep == ";" else ".")
     called = {role: str(position) if headless else columns[position] for role, position in chosen.items()}
     return Table(frame, called, origin, headless, notes)
 
@@ -324,13 +307,3 @@ def _rows(path: Path, read: Callable[..., pd.DataFrame], n: int, colons: bool) -
     if table[n].notna().any():
         raise too_many
     return table.drop(columns=n)
-
-
-def separator(line: str) -> str | None:
-    """What separates the fields of a line: tab, else the most frequent of ``::``, semicolon and comma, or none."""
-    mark = "\t" if "\t" in line else max((TWO_COLONS, ";", ","), key=line.count)
-    return mark if mark in line else None
-
-
-def _is_number(field: str) -> bool:
-    return re.fullmatch(r'\s*("?)[+-]?\d+(\.\d+)?([eE][+-]?\d+)?\1\s*', field) is not None

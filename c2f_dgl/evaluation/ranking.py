@@ -16,6 +16,7 @@ from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.metrics import PAPERS, ranking_metrics
 from c2f_dgl.evaluation.products import product
 from c2f_dgl.graph.item_filter import GraphFilter
+from c2f_dgl.io import ranks
 
 CUTOFFS = (5, 10, 20, 50)
 
@@ -267,8 +268,9 @@ def evaluate_per_user(
             f"seen is {seen.shape}, relevant {relevant.shape}", expected=f"two of (n_users, {scorer.n_items}) alike"
         )
     held_out = HeldOut(relevant)
-    ranked = top_items(scorer, held_out.users, max(cutoffs), seen)
-    return held_out.users, held_out.metrics(held_out.users, *ranked, cutoffs, names)
+    users = held_out.users[ranks.share(len(held_out.users))]
+    ranked = top_items(scorer, users, max(cutoffs), seen)
+    return held_out.users, _of_all_ranks(held_out.metrics(users, *ranked, cutoffs, names))
 
 
 def evaluate(
@@ -301,12 +303,22 @@ def evaluate_parts(
     held_out = {name: HeldOut(part) for name, part in parts.items()}
     users = np.unique(np.concatenate([part.users for part in held_out.values()]))
     check_any(users)
+    users = users[ranks.share(len(users))]
     items, scores = top_items(scorer, users, max(cutoffs), seen, report)
     figures = {}
     for name, part in held_out.items():
-        rows = np.searchsorted(users, part.users)
-        figures[name] = _means(part.metrics(part.users, items[rows], scores[rows], cutoffs)) if len(rows) else {}
+        mine = np.isin(users, part.users, assume_unique=True)
+        metrics = part.metrics(users[mine], items[mine], scores[mine], cutoffs)
+        figures[name] = _means(_of_all_ranks(metrics)) if len(part.users) else {}
     return figures
+
+
+def _of_all_ranks(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Metrics of the users of all ranks, from those of this one's."""
+    if ranks.size() == 1:
+        return metrics
+    values = ranks.gathered(torch.as_tensor(np.stack(list(metrics.values()))), dim=1)
+    return dict(zip(metrics, values.numpy(), strict=True))
 
 
 def _means(metrics: Mapping[str, np.ndarray]) -> dict[str, float]:

@@ -24,6 +24,7 @@ from c2f_dgl.graph.hetero import entity_layout
 from c2f_dgl.graph.item_filter import graph_filter
 from c2f_dgl.graph.neighbourhood import FilterShape
 from c2f_dgl.graph.partition import entity_groups, metis_parts
+from c2f_dgl.io import ranks
 from c2f_dgl.io.memory import check_memory
 from c2f_dgl.io.progress import Reporter
 from c2f_dgl.model import Readout, Recommender, Scalars, item_degrees
@@ -109,6 +110,7 @@ def spectral_model(
     """
     assert config.coarse is not None
     assignment, columns = _anchored_assignment(config, config.coarse, graph), feature_columns(split)
+    ranks.of_first(assignment.indices, assignment.weights)
     m, entities = n_atoms(config), split.n_users + split.n_items
     if device.type == "cpu":
         what = f"a start with {m:,} atoms for {entities:,} entities"

@@ -24,6 +24,7 @@ from c2f_dgl.evaluation.metrics import ranking_metrics
 from c2f_dgl.evaluation.ranking import HeldOut, blocks, largest, mixed, standardised, top_unseen
 from c2f_dgl.graph.item_filter import GraphFilter
 from c2f_dgl.graph.neighbourhood import FilterShape
+from c2f_dgl.io import ranks
 from c2f_dgl.model import item_factors
 from c2f_dgl.training.choice import Choice
 from c2f_dgl.training.solution import Solution
@@ -39,7 +40,7 @@ _Value = TypeVar("_Value")
 
 @dataclass(frozen=True)
 class Candidates:
-    """Users with held-out items, and the items that are ranked for each."""
+    """Users with held-out items (this rank's share of them), and the items that are ranked for each."""
 
     users: Tensor  # (n,), int64
     items: Tensor  # (n, c), int64, the open ones of each row ascending
@@ -59,6 +60,7 @@ class Candidates:
         """The first k items of each of some rankings (users, int64, to matrices of scores, len(users) x n_items)."""
         held_out, history = HeldOut(relevant), HeldOut(seen).entries
         users, n_items = held_out.users, relevant.shape[1]
+        users = users[ranks.share(len(users))]
         blocks_of_items = []
         for rows in blocks(len(users), n_items):
             rankings_of_block = rankings(torch.as_tensor(users[rows], device=device))
@@ -79,7 +81,8 @@ class Candidates:
         k = int(metric.partition("@")[2])
         columns, _ = largest(scores.masked_fill(~self.open, -torch.inf), min(k, scores.shape[1]))
         hits = np.take_along_axis(self.hits, columns.cpu().numpy(), axis=1)
-        return float(ranking_metrics(hits, self.n_relevant, [k])[metric].mean())
+        of_users = torch.as_tensor(ranking_metrics(hits, self.n_relevant, [k])[metric])
+        return float(ranks.gathered(of_users).numpy().mean())
 
 
 class Comparison:

@@ -24,6 +24,7 @@ from c2f_dgl.data.splits import Split
 from c2f_dgl.evaluation.products import product
 from c2f_dgl.graph.item_filter import GraphFilter, graph_filter
 from c2f_dgl.graph.neighbourhood import FilterShape
+from c2f_dgl.io import ranks
 from c2f_dgl.io.progress import Reporter
 from c2f_dgl.model import item_factors
 from c2f_dgl.training.choice import (
@@ -261,7 +262,7 @@ class Search:
                 if self._solves_left < 1:
                     return -math.inf
                 self._solves_left -= 1
-            if time.monotonic() > self._deadline:
+            if ranks.decided(time.monotonic() > self._deadline):
                 raise OutOfTime
             best = max(self.figures.values(), default=0.0)
             self.reporter.note(f"{len(self.figures)} tried, best {best:.4f}; trying {new[0]}")

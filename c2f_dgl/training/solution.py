@@ -17,6 +17,7 @@ from c2f_dgl.engines import Propagation, propagated_basis
 from c2f_dgl.graph.entities import importance_factors
 from c2f_dgl.graph.hetero import in_float64, reweighted, with_exponents
 from c2f_dgl.graph.propagate import Kernel, propagate
+from c2f_dgl.io import ranks
 from c2f_dgl.model import item_factors
 from c2f_dgl.tiers.codebook import lower_triangular
 from c2f_dgl.tiers.spectral import graph_codebook, least_cutoff, lowpass_weights, nth_singular_value, ritz_codebook
@@ -71,12 +72,14 @@ def solve(config: RunConfig, embedding: TieredEmbedding, graph: dgl.DGLGraph, ch
     apply = partial(_two_layers, weighted, layout.types, schema.roles.ranked, model.kernel)
     n_items, m = weighted.num_nodes(schema.roles.ranked), tier.size
     largest, nth = nth_singular_value(apply, n_items, m, tier.codebook.device)
+    largest, nth = ranks.numbers_of_first(largest, nth)
     passed = min(1.0, max(choice.cutoff * nth / largest, least_cutoff(model.layers)))
     betas = lowpass_weights(passed, model.layers, largest)
     propagation = Propagation(model.layers, betas, kernel=model.kernel)
     linked = in_float64(embedding.link(weighted))
     atoms = torch.eye(m, dtype=torch.float64, device=tier.codebook.device)
-    basis = propagated_basis(linked, embedding, propagation, 0, atoms)[: layout.total]
+    mine = atoms[:, ranks.share(m)]  # all of them, but where several processes train
+    basis = ranks.gathered(propagated_basis(linked, embedding, propagation, 0, mine)[: layout.total], dim=1)
     d = tier.codebook.shape[1]
     if schema.extra:
         pass_on = partial(_passed, linked, embedding, model.kernel)
@@ -85,6 +88,7 @@ def solve(config: RunConfig, embedding: TieredEmbedding, graph: dgl.DGLGraph, ch
         users, items = (basis[layout.rows(name)] for name in (schema.roles.query, schema.roles.ranked))
         whitening, codebook, values = ritz_codebook(users, items, d)
         codebook = codebook * values.sqrt()
+    ranks.of_first(whitening, codebook, values)
     features = layout.split((basis @ (whitening @ codebook)).float())
     users, items = features[schema.roles.query], features[schema.roles.ranked]
     return Solution(weighted, betas, whitening, codebook, users, items, values / values[0].clamp_min(1e-300))

@@ -81,6 +81,7 @@ SLIPS = [
     ("data describe last-fm", "did you mean 'lastfm'?"),
     ("data fetch last-fm", "did you mean 'lastfm'?"),
     ("data split NEW/log.csv --out NEW", "log.csv: no such file"),
+    ("data prepare NEW/log.csv --out NEW", "log.csv: no such file"),
     ("data split NEW/log.csv --out NEW --how rndom", "'rndom' is not one of"),
 ]
 
@@ -91,6 +92,7 @@ COLUMNS = [
     ("bench LOG --out NEW", "no column 'user' for the user (expected one of 'who', 'what', by --set data.user=NAME"),
     ("bench LOG --out NEW --set data.user=who", "no column 'item' for the item"),
     ("data split LOG --out NEW", "no column 'user' for the user"),
+    ("data prepare LOG --out NEW", "no column 'user' for the user"),
 ]
 
 
