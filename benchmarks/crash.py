@@ -1,7 +1,8 @@
 """Commands ended by ``kill -9`` at random moments: `python -m benchmarks.crash [--kills 8]`.
 
 Each command that writes runs once to its end. Then it is killed at a moment drawn uniformly from the time that took, as
-often as --kills says, in a new folder each time, and given once more. Counted are kills after which its output was
+often as --kills says, in a new folder each time, and given once more; with --aimed at the first moment after that one at
+which a temporary file is there. Counted are kills after which its output was
 neither absent nor whole, second runs that failed, and results that differ from those of the run that was left alone.
 Writes benchmarks/results/reliability/crash.json.
 """
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,34 +81,36 @@ CASES = {
 
 
 def main() -> None:
-    arguments = measure.parser(__doc__, kills=8, seed=2024).parse_args()
+    arguments = measure.parser(__doc__, kills=8, seed=2024, aimed=False).parse_args()
     rng, rows = random.Random(arguments.seed), []
     with tempfile.TemporaryDirectory(prefix="c2f_dgl-") as name:
         run = Path(name) / "run"
         assert Case("train planted --preset quick --out OUT").started(run, run).wait() == 0
         for command, case in CASES.items():
-            rows.append({"command": command, **killed(case, run, Path(name) / str(len(rows)), arguments.kills, rng)})
+            rows.append({"command": command, **killed(case, run, Path(name) / str(len(rows)), arguments, rng)})
             print(rows[-1], flush=True)
-    print(measure.keep("reliability", "crash", {"rows": rows, "machine": measure.machine()}))
+    record = {"rows": rows, "machine": measure.machine()}
+    print(measure.keep("reliability", "crash-aimed" if arguments.aimed else "crash", record))
 
 
-def killed(case: Case, run: Path, folder: Path, kills: int, rng: random.Random) -> dict[str, Any]:
+def killed(case: Case, run: Path, folder: Path, how: Namespace, rng: random.Random) -> dict[str, Any]:
     """What came of killing a command, and of giving it once more."""
     folder.mkdir()
     alone, began = folder / "alone", time.monotonic()
     assert case.started(run, alone).wait() == 0, case.words
     seconds, expected = time.monotonic() - began, case.result(alone)
     counts = {"killed": 0, "output in part": 0, "second run failed": 0, "other result": 0, "temporary files left": 0}
-    for kill in range(kills):
+    for kill in range(how.kills):
         out = folder / str(kill) / "out"
         out.parent.mkdir()
-        process = case.started(run, out)
-        try:
-            process.wait(rng.uniform(0, seconds))
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            counts["killed"] += 1
-            process.wait()
+        process, moment = case.started(run, out), time.monotonic() + rng.uniform(0, seconds / (2 if how.aimed else 1))
+        while process.poll() is None:
+            time.sleep(0.001)
+            if time.monotonic() > moment and (not how.aimed or any(out.parent.rglob("*.part"))):
+                os.killpg(process.pid, signal.SIGKILL)
+                counts["killed"] += 1
+                break
+        process.wait()
         whole = case.result(out)
         counts["output in part"] += whole not in (None, expected)
         counts["temporary files left"] += any(out.parent.rglob("*.part"))

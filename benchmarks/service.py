@@ -176,19 +176,21 @@ class Connection:
     """HTTP/1.1 over one connection, opened when needed: so little that it is not the client that is measured."""
 
     def __init__(self, host: str, port: int) -> None:
-        self.host, self.port = host, port
+        self.host, self.port, self.used = host, port, 0.0
         self.streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(self, method: str, target: str, body: str = "") -> tuple[int, bytes]:
         """Status and body of the answer to a request."""
-        if self.streams is not None and self.streams[0].at_eof():  # closed by the service while it was idle
+        if self.streams is not None and time.monotonic() - self.used > 2:  # the service closes idle ones after 5 s
             self.streams[1].close()
             self.streams = None
         if self.streams is None:
             self.streams = await asyncio.open_connection(self.host, self.port)
         reader, writer = self.streams
         writer.write(request_bytes(method, target, body))
-        return await answer(reader)
+        status, found = await answer(reader)
+        self.used = time.monotonic()
+        return status, found
 
 
 def request_bytes(method: str, target: str, body: str = "") -> bytes:
