@@ -1,10 +1,9 @@
-"""Commands ended by ``kill -9`` at random moments: `python -m benchmarks.crash [--kills 8]`.
+"""Commands ended by ``kill -9`` at random moments: `python -m benchmarks.crash [--kills 8] [--aimed]`.
 
-Each command that writes runs once to its end. Then it is killed at a moment drawn uniformly from the time that took, as
-often as --kills says, in a new folder each time, and given once more; with --aimed at the first moment after that one at
-which a temporary file is there. Counted are kills after which its output was
-neither absent nor whole, second runs that failed, and results that differ from those of the run that was left alone.
-Writes benchmarks/results/reliability/crash.json.
+Each command that writes runs once to its end. Then, --kills times, it is killed in a new folder at a moment drawn from
+the time that took (--aimed: from its first half, and then where a temporary file is there), and given once more. Counted
+are outputs in part, second runs that fail, and other results than of the run left alone. Writes
+benchmarks/results/reliability/crash.json, or crash-aimed.json.
 """
 
 from __future__ import annotations
@@ -89,32 +88,29 @@ def main() -> None:
         for command, case in CASES.items():
             rows.append({"command": command, **killed(case, run, Path(name) / str(len(rows)), arguments, rng)})
             print(rows[-1], flush=True)
-    record = {"rows": rows, "machine": measure.machine()}
-    print(measure.keep("reliability", "crash-aimed" if arguments.aimed else "crash", record))
+    kind = "crash-aimed" if arguments.aimed else "crash"
+    print(measure.keep("reliability", kind, {"rows": rows, "machine": measure.machine()}))
 
 
 def killed(case: Case, run: Path, folder: Path, how: Namespace, rng: random.Random) -> dict[str, Any]:
     """What came of killing a command, and of giving it once more."""
-    folder.mkdir()
     alone, began = folder / "alone", time.monotonic()
     assert case.started(run, alone).wait() == 0, case.words
     seconds, expected = time.monotonic() - began, case.result(alone)
     counts = {"killed": 0, "output in part": 0, "second run failed": 0, "other result": 0, "temporary files left": 0}
     for kill in range(how.kills):
         out = folder / str(kill) / "out"
-        out.parent.mkdir()
+        out.parent.mkdir(parents=True)
         process, moment = case.started(run, out), time.monotonic() + rng.uniform(0, seconds / (2 if how.aimed else 1))
         while process.poll() is None:
             time.sleep(0.001)
             if time.monotonic() > moment and (not how.aimed or any(out.parent.rglob("*.part"))):
                 os.killpg(process.pid, signal.SIGKILL)
                 counts["killed"] += 1
-                break
-        process.wait()
+                process.wait()
         whole = case.result(out)
         counts["output in part"] += whole not in (None, expected)
         counts["temporary files left"] += any(out.parent.rglob("*.part"))
-        # A command that had come to its end may refuse to write there again.
         counts["second run failed"] += case.started(run, out, again=True).wait() != 0 and whole != expected
         counts["other result"] += case.result(out) != expected
     return {"seconds": round(seconds, 1), **counts}
