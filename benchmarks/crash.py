@@ -1,9 +1,8 @@
 """Commands ended by ``kill -9`` at random moments: `python -m benchmarks.crash [--kills 8] [--aimed]`.
 
 Each command that writes runs once to its end. Then, --kills times, it is killed in a new folder at a moment drawn from
-the time that took (--aimed: from its first half, and then where a temporary file is there), and given again. Counted
-are outputs in part, second runs that fail, and results other than those of the run left alone. Writes
-benchmarks/results/reliability/crash.json, or crash-aimed.json.
+the time that took (--aimed: from its first half, and then where a temporary file is there), and given again. Counts
+what is amiss after either, against the run left alone: benchmarks/results/reliability/crash.json, or crash-aimed.json.
 """
 
 from __future__ import annotations
@@ -81,15 +80,15 @@ CASES = {
 
 def main() -> None:
     arguments = measure.parser(__doc__, kills=8, seed=2024, aimed=False).parse_args()
-    rng, rows = random.Random(arguments.seed), []
+    rng, kind = random.Random(arguments.seed), "crash-aimed" if arguments.aimed else "crash"
+    rows = (measure.read("reliability", kind) or {"rows": []})["rows"]  # a stopped benchmark goes on
     with tempfile.TemporaryDirectory(prefix="c2f_dgl-") as name:
         run = Path(name) / "run"
         assert Case("train planted --preset quick --out OUT").started(run, run).wait() == 0
-        for command, case in CASES.items():
-            rows.append({"command": command, **killed(case, run, Path(name) / str(len(rows)), arguments, rng)})
-            print(rows[-1], flush=True)
-    kind = "crash-aimed" if arguments.aimed else "crash"
-    print(measure.keep("reliability", kind, {"rows": rows, "machine": measure.machine()}))
+        for command in sorted(CASES.keys() - {row["command"] for row in rows}):
+            row = killed(CASES[command], run, Path(name) / command.replace(" ", ""), arguments, rng)
+            rows.append({"command": command, **row})
+            print(rows[-1], measure.keep("reliability", kind, {"rows": rows, "machine": measure.machine()}))
 
 
 def killed(case: Case, run: Path, folder: Path, how: Namespace, rng: random.Random) -> dict[str, Any]:
