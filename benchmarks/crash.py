@@ -74,7 +74,7 @@ CASES = {
     "report": Case("report RUN --out OUT"),
     "recommend --all": Case("recommend RUN --all --out OUT.csv", lambda out: _digest(out.with_suffix(".csv"))),
     "data planted": Case("data planted --out OUT --users 3000 --items 2000 --interactions 100000"),
-    "bench": Case("bench planted --out OUT --systems anchor-popular,qr --seeds 1 --set epochs=5", _rows),
+    "bench": Case("bench planted --out OUT --systems anchor-popular,anchor-svd-budget --against anchor-popular", _rows),
 }
 
 

@@ -67,9 +67,8 @@ def test_scores_are_the_same_on_one_thread_and_two(name: str, preset: str) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n_items", [2_000, 100_000])
-def test_a_hundred_thousand_users_of_one_interaction_are_fitted(n_items: int) -> None:
+def test_a_hundred_thousand_users_of_one_interaction_are_fitted() -> None:
     users = np.arange(100_000)
-    one, two = (fitted(np.stack([users, users % n_items], axis=1), "fast", n)[1] for n in (1, 2))
+    one, two = (fitted(np.stack([users, users % 2_000], axis=1), "fast", n)[1] for n in (1, 2))
     assert np.isfinite(one).all()
     np.testing.assert_allclose(two, one, atol=1e-5 * max(1.0, np.abs(one).max()))
