@@ -61,8 +61,7 @@ class Case:
 
     def started(self, run: Path, out: Path, again: bool = False) -> subprocess.Popen[bytes]:
         """The command as a process of a group of its own."""
-        paths = {"RUN": str(run), "OUT": str(out)}
-        words = [paths.get(word, word) for word in f"{self.words} {self.again if again else ''}".split()]
+        words = f"{self.words} {self.again if again else ''}".replace("RUN", str(run)).replace("OUT", str(out)).split()
         command, null = [sys.executable, "-m", "c2f_dgl", *words], subprocess.DEVNULL
         return subprocess.Popen(command, stdout=null, stderr=null, start_new_session=True)
 
@@ -94,7 +93,7 @@ def main() -> None:
 def killed(case: Case, run: Path, folder: Path, how: Namespace, rng: random.Random) -> dict[str, Any]:
     """What came of killing a command, and of giving it once more."""
     alone, began = folder / "alone", time.monotonic()
-    assert case.started(run, alone).wait() == 0, case.words
+    assert case.started(run, alone).wait() == 0 and case.result(alone) is not None, case.words
     seconds, expected = time.monotonic() - began, case.result(alone)
     counts = {"killed": 0, "output in part": 0, "second run failed": 0, "other result": 0, "temporary files left": 0}
     for kill in range(how.kills):
