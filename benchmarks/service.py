@@ -21,7 +21,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -69,17 +70,11 @@ def measured(arguments: argparse.Namespace, path: Path) -> dict[str, Any]:
         "load": milliseconds([lambda: ServingModel.load(path)] * 5),
         "recommend": milliseconds([lambda history=history: model.recommend(history, K) for history in histories[:200]]),
     }
-    command = [sys.executable, "-m", "c2f_dgl", "serve", str(path), "--port", "0"]
     started = time.perf_counter()
-    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    try:
-        assert server.stderr is not None
-        address = next(match for line in server.stderr if (match := re.search(r"http://(\S+?):(\d+)", line)))
+    with served(path) as (process, host, port):
         seconds_to_start = time.perf_counter() - started
-        done, busy = uvloop.run(load(arguments, address[1], int(address[2]), bodies, server.pid))
-        memory = measure.memory(process=server.pid)
-    finally:
-        server.kill()
+        done, busy = uvloop.run(load(arguments, host, port, bodies, process))
+        memory = measure.memory(process=process)
     latencies = 1000 * (np.array(done.finished) - done.due)
     names = ("numpy", "fastapi", "uvicorn", "httptools", "uvloop")
     return {
@@ -102,6 +97,20 @@ def measured(arguments: argparse.Namespace, path: Path) -> dict[str, Any]:
         "processor": processor(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in names}},
     }
+
+
+@contextmanager
+def served(path: Path, *options: str) -> Iterator[tuple[int, str, int]]:
+    """The process id, host and port of ``c2f-dgl serve``."""
+    command = [sys.executable, "-m", "c2f_dgl", "serve", str(path), "--port", "0", *options]
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        assert server.stderr is not None
+        address = next(match for line in server.stderr if (match := re.search(r"http://(\S+?):(\d+)", line)))
+        yield server.pid, address[1], int(address[2])
+    finally:
+        server.kill()
+        server.communicate()
 
 
 def random_model(n_items: int = 40_981, d: int = 256, n_levels: int = 8, k: int = 4) -> ServingModel:
@@ -140,7 +149,8 @@ async def load(
     async def request(body: str, due: float, into: Load) -> None:
         connection = await pool.get()
         try:
-            into.statuses[await connection.post(body)] += 1
+            status, _ = await connection.ask("POST", "/recommend", body)
+            into.statuses[status] += 1
             into.finished.append(time.perf_counter())
             into.due.append(due)
         finally:
@@ -166,24 +176,35 @@ class Connection:
     """HTTP/1.1 over one connection, opened when needed: so little that it is not the client that is measured."""
 
     def __init__(self, host: str, port: int) -> None:
-        self.host, self.port = host, port
+        self.host, self.port, self.used = host, port, 0.0
         self.streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def post(self, body: str) -> int:
-        """The status of the answer to a request."""
-        if self.streams is not None and self.streams[0].at_eof():  # closed by the service while it was idle
+    async def ask(self, method: str, target: str, body: str = "") -> tuple[int, bytes]:
+        """Status and body of the answer to a request."""
+        if self.streams is not None and time.monotonic() - self.used > 2:  # the service closes idle ones after 5 s
             self.streams[1].close()
             self.streams = None
         if self.streams is None:
             self.streams = await asyncio.open_connection(self.host, self.port)
         reader, writer = self.streams
-        head = f"POST /recommend HTTP/1.1\r\nHost: {self.host}\r\nContent-Type: application/json\r\n"
-        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
-        answer = (await reader.readuntil(b"\r\n\r\n")).lower()
-        length = re.search(rb"content-length: (\d+)", answer)
-        assert length is not None
-        await reader.readexactly(int(length.group(1)))
-        return int(answer.split(b" ", 2)[1])
+        writer.write(request_bytes(method, target, body))
+        status, found = await answer(reader)
+        self.used = time.monotonic()
+        return status, found
+
+
+def request_bytes(method: str, target: str, body: str = "") -> bytes:
+    """A request as it is sent."""
+    head = f"{method} {target} HTTP/1.1\r\nHost: c2f\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body.encode())}\r\n\r\n{body}".encode()
+
+
+async def answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """Status and body of the next answer on a connection."""
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    length = re.search(rb"content-length: (\d+)", head)
+    assert length is not None
+    return int(head.split(b" ", 2)[1]), await reader.readexactly(int(length.group(1)))
 
 
 def processor_seconds(process: int) -> float:

@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from benchmarks import relations, reproduction, speed
+from benchmarks import relations, reliability, reproduction, speed
 from benchmarks.measure import RESULTS, mean_spread, read, read_all
 from benchmarks.studies import figures, report
 from benchmarks.studies.catalogue import STUDIES
@@ -267,6 +267,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "reproduction curves": reproduction.curves,
     "reproduction ends": reproduction.ends,
     "errata": reproduction.errata,
+    "crash": reliability.crash,
+    "soak": reliability.soak,
     "found": lambda: report.page(STUDIES.values()),
 }
 

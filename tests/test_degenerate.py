@@ -24,25 +24,28 @@ PAIRS = {
 }
 
 
-@pytest.mark.parametrize("preset", ["fast", "best"])
-@pytest.mark.parametrize("name", PAIRS)
-def test_scores_are_finite_and_the_same_on_any_number_of_threads(name: str, preset: str, tmp_path: Path) -> None:
-    users, items = np.array(PAIRS[name]).T
+def fitted(pairs: list[tuple[int, int]] | np.ndarray, preset: str, n_threads: int) -> tuple[C2FRecommender, np.ndarray]:
+    """A model, and scores of all pairs of its first users and items, on some threads."""
+    users, items = np.array(pairs).T
     # A budget for each user and item pays for nothing where there are next to none.
     options = {"coarse.m": 1} if len(np.unique(users)) + len(np.unique(items)) < 20 else None
-    scores, n_threads = [], torch.get_num_threads()
+    before = torch.get_num_threads()
     try:
-        # On a busy machine threads wait for one another, and work this small gains nothing from them.
-        for n in (1, 2) if name in ("disconnected", "one user") and preset == "fast" else (1,):
-            torch.set_num_threads(n)
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", RuntimeWarning)
-                model = C2FRecommender(preset, options=options).fit((users, items))
-                scores.append(model.score(np.unique(users)[:, None], np.unique(items)))
-    finally:
         torch.set_num_threads(n_threads)
-    assert np.isfinite(scores[0]).all()
-    np.testing.assert_allclose(scores[-1], scores[0], atol=1e-5 * max(1.0, np.abs(scores[0]).max()))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", RuntimeWarning)
+            model = C2FRecommender(preset, options=options).fit((users, items))
+            return model, model.score(np.unique(users)[:200, None], np.unique(items)[:200])
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("preset", ["fast", "best"])
+@pytest.mark.parametrize("name", PAIRS)
+def test_scores_are_finite_and_what_was_seen_is_not_recommended(name: str, preset: str, tmp_path: Path) -> None:
+    model, scores = fitted(PAIRS[name], preset, 1)
+    assert np.isfinite(scores).all()
+    users, items = np.array(PAIRS[name]).T
     everybody = np.unique(users)
     found, ranked = model.recommend(everybody, k=5)
     for user, own, theirs in zip(everybody, found, ranked, strict=True):
@@ -52,3 +55,20 @@ def test_scores_are_finite_and_the_same_on_any_number_of_threads(name: str, pres
     model.save(tmp_path / "model.c2f", users=tmp_path / "users.c2f")
     again = C2FRecommender.load(tmp_path / "model.c2f", users=tmp_path / "users.c2f")
     assert np.isfinite(again.score(everybody[:, None], np.unique(items))).all()
+
+
+@pytest.mark.parametrize("preset", ["fast", "best"])
+@pytest.mark.parametrize(
+    "name", [name if name == "disconnected" else pytest.param(name, marks=pytest.mark.slow) for name in PAIRS]
+)
+def test_scores_are_the_same_on_one_thread_and_two(name: str, preset: str) -> None:
+    one, two = (fitted(PAIRS[name], preset, n)[1] for n in (1, 2))
+    np.testing.assert_allclose(two, one, atol=1e-5 * max(1.0, np.abs(one).max()))
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_users_of_one_interaction_are_fitted() -> None:
+    users = np.arange(100_000)
+    one, two = (fitted(np.stack([users, users % 2_000], axis=1), "fast", n)[1] for n in (1, 2))
+    assert np.isfinite(one).all()
+    np.testing.assert_allclose(two, one, atol=1e-5 * max(1.0, np.abs(one).max()))

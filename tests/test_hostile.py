@@ -13,12 +13,17 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from fastapi.testclient import TestClient
 
 from c2f_dgl.cli.main import _Printed
 from c2f_dgl.data import Interactions, load_dataset, random_split
+from c2f_dgl.data.ids import IdMap, id_array
 from c2f_dgl.data.writers import write_split
 from c2f_dgl.errors import InputError, printable
+from c2f_dgl.service import create_app
+from c2f_dgl.serving import UserHistories
 from tests.command import c2f
+from tests.serving.coded import coded
 
 HOSTILE = [
     *("<script>alert(1)</script>", "</script><img src=x onerror=alert(1)>", "{{ model }}", "&lt;b&gt;", "[b]x[/b]"),
@@ -61,6 +66,31 @@ def test_what_a_terminal_would_act_on_is_printed_as_an_escape(hostile: tuple[Pat
         assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and not re.search(ACTED_ON, done.stderr)
     done = c2f("data", "split", log, "--out", tmp_path / "parts")
     assert done.returncode == 0 and not re.search(ACTED_ON, done.stdout), done
+
+
+def test_a_file_of_items_holds_the_ids_as_they_are(hostile: tuple[Path, Path], tmp_path: Path) -> None:
+    done = c2f("recommend", hostile[1], "--all", "--out", tmp_path / "items.csv", "-k", len(HOSTILE), "--include-seen")
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "items.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    pairs = [(row["user"], row["item"]) for row in rows]
+    assert sorted(pairs) == sorted((user, item) for user in HOSTILE[:20] for item in HOSTILE)
+
+
+def test_the_service_answers_with_the_ids_as_they_are_and_says_unknown_ones_on_one_line() -> None:
+    model = coded(n_items=len(HOSTILE))
+    model.items = IdMap(id_array(HOSTILE), "item")
+    users = UserHistories.none(model.items).added({name: HOSTILE[:3] for name in HOSTILE})
+    with TestClient(create_app(model, users)) as client, TestClient(create_app(coded())) as strangers:
+        for name in HOSTILE:
+            query, body = {"user": name, "item": name}, {"history": [name, "nobody"], "k": len(HOSTILE)}
+            answer = client.post("/recommend", json=body).json()
+            assert {name, *answer["items"]} == set(HOSTILE) and answer["unknown"] == ["nobody"]
+            assert client.get("/explain", params=query).json()["item"] == name
+            assert name not in client.get("/similar", params={**query, "k": 1000}).json()["items"]
+            for answered in (strangers.get("/similar", params=query), strangers.get("/recommend", params=query)):
+                assert answered.status_code == 404 and answered.headers["content-type"] == "application/json"
+                assert not re.search(f"{ACTED_ON}|\n", answered.json()["detail"])
 
 
 @pytest.mark.parametrize("name", [*HOSTILE, "x" * 5000], ids=ascii)

@@ -28,7 +28,7 @@ class IdMap:
     def __init__(self, ids: np.ndarray, role: str) -> None:
         self.role = role
         ids = np.asarray(ids)
-        self.ids = ids.astype(np.int64) if ids.dtype.kind in "iu" else as_text(ids)
+        self.ids = ids.astype(np.int64) if _fit_int64(ids) else as_text(ids)
         if len(self._sorted) > 1 and (self._sorted[1:] == self._sorted[:-1]).any():
             raise InputError(f"a {role} id occurs twice", expected="distinct ids")
 
@@ -77,12 +77,17 @@ class IdMap:
         if self.are_text:
             return as_text(np.asarray(values, dtype=object))
         ids = id_array(values)
-        if ids.dtype.kind in "iu" or ids.size == 0:
+        if _fit_int64(ids) or ids.size == 0:
             return ids.astype(np.int64)
         if ids.dtype.kind == "f":  # as pandas has whole numbers in a column where one was missing
             return ids.astype(np.int64) if (np.abs(ids) < 2.0**53).all() and (ids % 1 == 0).all() else None
         whole = _whole_numbers(ids)
         return None if (whole == _NO_NUMBER).any() else whole
+
+
+def _fit_int64(ids: np.ndarray) -> bool:
+    """Whether ids are integers none of which int64 would turn into another: numpy reads 2**63 and more as uint64."""
+    return ids.dtype.kind == "i" or (ids.dtype.kind == "u" and ids.max(initial=0) < 2**63)
 
 
 def as_text(ids: np.ndarray) -> np.ndarray:

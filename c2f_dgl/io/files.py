@@ -35,9 +35,12 @@ def read_text(path: str | Path, expected: str) -> str:
 
 
 def check_new_folder(path: str | Path, expected: str = "a new folder") -> None:
-    """Raise `InputError` where no folder could be made at `path`, before work that takes long."""
+    """Raise `InputError` where no folder could be made at `path`, before work that takes long.
+
+    What a killed process had not moved into place does not count.
+    """
     path = Path(path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if path.exists() and (not path.is_dir() or any(not entry.match(".*.part") for entry in path.iterdir())):
         raise InputError("is not empty" if path.is_dir() else "is a file", where=path, expected=expected)
     parent = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):

@@ -24,7 +24,7 @@ from c2f_dgl.serving import Csr, Explanation, ServingModel, UserHistories
 MOST_K, MOST_ITEMS = 1000, 10_000
 
 Text = Annotated[str, Field(min_length=1, max_length=256)]
-Id = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)] | Text
+Id = StrictInt | Text
 Items = Annotated[list[Id], Field(max_length=MOST_ITEMS)]
 K = Annotated[int, Query(ge=1, le=MOST_K)]
 StrictK = Annotated[StrictInt, Field(ge=1, le=MOST_K)]
@@ -113,7 +113,7 @@ class _Query:
 
 def create_app(model: ServingModel, users: UserHistories | None = None) -> FastAPI:
     """A web application that serves a model, and users by id where their histories are given."""
-    problems: dict[int | str, dict[str, Any]] = {status: {"model": Problem} for status in (404, 422, 503)}
+    problems: dict[int | str, dict[str, Any]] = {status: {"model": Problem} for status in (400, 404, 405, 422, 503)}
     description = "Recommendations from histories, and why. Ids are those of the data."
     app = FastAPIOffline(title="c2f_dgl", description=description, responses=problems, redoc_url=None)
     ranking: Batcher[_Query, dict[str, Any]] = Batcher(partial(_ranked, model))
@@ -130,7 +130,7 @@ def create_app(model: ServingModel, users: UserHistories | None = None) -> FastA
         """The k best items for a history, of all items or of candidates."""
         rows, unknown = _rows(model, body.history)
         candidates = None if body.candidates is None else tuple(body.candidates)
-        model.items.rows(candidates or ())  # refused here, where it concerns nobody else of a batch
+        _known(model, candidates or ())  # refused here, where it concerns nobody else of a batch
         answer = await ranking.ask(_Query(rows, body.k, body.exclude_seen, candidates))
         return JSONResponse({**answer, "unknown": unknown})
 
@@ -187,11 +187,15 @@ def _rows(model: ServingModel, history: list[Any]) -> tuple[np.ndarray, list[Any
     return distinct[distinct >= 0], unknown
 
 
+def _known(model: ServingModel, items: Sequence[int | str]) -> np.ndarray:
+    rows = model.items.find(items)
+    if (rows < 0).any():
+        raise UnknownError(f"no item {items[int(np.argmin(rows))]!r}")
+    return rows
+
+
 def _row(model: ServingModel, item: int | str) -> int:
-    row = int(model.items.find([item])[0])
-    if row < 0:
-        raise UnknownError(f"no item {item!r}")
-    return row
+    return int(_known(model, [item])[0])
 
 
 def _history_of(users: UserHistories | None, user: str) -> np.ndarray:
@@ -230,7 +234,15 @@ def _unusable(_: Request, error: Exception) -> JSONResponse:
     return _problem(422, f"{field}: {first['msg'][0].lower()}{first['msg'][1:]}")
 
 
-_PROBLEMS: dict[type[Exception], Any] = {
+def _not_allowed(request: Request, _: Exception) -> JSONResponse:
+    """405 with the methods of all routes of the path: starlette names those of the first alone."""
+    path = request.url.path
+    allowed = {method for route in request.app.routes if route.path == path for method in route.methods}
+    return _problem(405, "method not allowed", {"Allow": ", ".join(sorted(allowed))})
+
+
+_PROBLEMS: dict[int | type[Exception], Any] = {
+    405: _not_allowed,
     RequestValidationError: _unusable,
     UnknownError: lambda _, error: _problem(404, str(error)),
     InputError: lambda _, error: _problem(422, str(error)),

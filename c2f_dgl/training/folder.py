@@ -54,6 +54,12 @@ class RunFolder:
     def begin(self, config: RunConfig) -> None:
         """Make the folder of a new run (raises `InputError` where it is not empty or cannot be written)."""
         self.check_new()
+        write_text(self._config, dump_config(config))
+
+    def describe(self) -> None:
+        """Write ``environment.json``, where there is none yet: a run may have been killed as it began."""
+        if self._environment.exists():
+            return
         environment = {
             "python": platform.python_version(),
             "platform": platform.platform(),
@@ -62,7 +68,6 @@ class RunFolder:
             "versions": versions(),
         }
         write_text(self._environment, json.dumps(environment, indent=2) + "\n")
-        write_text(self._config, dump_config(config))
 
     def discard(self) -> None:
         """Take `begin` back: remove the folder, which was new or empty, unless another process trains there by now."""

@@ -128,6 +128,7 @@ class Run:
         if self.folder is None:
             return None
         self.folder.sweep()
+        self.folder.describe()
         last = load_meta(self.folder.last) if self.folder.last.is_file() else None
         self._records = self.folder.keep_records(0 if last is None else last["records"])
         return last

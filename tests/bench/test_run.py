@@ -136,6 +136,12 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
         a_bench().begin(tmp_path)
 
 
+def test_a_bench_that_was_killed_as_it_began_is_begun_again(tmp_path: Path) -> None:
+    (tmp_path / ".bench.json.0f0f.part").write_text("{")
+    a_bench().begin(tmp_path)
+    assert json.loads((tmp_path / "bench.json").read_text())["name"] == a_bench().name
+
+
 def test_tuning_tries_the_defaults_first_and_runs_the_best(tmp_path: Path) -> None:
     bench = a_bench(tune=3)
     go(bench, tmp_path, "anchor-knn,anchor-popular,dgl-lightgcn")

@@ -32,6 +32,14 @@ def test_numbers_are_found_as_numbers_and_as_text(known: list[int], asked: list[
     assert ids.find([*map(str, wanted), "x", "07"]).tolist() == [*expected, -1, -1]
 
 
+def test_a_number_beyond_int64_is_nobody_else() -> None:
+    ids = IdMap(np.array([-5, 2**63 - 1]), "user")
+    assert ids.find([2**64 - 5]).tolist() == ids.find(np.array([2**64 - 5], dtype=np.uint64)).tolist() == [-1]
+    assert ids.find([2**63 - 1, 10**30, -5]).tolist() == [1, -1, 0]
+    large = np.array([2**63, 2**64 - 5, 7], dtype=np.uint64)
+    assert IdMap(large, "user").find(large).tolist() == [0, 1, 2]
+
+
 def test_one_long_id_does_not_make_all_of_them_long() -> None:
     ids: list[Any] = [*range(2_000), "x" * 30_000]
     tracemalloc.start()

@@ -8,13 +8,14 @@ import scipy.sparse as sp
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import expit, log_softmax
 
 from c2f_dgl.engines import Collapsed, MessagePassing, Propagation, make_engine
 from c2f_dgl.graph.entities import normalised
 from c2f_dgl.graph.hetero import entity_layout, interaction_graph
 from c2f_dgl.model import Readout, Recommender
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
-from c2f_dgl.training.loss import batch_loss
+from c2f_dgl.training.loss import LOSSES, batch_loss
 from c2f_dgl.training.sampler import Triplets, TripletSampler
 from tests import dense
 from tests.strategies import FLOAT, Case, cases
@@ -288,5 +289,18 @@ def test_shared_negatives_are_the_loss_with_each_positive_against_all_of_them(ca
     shared = TripletSampler(case.csr, k, shared=True).epoch(5, 5, rng)
     own = Triplets(shared.users, shared.positives, np.repeat(shared.negatives, 5, axis=0))
     model = build(case, "collapsed", "csr", fine=False)
+    model.readout = Readout(torch.as_tensor(case.r.sum(axis=0)), case.r.shape[0], item_scale=0.5, biases=True, seed=1)
     values = [batch_loss(model, batch, loss, 1e-2).item() for batch in (shared, own)]
     assert values[0] == pytest.approx(values[1], abs=1e-12)
+
+
+def test_losses_are_those_of_scipy() -> None:
+    rng = np.random.default_rng(0)
+    positive, negative = rng.normal(size=50), rng.normal(size=(50, 7))
+    rows = np.concatenate([positive[:, None], negative], axis=1)
+    expected = {
+        "bpr": -np.log(expit(positive[:, None] - negative)).mean(),
+        "softmax": -log_softmax(rows, axis=1)[:, 0].mean(),
+    }
+    found = {name: loss(*map(torch.as_tensor, (positive, negative))).item() for name, loss in LOSSES.items()}
+    assert found == pytest.approx(expected)

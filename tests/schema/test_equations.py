@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from c2f_dgl.config.graph import GraphConfig
+from c2f_dgl.config.roles import reverse
 from c2f_dgl.data.side import SideData
 from c2f_dgl.engines import Collapsed, MessagePassing, Propagation, RelationImportance, make_engine
 from c2f_dgl.graph.entities import entity_graph, etypes_of, importance_factors
@@ -228,3 +229,13 @@ def test_both_codebooks_score_alike_on_a_bipartite_graph(seed: int, d: int) -> N
     torch.testing.assert_close(
         (users @ e_graph) @ (items @ e_graph).T, (users @ e) @ (items @ e).T, rtol=1e-6, atol=1e-6
     )
+
+
+def test_a_learned_importance_weighs_a_relation_and_its_reverse() -> None:
+    borrows, follows = ("reader", "borrows", "book"), ("reader", "follows", "reader")
+    factors = RelationImportance({borrows: 2.0, follows: 3.0}).factors()
+    assert {etype: round(factor.item(), 5) for etype, factor in factors.items()} == {
+        borrows: 2.0,
+        reverse(borrows): 2.0,
+        follows: 3.0,
+    }

@@ -66,10 +66,11 @@ def test_recommend_among_candidates_and_past_what_is_unknown(
 ) -> None:
     model, _, client = served
     history, candidates = model.items.ids[[3, 1, 3]].tolist(), model.items.ids[[4, 2, 9, 1]].tolist()
-    body = {"history": [*history, "nobody knows", 999], "candidates": candidates}
+    unknown = ["nobody knows", 999, 2**64 - 1, -(10**1900)]
+    body = {"history": [*history, *unknown], "candidates": candidates}
     answer = found(client.post("/recommend", json=body))
     same(answer, model.recommend(history, candidates=candidates))
-    assert answer["unknown"] == ["nobody knows", 999] and len(answer["items"]) == 3
+    assert answer["unknown"] == unknown and len(answer["items"]) == 3
     answer = found(client.post("/recommend", json={"history": history, "candidates": history}))
     assert answer == {"items": [], "scores": [], "unknown": []}
 
@@ -97,7 +98,7 @@ def test_nobody_else_hears_of_a_bad_request() -> None:
     with TestClient(create_app(coded())) as client, ThreadPoolExecutor(8) as pool:
         bodies = [{"history": [100, 101], **({"candidates": [1]} if n % 3 == 0 else {})} for n in range(60)]
         statuses = list(pool.map(lambda body: client.post("/recommend", json=body).status_code, bodies))
-    assert statuses == [422 if n % 3 == 0 else 200 for n in range(60)]
+    assert statuses == [404 if n % 3 == 0 else 200 for n in range(60)]
 
 
 def test_without_users_only_histories_are_served() -> None:
@@ -117,6 +118,13 @@ def test_openapi_describes_every_route(client: TestClient) -> None:
     for name in {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}:
         assert name in described["components"]["schemas"]
     assert "text/html" in client.get("/docs").headers["content-type"]
+
+
+@pytest.mark.parametrize(("path", "allowed"), [("/recommend", "GET, POST"), ("/similar", "GET")])
+def test_another_method_is_told_which_there_are(client: TestClient, path: str, allowed: str) -> None:
+    response = client.delete(path)
+    assert (response.status_code, response.headers["allow"]) == (405, allowed)
+    assert response.json() == {"detail": "method not allowed"}
 
 
 BAD_QUERIES = [
@@ -155,14 +163,14 @@ BAD_BODIES = [
     ("/recommend", {"history": [True]}, 422, "history.0"),
     ("/recommend", {"history": [1.5]}, 422, "history.0"),
     ("/recommend", {"history": [None]}, 422, "history.0"),
-    ("/recommend", {"history": [10**30]}, 422, "history.0"),
     ("/recommend", {"history": [100] * 10_001}, 422, "history: "),
     ("/recommend", {"history": [100], "k": "3"}, 422, "k: "),
     ("/recommend", {"history": [100], "k": 1001}, 422, "k: "),
     ("/recommend", {"history": [100], "candidates": []}, 422, "candidates: "),
-    ("/recommend", {"history": [100], "candidates": [1]}, 422, "no item 1"),
+    ("/recommend", {"history": [100], "candidates": [1]}, 404, "no item 1"),
     ("/recommend", {"history": [100], "kk": 3}, 422, "kk: "),
     ("/explain", {"history": [100], "item": 5}, 404, "no item 5"),
+    ("/explain", {"history": [100], "item": 2**64 + 100}, 404, "no item 18446744073709551716"),
     ("/explain", {"history": [100]}, 422, "item: "),
     ("/recommend", [1], 422, "body: "),
 ]
@@ -181,7 +189,6 @@ def test_a_bad_body_is_said_in_one_line(client: TestClient, path: str, body: Any
         (b"", 422),
         (b"{", 422),
         (b"\xff\xfe", 422),
-        (b'{"history": [' + b"1" * 1900 + b"]}", 422),
         (b'{"history": [' + b"1" * 5000 + b"]}", 400),
         (b'{"history": ["\\ud800"]}', 422),
         (b'{"history": [NaN]}', 422),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,46 @@ def test_codes_rank_as_the_table_that_they_decode_to(seed: int, structure: str, 
         found = model.items.find(items[n][scores[n] > -np.inf])
         assert sorted(found.tolist()) == sorted(left)
         np.testing.assert_allclose(wanted[n, found], wanted[n, order], atol=1e-9)
+
+
+def test_a_row_of_zeros_is_stored_as_zeros() -> None:
+    matrix = np.array([[0.0, 0.0], [1.0, -0.5]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rows = Rows.stored(matrix, "int8")
+    np.testing.assert_allclose(rows.take(slice(None)), matrix, atol=1 / 254)
+    assert rows.scale is not None and (rows.scale > 0).all()
+
+
+def test_weights_of_neighbours_are_rounded_to_the_nearest_of_256_squares() -> None:
+    weights, rng = Csr.from_counts(np.full(20, 10), np.tile(np.arange(10), 20), 20), np.random.default_rng(0)
+    values = rng.random(200)
+    near = Neighbours.stored(weights, values, np.ones(1))
+    rounded = near.values[near.levels].ravel()
+    assert np.abs(np.sqrt(rounded / values.max()) - np.sqrt(values / values.max())).max() <= 0.5001 / 255
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_similar_items_are_the_nearest_by_cosine_without_the_item_itself(structure: str) -> None:
+    model = coded(3, structure=structure)
+    z = model.codes.take(np.arange(model.n_items))
+    cosines = (z @ z.T) / np.sqrt(np.outer((z * z).sum(axis=1), (z * z).sum(axis=1)))
+    np.fill_diagonal(cosines, -np.inf)
+    items, similarities = model.similar_items(model.items.ids, 5)
+    np.testing.assert_allclose(similarities, -np.sort(-cosines, axis=1)[:, :5], rtol=1e-9)
+    found = model.items.find(items.ravel()).reshape(items.shape)
+    np.testing.assert_allclose(np.take_along_axis(cosines, found, axis=1), similarities, rtol=1e-9)
+    one, alone = model.similar_items(model.items.ids[4], 1000)
+    assert sorted(one) == sorted(np.delete(model.items.ids, 4)) and alone[0] == pytest.approx(similarities[4, 0])
+
+
+def test_an_item_of_no_length_is_similar_to_nothing() -> None:
+    model = coded(structure="table")
+    model.codes.levels[0].codebook.values[2] = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _, similarities = model.similar_items(model.items.ids, 19)
+    assert np.isfinite(similarities).all() and (similarities[2] == 0).all()
 
 
 @given(st.integers(0, 10**6), st.sampled_from(STRUCTURES), st.booleans())

@@ -29,6 +29,10 @@ def test_weights_are_a_stretched_chebyshev_polynomial(cutoff: float, n_layers: i
     assert found == pytest.approx(expected, abs=1e-9 * max(scale, 1.0))
     if value <= cutoff:
         assert abs(expected) <= 1 + 1e-9
+    # Of a spectrum that ends at 0.7 the same, stretched.
+    stretched = lowpass_weights(cutoff, n_layers, 0.7)[0::2]
+    at = sum(weight * (0.7 * value) ** (2 * k) for k, weight in enumerate(stretched))
+    assert at == pytest.approx(expected, abs=1e-9 * max(scale, 1.0))
 
 
 def test_cutoff_zero_is_plain_subspace_iteration() -> None:

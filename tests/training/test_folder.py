@@ -99,6 +99,22 @@ def test_a_run_that_never_starts_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_that_was_killed_as_it_began_is_begun_again(resume: bool, tmp_path: Path) -> None:
+    run, config = tmp_path / "run", load_config("lightgcn", ["model.d=4", "table.fixed_epochs=1", "table.negatives=1"])
+    run.mkdir()
+    (run / ".config.yaml.0f0f.part").write_text("mod")
+    train(tiny(), run, config, resume=resume, reporter=Reporter(quiet=True))
+    folder = RunFolder(run)
+    assert [record["epoch"] for record in folder.records()] == [0, 1] and folder.summary() is not None
+    assert not list(run.rglob("*.part")) and folder.environment()["versions"]
+    # Killed a moment later, the configuration is there and nothing else.
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.yaml").write_bytes((run / "config.yaml").read_bytes())
+    train(tiny(), tmp_path / "other", config, resume=True, reporter=Reporter(quiet=True))
+    assert RunFolder(tmp_path / "other").environment() == folder.environment()
+
+
 def test_a_model_below_the_most_popular_items_is_said_to_be(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     split, few = load_dataset("planted"), ["model.d=16", "table.fixed_epochs=3"]
     for lr, said in (("1e-9", True), ("0.02", False)):
