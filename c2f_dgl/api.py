@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.config.sizes import resolve_sizes
@@ -18,9 +17,9 @@ from c2f_dgl.errors import InputError
 from c2f_dgl.io import ranks
 from c2f_dgl.io.progress import Reporter
 from c2f_dgl.model import Recommender
-from c2f_dgl.training.checks import check_device, check_new_run, check_run, check_together
+from c2f_dgl.training.checks import check_new_run, check_run, check_together
 from c2f_dgl.training.folder import RunFolder
-from c2f_dgl.training.run import Run, load_model
+from c2f_dgl.training.run import Run, choose_device, load_model
 
 
 def train(
@@ -155,9 +154,3 @@ def load_run(
         check_run(run, stage=stage, source=source, device=device)
         split = load_split(folder.config(), source)
     return load_model(folder, split, stage, choose_device(device)), split
-
-
-def choose_device(name: str) -> torch.device:
-    """The torch device for ``auto``, ``cpu`` or ``cuda``."""
-    check_device(name)
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

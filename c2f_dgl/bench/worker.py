@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
-from c2f_dgl.api import choose_device
 from c2f_dgl.baselines.registry import find_system
 from c2f_dgl.baselines.system import Context, make_settings
 from c2f_dgl.bench.run import Job, write_record
@@ -29,6 +28,7 @@ from c2f_dgl.graph.hetero import interaction_graph
 from c2f_dgl.io.files import replacing
 from c2f_dgl.io.progress import Reporter
 from c2f_dgl.training.folder import processor, versions
+from c2f_dgl.training.run import choose_device
 
 # Test metrics that are kept for each user, for paired tests.
 _PER_USER = ("ndcg@20", "recall@20")

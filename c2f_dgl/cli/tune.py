@@ -13,7 +13,7 @@ from c2f_dgl.errors import InputError
 from c2f_dgl.io.progress import Reporter, plain_console
 
 if TYPE_CHECKING:
-    from c2f_dgl.tuning import Tried
+    from c2f_dgl.bench.tuning import Tried
 
 # Trials that the table at the end shows.
 _SHOWN = 5
@@ -55,7 +55,7 @@ def tune(
         from c2f_dgl.data.catalogue import load_split
 
         split = load_split(config)  # before torch is imported: a wrong column is told at once
-        from c2f_dgl import tuning
+        from c2f_dgl.bench import tuning
     console = plain_console()
     console.print(split.summary(), soft_wrap=True)
     console.print("searched: " + "  ".join(range_ or default_ranges(config)), soft_wrap=True)

@@ -35,9 +35,9 @@ def update(
         given = {"user", "item", "rating", "min_rating"}
         columns = RunFolder(run).config().data.model_dump(include=given, exclude_none=True)
         log = read_interactions(new, **columns)
-        from c2f_dgl import updating
+        from c2f_dgl.training.update import update as update_run
 
-        made = updating.update(run, log, out, source=data_, device=device, reporter=reporter)
+        made = update_run(run, log, out, source=data_, device=device, reporter=reporter)
     plain_console().print(made.split.summary(), soft_wrap=True)
     print_stages(made.summary)
     plain_console().print(f"run: {out}   with what {run} has chosen", soft_wrap=True)

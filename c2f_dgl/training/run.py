@@ -37,7 +37,7 @@ from c2f_dgl.training.checkpoint import (
     restore_tiers,
     save_checkpoint,
 )
-from c2f_dgl.training.checks import stage_names
+from c2f_dgl.training.checks import check_device, stage_names
 from c2f_dgl.training.choice import Choice
 from c2f_dgl.training.folder import RunFolder
 from c2f_dgl.training.search import sampled_rows
@@ -303,3 +303,9 @@ def _flat_scalars(model: Recommender) -> dict[str, Any]:
         **{f"filter_{name}": value for name, value in shape.items()},
         **({"importances": scalars.importances} if scalars.importances else {}),
     }
+
+
+def choose_device(name: str) -> torch.device:
+    """The torch device for ``auto``, ``cpu`` or ``cuda``."""
+    check_device(name)
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

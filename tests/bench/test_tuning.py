@@ -10,9 +10,9 @@ import pytest
 
 from c2f_dgl import load_config, load_dataset
 from c2f_dgl.api import train_run
+from c2f_dgl.bench.tuning import Tried, _Pruning, tune
 from c2f_dgl.config.ranges import Range, default_ranges, parse_range
 from c2f_dgl.errors import InputError
-from c2f_dgl.tuning import Tried, _Pruning, tune
 
 QUICK = load_config("quick")
 RANGES = [Range("model.layers", (5, 7)), Range("model.item_scale", (), 0.1, 0.3)]

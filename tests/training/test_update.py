@@ -14,7 +14,7 @@ from c2f_dgl.api import train_run
 from c2f_dgl.data import Interactions, Split
 from c2f_dgl.data.writers import write_split
 from c2f_dgl.errors import InputError
-from c2f_dgl.updating import update, with_new
+from c2f_dgl.training.update import update, with_new
 from tests.command import c2f
 
 

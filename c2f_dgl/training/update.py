@@ -9,7 +9,6 @@ import numpy as np
 from pydantic import TypeAdapter
 from scipy.sparse import csr_matrix
 
-from c2f_dgl.api import choose_device
 from c2f_dgl.config.schema import DataConfig
 from c2f_dgl.data.catalogue import load_split
 from c2f_dgl.data.columns import counted
@@ -21,7 +20,7 @@ from c2f_dgl.io.progress import Reporter
 from c2f_dgl.training.checkpoint import load_meta
 from c2f_dgl.training.choice import Choice
 from c2f_dgl.training.folder import RunFolder
-from c2f_dgl.training.run import Run
+from c2f_dgl.training.run import Run, choose_device
 
 _CHOICE = TypeAdapter(Choice)
 
