@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import configparser
 import importlib
+import json
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 import c2f_dgl
 from c2f_dgl.errors import InputError
 from c2f_dgl.extras import EXTRAS, MissingExtraError, check_installed, missing
+from tests.command import c2f
 
 ROOT = Path(__file__).parents[1]
 # Distributions that are not called as what is imported from them; others that no module imports.
@@ -92,10 +94,26 @@ def test_the_command_line_says_in_one_line_what_it_lacks(tmp_path: Path, absent:
         [sys.executable, "-c", hidden, *command.split()], capture_output=True, text=True, cwd=tmp_path
     )
     assert done.returncode == 2
-    assert done.stderr == f"c2f-dgl: {absent} is not installed (expected pip install {extra})\n"
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1] == f"c2f-dgl: {absent} is not installed (expected pip install {extra})"
 
 
 def test_the_version_is_said_once() -> None:
     assert declared()["metadata"]["version"] == "attr: c2f_dgl.__version__"
     assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+)?", c2f_dgl.__version__)
+    assert f"version: {c2f_dgl.__version__}\n" in (ROOT / "CITATION.cff").read_text()
     assert f"## {c2f_dgl.__version__.partition('.dev')[0]}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_what_the_image_of_the_service_takes_exists() -> None:
+    """As far as there is no engine to build it: the files that are copied, and the command that is run."""
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    let_in = (ROOT / ".dockerignore").read_text().split()
+    copied = [name for line in lines if line.startswith("COPY ") for name in line.split()[1:-1]]
+    assert len(copied) == 6
+    for name in copied:
+        assert (ROOT / name).exists() and f"!{name}" in let_in
+    command = next(json.loads(line.partition(" ")[2]) for line in lines if line.startswith("ENTRYPOINT "))
+    assert command[0] == "c2f-dgl"
+    done = c2f(*command[1:], "no-such.c2f")
+    assert done.returncode == 2 and "no-such.c2f" in done.stderr and "No such option" not in done.stderr
