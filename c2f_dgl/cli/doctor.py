@@ -43,8 +43,7 @@ def doctor() -> None:
 
 
 def _python() -> Iterator[Finding]:
-    is_known = (3, 10) <= sys.version_info[:2] <= (3, 12)
-    advice = "" if is_known else "3.10 to 3.12: DGL's wheels stop there"
+    advice = "" if (3, 10) <= sys.version_info[:2] <= (3, 13) else "3.10 to 3.13 are known to work"
     yield "python", f"{platform.python_version()}, {platform.platform(terse=True)}", advice
     yield "c2f_dgl", importlib.metadata.version("c2f_dgl"), ""
 
