@@ -5,9 +5,10 @@ Names are imported when they are first asked for, so that `c2f_dgl.serving` need
 
 from __future__ import annotations
 
-import importlib
 import os
 from typing import TYPE_CHECKING, Any
+
+from c2f_dgl.extras import imported
 
 if TYPE_CHECKING:
     from c2f_dgl.api import load_run, train
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 # OpenBLAS's threads wait for the next product for tens of milliseconds, on the cores that torch's threads need then.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
-__version__ = "0.5.0"
+__version__ = "0.6.0.dev0"
 
 _HOMES = {
     "C2FRecommender": "c2f_dgl.recommender",
@@ -79,8 +80,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
+    value = globals()[name] = imported(_HOMES[name], name)
     return value
 
 

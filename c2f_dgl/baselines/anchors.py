@@ -14,7 +14,6 @@ The item factors count as learned; the users' follow from them and the interacti
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from typing import Any
 
@@ -27,6 +26,7 @@ from scipy.sparse.linalg import svds
 from c2f_dgl.baselines.system import Context, Fitted, Settings, System, phase_record
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import Scorer, most_popular
+from c2f_dgl.extras import check_installed
 from c2f_dgl.graph.entities import normalised
 
 
@@ -64,8 +64,7 @@ def train_svd(context: Context[SvdSettings]) -> Fitted:
 
 def train_ials(context: Context[IalsSettings]) -> Fitted:
     """Weighted least squares on all pairs, users and items in turn (Hu et al. 2008), by the library implicit."""
-    if importlib.util.find_spec("implicit") is None:
-        raise InputError("implicit is not installed", where="anchor-ials", expected="pip install 'c2f_dgl[bench]'")
+    check_installed("implicit", where="anchor-ials")
     from implicit.cpu.als import AlternatingLeastSquares
     from threadpoolctl import threadpool_limits  # implicit needs it
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,21 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from c2f_dgl.bench.table import Row
-from c2f_dgl.errors import InputError
+from c2f_dgl.extras import check_installed
 from c2f_dgl.io.files import replacing
 
 _OURS, _ANCHORS, _OTHERS = "#7a3e9d", "#999999", "#1f6fb4"
 
 
-def check_matplotlib() -> None:
-    """Raise `InputError` where matplotlib is not installed."""
-    if importlib.util.find_spec("matplotlib") is None:
-        raise InputError("matplotlib is not installed", where="bench", expected="pip install 'c2f_dgl[bench]'")
-
-
 def draw(path: Path, title: str, rows: Sequence[Row]) -> None:
     """Write the figure as SVG or PNG, by the suffix of `path`; systems without learned values at the left edge."""
-    check_matplotlib()
+    check_installed("matplotlib", where="bench")
     done = [row for row in rows if row.seeds]
     sizes = [row.values for row in done if row.values]
     least = min(sizes, default=1) / 4

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from c2f_dgl.cli.runs import DeviceOption, data_source
+from c2f_dgl.extras import check_installed
 from c2f_dgl.io.files import write_text
 from c2f_dgl.io.progress import Reporter, plain_console
 
@@ -69,7 +70,7 @@ def bench(
         from c2f_dgl.bench import plot
         from c2f_dgl.bench.run import Bench, run_bench
 
-        plot.check_matplotlib()
+        check_installed("matplotlib", where="bench")
         control = select_systems(against)[0]
         references = select_systems(f"{control},{systems}")
         n_entities = split.n_users + split.n_items

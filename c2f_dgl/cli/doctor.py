@@ -14,12 +14,11 @@ from collections.abc import Iterator
 
 import typer
 
+from c2f_dgl.extras import EXTRAS
 from c2f_dgl.io.progress import Reporter, plain_console
 
 # What is checked, what was found, and what to do where it is amiss.
 Finding = tuple[str, str, str]
-
-_EXTRAS = {"serve": "fastapi", "bench": "implicit", "prepare": "duckdb", "onnx": "onnx", "faiss": "faiss"}
 
 
 def doctor() -> None:
@@ -34,7 +33,7 @@ def doctor() -> None:
                 findings = list(check())
             # Whatever a broken installation raises is what is shown of it.
             except Exception as error:
-                advice = "pip install 'c2f_dgl', or bin/setup in a checkout"
+                advice = "pip install 'c2f_dgl[train]', or bin/setup in a checkout"
                 findings = [(check.__name__.strip("_"), f"{type(error).__name__}: {error}".splitlines()[0], advice)]
             is_ill |= any(to_do for _, _, to_do in findings)
             for finding in findings:
@@ -44,8 +43,7 @@ def doctor() -> None:
 
 
 def _python() -> Iterator[Finding]:
-    is_known = (3, 10) <= sys.version_info[:2] <= (3, 12)
-    advice = "" if is_known else "3.10 to 3.12: DGL's wheels stop there"
+    advice = "" if (3, 10) <= sys.version_info[:2] <= (3, 13) else "3.10 to 3.13 are known to work"
     yield "python", f"{platform.python_version()}, {platform.platform(terse=True)}", advice
     yield "c2f_dgl", importlib.metadata.version("c2f_dgl"), ""
 
@@ -87,7 +85,7 @@ def _data() -> Iterator[Finding]:
 
 
 def _extras() -> Iterator[Finding]:
-    there = [extra for extra, module in _EXTRAS.items() if importlib.util.find_spec(module)]
+    there = [extra for extra, modules in EXTRAS.items() if all(map(importlib.util.find_spec, modules.split()))]
     yield "extras", ", ".join(there) or "none", ""
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from c2f_dgl.errors import InputError
-
-_NEEDED = ("fastapi", "fastapi_offline", "uvicorn")
+from c2f_dgl.extras import check_installed
 
 UsersOption = Annotated[
     Path | None, typer.Option("--users", help="File of users' histories that `export --users` wrote.")
@@ -25,9 +22,7 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
 ) -> None:
     """Serve a model file over HTTP: recommend, similar, explain, health; described at /docs."""
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise InputError(f"{missing[0]} is not installed", where="serve", expected="pip install 'c2f_dgl[serve]'")
+    check_installed("fastapi", "fastapi_offline", "uvicorn", where="serve")
     from c2f_dgl.serving import ServingModel, UserHistories
 
     served = ServingModel.load(model)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from c2f_dgl.cli.runs import DeviceOption, data_source
-from c2f_dgl.errors import InputError
+from c2f_dgl.extras import check_installed
 from c2f_dgl.io.progress import Reporter, plain_console
 
 if TYPE_CHECKING:
@@ -48,8 +47,7 @@ def tune(
     ranges = [parse_range(text, config) for text in range_ or default_ranges(config)]
     check_device(device)
     check_begun_folder(out, "study.jsonl", "search")
-    if importlib.util.find_spec("optuna") is None:
-        raise InputError("optuna is not installed", where="tune", expected="pip install 'c2f_dgl[tune]'")
+    check_installed("optuna", where="tune")
     reporter = Reporter()
     with reporter.busy("reading the data"):
         from c2f_dgl.data.catalogue import load_split

@@ -5,8 +5,9 @@ Names are imported when they are first asked for, so that ids and cards need nei
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from c2f_dgl.extras import imported
 
 if TYPE_CHECKING:
     from c2f_dgl.data.cards import CARDS
@@ -50,4 +51,4 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return imported(f"{__name__}.{_HOMES[name]}", name)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from c2f_dgl.errors import InputError
+from c2f_dgl.extras import missing
 from c2f_dgl.io.files import replacing
 from c2f_dgl.serving import ServingModel
 
@@ -123,7 +124,5 @@ def _written(path: str | Path, blob: bytes) -> int:
 def _optional(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except ImportError as error:
-        raise InputError(
-            f"{name} is not installed", where=f"--format {name}", expected=f"pip install 'c2f_dgl[{name}]'"
-        ) from error
+    except ModuleNotFoundError as error:
+        raise missing(name, f"--format {name}") or error from None
