@@ -17,6 +17,7 @@ from c2f_dgl.data.prepared import MANIFEST, VERSION
 from c2f_dgl.data.rows import FLOATS, REFUSED, WHOLE, Rows
 from c2f_dgl.data.sources import Source, literal, open_source
 from c2f_dgl.errors import InputError
+from c2f_dgl.extras import check_installed
 from c2f_dgl.io.files import check_new_folder, locked, replacing_folder, writing
 from c2f_dgl.io.progress import Reporter
 
@@ -66,12 +67,9 @@ def prepare(
     InputError
         The source cannot be used, or the folder not be written; nothing is left of it then.
     """
-    try:
-        import duckdb
-    except ImportError as error:
-        raise InputError(
-            "duckdb is not installed", where="data prepare", expected="pip install 'c2f_dgl[prepare]'"
-        ) from error
+    check_installed("duckdb", where="data prepare")
+    import duckdb
+
     source, out, reporter = Path(source), Path(out), reporter or Reporter(quiet=True)
     asked = {"user": user, "item": item, "rating": rating, "timestamp": timestamp}
     check_new_folder(out)
