@@ -4,7 +4,8 @@
 
 The scalars are chosen on validation items drawn from the training part (`data.protocol=full-test`). With them the
 model is solved once more on the whole training part, and that one is tested, once. With --on-test they are chosen on a
-third of the test part, the paper's validation, which then is tested on as well. Figures go to benchmarks/results/full_test/; `python -m benchmarks.tables` lays published ones beside them.
+third of the test part, the paper's validation, which then is tested on as well. Figures go to
+benchmarks/results/full_test/; `python -m benchmarks.tables` lays published ones beside them.
 """
 
 from __future__ import annotations
