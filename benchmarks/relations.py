@@ -86,7 +86,7 @@ def cost(data: str) -> dict[str, Any]:
             config = load_config("paper", [f"model.engine={engine}"], graph=schema)
             config = config.model_copy(update={"graph": sized(schema, added)})
             graph = start_graph(added, config.model, config.graph)
-            model = start_model(config, graph, added, torch.device("cpu"))
+            model, _ = start_model(config, graph, added, torch.device("cpu"))
             row["edges"] = sum(graph.num_edges(etype) for etype in graph.canonical_etypes)
             batch = next(TripletSampler(added.train, 5).epoch(1638, 1638, rng).batches(1638))
 

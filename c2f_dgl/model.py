@@ -125,7 +125,6 @@ class Recommender(nn.Module, Generic[Layer]):
         super().__init__()
         self.embedding, self.propagation, self.readout = embedding, propagation, readout
         self.chosen_scalars, self.roles = chosen_scalars, roles
-        self.choice: dict[str, Any] | None = None  # what a spectral start chose, for its checkpoint
         self._chosen_importances = dict(importances or {})
         self.importance = propagation.importance  # a module: its values are among the parameters
         self.engine: Engine = make_engine(engine, embedding, propagation, memory_budget)

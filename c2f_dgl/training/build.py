@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import partial
 from typing import Literal
 
@@ -67,21 +66,21 @@ def start_model(
     device: torch.device,
     reporter: Reporter | None = None,
     choice: Choice | None = None,
-) -> Recommender:
-    """The model at the start of a run: the first tier, or the full table; `choice` is for a spectral start."""
+) -> tuple[Recommender, Choice | None]:
+    """The model at the start of a run, the first tier or the full table, and the choice of a spectral start."""
     coarse, d = config.coarse, embedding_size(config)
     if coarse is not None and coarse.start == "spectral":
-        return spectral_model(config, graph, split, device, reporter or Reporter(quiet=True), choice)[0]
+        return spectral_model(config, graph, split, device, reporter or Reporter(quiet=True), choice)
     scalars = _config_scalars(config.model)
     if coarse is None:
         table = random_codebook(
             entity_layout(graph, config.graph.roles).total, d, "xavier", _generator(config.seed, TABLE)
         )
-        return assemble(config, graph, [], table, device, scalars)
+        return assemble(config, graph, [], table, device, scalars), None
     how: Literal["normal", "xavier"] = "normal" if coarse.start == "normal" else "xavier"
     codebook = random_codebook(n_atoms(config), d, how, _generator(config.seed, COARSE))
     tier = Tier(COARSE, codebook, _anchored_assignment(config, coarse, graph))
-    return assemble(config, graph, [tier], None, device, scalars, columns=feature_columns(split))
+    return assemble(config, graph, [tier], None, device, scalars, columns=feature_columns(split)), None
 
 
 def _config_scalars(config: ModelConfig) -> Scalars:
@@ -134,9 +133,7 @@ def spectral_model(
     codebook = solution.unit_codebook(split.train, choice.rank, choice.power, choice.item_scale)
     tier = Tier(COARSE, codebook, assignment, whitening=solution.whitening)
     scalars = choice.scalars(solution.layer_weights)
-    model = assemble(config, graph, [tier], None, device, scalars, columns=columns)
-    model.choice = asdict(choice)
-    return model, choice
+    return assemble(config, graph, [tier], None, device, scalars, columns=columns), choice
 
 
 def add_tier(config: RunConfig, model: Recommender, graph: dgl.DGLGraph, name: str) -> Recommender:

@@ -57,7 +57,6 @@ def model_description(model: Recommender) -> dict[str, Any]:
         "tiers": [{"name": t.name, "threshold": t.threshold, "gate": t.gate} for t in model.embedding.tiers],
         **asdict(model.scalars()),
         "parameters": model.count_values(),
-        "choice": model.choice,
     }
 
 

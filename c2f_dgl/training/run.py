@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 
 from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.data.splits import Split
@@ -47,6 +48,8 @@ log = logging.getLogger("c2f_dgl")
 
 # Users that the most popular items are ranked for, beside which a model should not be worse.
 _POPULAR_USERS = 10_000
+
+_CHOICE = TypeAdapter(Choice)
 
 Checkpoint = tuple[dict[str, torch.Tensor], dict[str, Any]]
 
@@ -141,7 +144,6 @@ class Run:
         scalars, table = described_scalars(meta), tensors.get("table")
         model = assemble(self.config, self._graph, tiers, table, self.device, scalars, columns=columns)
         load_vectors(model, tensors, path)
-        model.choice = meta.get("choice")
         return model
 
     def _train_stage(self, stage: str, last: dict[str, Any] | None) -> None:
@@ -151,12 +153,14 @@ class Run:
             saved, _ = load_checkpoint(self.folder.last)
             model = self._restored(saved, last, self.folder.last)
             progress, restore = StageProgress.from_json(last["progress"]), partial(restore_optimizer, model, saved)
+            self._choice = kept_choice(last)
         else:
             model = self._started(stage, last)
         if self.folder is not None:
             self.folder.reopen()
         self._model = None
-        origin = {"stage": stage, "fingerprint": self.split.fingerprint}
+        choice = None if self._choice is None else asdict(self._choice)
+        origin = {"stage": stage, "fingerprint": self.split.fingerprint, "choice": choice}
 
         def on_best(record: Record) -> None:
             nonlocal best_epoch
@@ -203,7 +207,9 @@ class Run:
         with self.reporter.busy(f"starting {stage}"):
             number = self.stages.index(stage)
             if number == 0:
-                return start_model(self.config, self._graph, self.split, self.device, self.reporter, self._choice)
+                start = self.config, self._graph, self.split, self.device, self.reporter
+                model, self._choice = start_model(*start, self._choice)
+                return model
             coarser = self.stages[number - 1]
             if not self._is_trained(coarser):
                 raise InputError(f"stage {stage} needs {coarser} trained first", where=path)
@@ -303,6 +309,11 @@ def _flat_scalars(model: Recommender) -> dict[str, Any]:
         **{f"filter_{name}": value for name, value in shape.items()},
         **({"importances": scalars.importances} if scalars.importances else {}),
     }
+
+
+def kept_choice(meta: dict[str, Any]) -> Choice | None:
+    """What a spectral start chose, from the meta of a checkpoint; None of another start, or where it was not kept."""
+    return None if meta.get("choice") is None else _CHOICE.validate_python(meta["choice"])
 
 
 def choose_device(name: str) -> torch.device:

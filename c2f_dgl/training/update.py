@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from pydantic import TypeAdapter
 from scipy.sparse import csr_matrix
 
 from c2f_dgl.config.schema import DataConfig
@@ -18,11 +17,8 @@ from c2f_dgl.data.writers import write_split
 from c2f_dgl.errors import InputError
 from c2f_dgl.io.progress import Reporter
 from c2f_dgl.training.checkpoint import load_meta
-from c2f_dgl.training.choice import Choice
 from c2f_dgl.training.folder import RunFolder
-from c2f_dgl.training.run import Run, choose_device
-
-_CHOICE = TypeAdapter(Choice)
+from c2f_dgl.training.run import Run, choose_device, kept_choice
 
 
 def update(
@@ -57,7 +53,7 @@ def update(
     config, summary = before.config(), before.summary()
     if summary is None:
         raise InputError("the run is not over", where=run, expected="a finished run; --resume goes on")
-    choice = load_meta(before.checkpoint(summary["chosen"])).get("choice")
+    choice = kept_choice(load_meta(before.checkpoint(summary["chosen"])))
     if choice is None or config.finer or config.graph.extra:
         expected = "one stage of start spectral, interactions alone, and a run of this version"
         raise InputError("has nothing to solve again with", where=run, expected=expected)
@@ -68,7 +64,7 @@ def update(
     folder.begin(config)
     try:
         write_split(split, folder.path / "data")
-        made = Run(config, load_split(config), choose_device(device), reporter, folder, _CHOICE.validate_python(choice))
+        made = Run(config, load_split(config), choose_device(device), reporter, folder, choice)
         made.train()
     except Exception:
         folder.discard()

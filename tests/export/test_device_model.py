@@ -69,7 +69,7 @@ def test_fast_is_exact(fast: Trained) -> None:
 def test_users_that_are_more_than_their_items_are_mapped() -> None:
     split = load_dataset("planted")
     options = ["model.d=16", "coarse.m=20", "coarse.t=2", "model.item_scale=0.2", "finer={}"]
-    model = start_model(
+    model, _ = start_model(
         load_config("published", options),
         start_graph(split, load_config("published").model),
         split,
@@ -89,7 +89,7 @@ def test_a_filter_becomes_neighbours() -> None:
     split = load_dataset("planted")
     options = ["model.filter_neighbours=30", "model.filter_weight=0.4", "coarse.m=16", "model.d=16", "finer={}"]
     config = load_config("fast", options)
-    model = start_model(config, start_graph(split, config.model), split, torch.device("cpu"))
+    model, _ = start_model(config, start_graph(split, config.model), split, torch.device("cpu"))
     teacher = teacher_of(model, split)
     near = teacher.nearest(30)
     assert near is not None and near.sources.shape == (split.n_items, 30)
