@@ -66,7 +66,7 @@ def update(
         write_split(split, folder.path / "data")
         made = Run(config, load_split(config), choose_device(device), reporter, folder, choice)
         made.train()
-    except Exception:
+    except BaseException:  # Ctrl-C too: nothing goes on with an update
         folder.discard()
         raise
     return made

@@ -14,6 +14,7 @@ from c2f_dgl.api import train_run
 from c2f_dgl.data import Interactions, Split
 from c2f_dgl.data.writers import write_split
 from c2f_dgl.errors import InputError
+from c2f_dgl.training.run import Run
 from c2f_dgl.training.update import update, with_new
 from tests.command import c2f
 
@@ -69,6 +70,22 @@ def test_the_command_solves_again_without_a_search(early: tuple[Path, Interactio
     again = update(folder / "later", new, folder / "again")  # an updated run is a run
     assert again.split.train.nnz == whole.train.nnz
     assert again.summary["stages"]["coarse"]["test"] == after["stages"]["coarse"]["test"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, InputError])
+def test_an_update_that_ends_early_leaves_nothing(
+    early: tuple[Path, Interactions, Split], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    folder, new, _ = early
+
+    def stopped(self: Run) -> None:
+        assert (tmp_path / "new" / "data").is_dir()
+        raise error("stopped")
+
+    monkeypatch.setattr(Run, "train", stopped)
+    with pytest.raises(error):
+        update(folder / "run", new, tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_of_another_kind_is_refused(early: tuple[Path, Interactions, Split], tmp_path: Path) -> None:
