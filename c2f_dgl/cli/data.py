@@ -119,8 +119,7 @@ def split(
     from c2f_dgl.data.tables import unpacked
     from c2f_dgl.data.writers import write_folds, write_split
 
-    named = {"user": user, "item": item, "rating": rating, "min_rating": min_rating, "timestamp": timestamp}
-    columns = _columns(named, sep, set_)
+    columns = _columns(set_, sep, user=user, item=item, rating=rating, min_rating=min_rating, timestamp=timestamp)
     inter = read_interactions(path, timed=how in ("leave-last", "temporal", "rolling"), **columns)
     name = unpacked(path.resolve()).stem
     if several:
@@ -134,8 +133,8 @@ def split(
         plain_console().print(each.summary(), soft_wrap=True)
 
 
-def _columns(named: dict[str, Any], sep: str | None, overrides: list[str] | None) -> dict[str, Any]:
-    """What options, and further ones as `train` takes them, say of a log's columns."""
+def _columns(overrides: list[str] | None, sep: str | None, **named: Any) -> dict[str, Any]:
+    """What options by name, and `overrides` as `train` takes them, say of a log's columns."""
     from c2f_dgl.config.load import load_config
 
     for override in overrides or []:
@@ -167,8 +166,7 @@ def prepare(
         raise InputError("no such file or folder", where=source, expected="a log in one or many files")
     from c2f_dgl.data.prepare import prepare as prepare_log
 
-    named = {"user": user, "item": item, "rating": rating, "min_rating": min_rating, "timestamp": timestamp}
-    columns = _columns(named, sep, set_)
+    columns = _columns(set_, sep, user=user, item=item, rating=rating, min_rating=min_rating, timestamp=timestamp)
     made = prepare_log(source, out, **columns, memory=memory, reporter=Reporter())
     counts = f"{made['users']:,} users, {made['items']:,} items, {made['interactions']:,} interactions"
     words = [f"{out}: {counts} of {made['rows']:,} rows", *made["notes"]]
