@@ -23,8 +23,8 @@ import numpy as np
 import uvloop
 
 from benchmarks import measure
-from benchmarks.asked import Case, cases, same
 from benchmarks.service import Connection, answer, random_model, request_bytes, served
+from benchmarks.service_cases import Case, cases, same
 from c2f_dgl.serving import ServingModel, UserHistories
 
 MALFORMED = (
