@@ -1,6 +1,6 @@
 """Tuning of a preset with Optuna, on validation alone: a study that a stopped search goes on with, and its best preset.
 
-Search spaces are options of the configuration; `c2f_dgl.bench` tunes other systems, each at the same number of draws.
+Search spaces are options of the configuration; `c2f_dgl.bench.run` tunes other systems, each at as many draws.
 """
 
 from __future__ import annotations
