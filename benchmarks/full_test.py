@@ -63,7 +63,8 @@ def full_test(dataset: str, preset: str, seed: int, on_test: bool) -> dict[str, 
     config = resolve_sizes(config, split.n_users, split.n_items)
     with reporter.busy("choosing"):
         graph = start_graph(split, config.model, config.graph)
-        model, choice = spectral_model(config, graph, split, device, reporter)
+        start = spectral_model(config, graph, split, device, reporter)
+        model, choice = start.model, start.choice
     valid = evaluate(model.scorer(), split.train, split.valid)
     if on_test:
         split = replace(split, test=sp.csr_matrix(split.valid + split.test))
@@ -71,7 +72,7 @@ def full_test(dataset: str, preset: str, seed: int, on_test: bool) -> dict[str, 
         split = replace(split, train=sp.csr_matrix(split.train + split.valid))
         with reporter.busy("solving again"):
             graph = start_graph(split, config.model, config.graph)
-            model, _ = spectral_model(config, graph, split, device, reporter, choice)
+            model = spectral_model(config, graph, split, device, reporter, choice).model
     test, seconds = evaluate(model.scorer(), split.train, split.test), time.perf_counter() - started
     return {"seed": seed, "valid": valid, "test": test, "chosen": str(choice), "seconds": round(seconds, 1)}
 

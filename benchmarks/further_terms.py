@@ -21,9 +21,9 @@ from benchmarks import measure
 from c2f_dgl import load_dataset, load_run
 from c2f_dgl.data.splits import Split
 from c2f_dgl.evaluation.ranking import Scorer, evaluate_per_user, mixed, standardised
+from c2f_dgl.evaluation.sampling import sampled_rows
 from c2f_dgl.graph.neighbourhood import PLAIN, item_walks
 from c2f_dgl.serving import Csr
-from c2f_dgl.training.search import sampled_rows
 
 _USERS, _SEED, _BINS, _GROUPS = 4_000, 1, 16, 4
 _WEIGHTS, _FACTORS = (0.05, 0.1, 0.2), (0.7, 0.85, 1.2, 1.4)

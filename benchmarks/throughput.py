@@ -198,12 +198,18 @@ def products(split: Split) -> dict[str, Callable[[], object]]:
     }
 
 
+def rebuilt(model: Recommender) -> None:
+    """Propagate the basis anew: it is when some row is asked for."""
+    model.relink()
+    model.engine.entities(torch.zeros(1, dtype=torch.int64))
+
+
 def repeated_parts(
     split: Split, models: dict[str, Recommender], sample: Callable[[], object]
 ) -> dict[str, Callable[[], object]]:
     """What training does epoch by epoch, or less often, beside its steps; `sample` draws an epoch."""
     return {
-        **{f"basis propagated, {kernel}": lambda of=of: of.engine.rebuild(of.graph) for kernel, of in models.items()},
+        **{f"basis propagated, {kernel}": partial(rebuilt, of) for kernel, of in models.items()},
         "whole assignment update": lambda: update_assignment(models["csr"], CoarseConfig()),
         "sampling an epoch": sample,
         "evaluation of all users": lambda: evaluate(models["csr"].scorer(), split.train, split.test),

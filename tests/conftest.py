@@ -1,9 +1,13 @@
 import os
 
+# Processes that run tests side by side, and what they start, take a thread each.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import torch
 from hypothesis import HealthCheck, settings
 
-torch.set_num_threads(min(2, os.cpu_count() or 1))
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, os.cpu_count() or 1))
 
 # Graph building has a fixed cost per example; what counts is that many shapes are tried. The examples are the same in
 # every run, so that what fails does so because of a change; `bin/test --hypothesis-profile=search` draws others.

@@ -28,8 +28,8 @@ from c2f_dgl.baselines.system import Context, Fitted, System
 from c2f_dgl.baselines.tables import PrefixTable, cut_to_budget, prefix_mask, random_table
 from c2f_dgl.baselines.td3 import TD3, Transitions
 from c2f_dgl.evaluation.ranking import evaluate, evaluate_per_user
+from c2f_dgl.evaluation.sampling import sampled_rows
 from c2f_dgl.model import Recommender
-from c2f_dgl.training.search import sampled_rows
 
 
 class CiessSettings(SearchSettings):

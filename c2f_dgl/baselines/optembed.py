@@ -27,10 +27,10 @@ from c2f_dgl.baselines.searching import SEARCH_SPACE, SearchSettings, degrees, r
 from c2f_dgl.baselines.system import Context, Fitted, System
 from c2f_dgl.baselines.tables import PrefixTable, prefix_mask, random_table
 from c2f_dgl.evaluation.ranking import evaluate
+from c2f_dgl.evaluation.sampling import sampled_rows
 from c2f_dgl.graph.layout import NodeLayout
 from c2f_dgl.model import Recommender
 from c2f_dgl.training.sampler import Triplets
-from c2f_dgl.training.search import sampled_rows
 
 Sizes = tuple[int, ...]  # of each field: an individual
 

@@ -174,4 +174,7 @@ def print_stages(summary: dict[str, Any]) -> None:
             str(stage["epoch"]),
             f"{stage['seconds']:.0f}",
         )
-    plain_console().print(table)
+    console = plain_console()
+    console.print(table)
+    if n := summary.get("users_drawn"):
+        console.print(f"figures of {n:,} users, drawn at random: c2f-dgl evaluate ranks for all", soft_wrap=True)

@@ -76,10 +76,24 @@ class Collapsed:
                 f"the collapsed engine needs tiers, in which H is linear, but {problem}: use message_passing"
             )
         self.embedding, self.propagation, self.storage = embedding, propagation, storage
+        self._graph: dgl.DGLGraph | None = None  # whose bases are still to be propagated
+
+    def rebuild(self, graph: dgl.DGLGraph) -> None:
+        """Take a graph whose tier relations carry the embedding's current assignments.
+
+        The bases are propagated when they are first needed.
+        """
+        self._graph = graph
+
+    def _propagate(self) -> Tensor:
+        """The bases side by side (all nodes x columns), propagated now where the graph is a new one."""
+        if self._graph is not None:
+            self._fill(self._graph)
+            self._graph = None
+        return self._basis
 
     @torch.no_grad()
-    def rebuild(self, graph: dgl.DGLGraph) -> None:
-        """Propagate the bases on a graph whose tier relations carry the embedding's current assignments."""
+    def _fill(self, graph: dgl.DGLGraph) -> None:
         embedding, tiers = self.embedding, self.embedding.tiers
         like, dtype = tiers[0].codebook, tiers[0].codebook.dtype
         if any(tier.whitening is not None for tier in tiers):
@@ -112,9 +126,10 @@ class Collapsed:
 
     def basis(self, k: int) -> Tensor:
         """M_k (or M_k W_k) of a trained tier, (all nodes) x m_k; entities first, in stacking order."""
+        basis = self._propagate()
         start = sum(self.embedding.tiers[before].size for before in self._trained if before < k)
         columns = slice(start, start + self.embedding.tiers[k].size)
-        return self._basis[:, columns] * self._scale[columns]
+        return basis[:, columns] * self._scale[columns]
 
     def _learned(self) -> Tensor:
         """W of H = B W: the trained tiers' coordinates one under the other, the identity below them for C."""
@@ -128,22 +143,23 @@ class Collapsed:
 
     def entities(self, rows: Tensor) -> Tensor:
         """H_full of some entities (rows: int64, stacked numbering), differentiable in the trained codebooks."""
-        n, learned = self.embedding.layout.total, self._learned()
+        n, basis = self.embedding.layout.total, self._propagate()
+        learned = self._learned()
         if self.storage == "full" and len(rows) >= _GATHER_SHARE * n:
-            return take_rows(self._basis[:n] @ learned, rows)
-        return self._basis.index_select(0, rows).to(learned) @ learned
+            return take_rows(basis[:n] @ learned, rows)
+        return basis.index_select(0, rows).to(learned) @ learned
 
     def scores(self, users: Tensor, items: Tensor) -> Tensor:
         """h_u . h_i of users (n,) with items (n, c), rows in stacked numbering; the items' H is not formed."""
-        return pair_scores(self._basis, self._learned(), users, items)
+        basis = self._propagate()
+        return pair_scores(basis, self._learned(), users, items)
 
     @torch.no_grad()
     def all_nodes(self) -> dict[str, Tensor]:
         """H of every node type, detached: for assignment updates and evaluation."""
+        basis = self._propagate()
         learned = self._learned()
-        return self.embedding.nodes.split(
-            torch.cat([rows.to(learned) @ learned for rows in self._basis.split(_ROW_BLOCK)])
-        )
+        return self.embedding.nodes.split(torch.cat([rows.to(learned) @ learned for rows in basis.split(_ROW_BLOCK)]))
 
 
 def against_collapsing(embedding: EmbeddingLayer, propagation: Propagation) -> list[str]:

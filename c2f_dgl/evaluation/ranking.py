@@ -270,7 +270,7 @@ def evaluate_per_user(
     held_out = HeldOut(relevant)
     users = held_out.users[ranks.share(len(held_out.users))]
     ranked = top_items(scorer, users, max(cutoffs), seen)
-    return held_out.users, _of_all_ranks(held_out.metrics(users, *ranked, cutoffs, names))
+    return held_out.users, of_all_ranks(held_out.metrics(users, *ranked, cutoffs, names))
 
 
 def evaluate(
@@ -289,31 +289,10 @@ def evaluate(
     """
     users, metrics = evaluate_per_user(scorer, seen, relevant, cutoffs, names)
     check_any(users)
-    return _means(metrics)
+    return means(metrics)
 
 
-def evaluate_parts(
-    scorer: Ranker,
-    seen: sp.csr_matrix,
-    parts: Mapping[str, sp.csr_matrix],
-    cutoffs: Sequence[int] = CUTOFFS,
-    report: Callable[[int, int], None] | None = None,
-) -> dict[str, dict[str, float]]:
-    """`evaluate` for several relevant parts by name, from one ranking; nothing of a part that is empty."""
-    held_out = {name: HeldOut(part) for name, part in parts.items()}
-    users = np.unique(np.concatenate([part.users for part in held_out.values()]))
-    check_any(users)
-    users = users[ranks.share(len(users))]
-    items, scores = top_items(scorer, users, max(cutoffs), seen, report)
-    figures = {}
-    for name, part in held_out.items():
-        mine = np.isin(users, part.users, assume_unique=True)
-        metrics = part.metrics(users[mine], items[mine], scores[mine], cutoffs)
-        figures[name] = _means(_of_all_ranks(metrics)) if len(part.users) else {}
-    return figures
-
-
-def _of_all_ranks(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def of_all_ranks(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Metrics of the users of all ranks, from those of this one's."""
     if ranks.size() == 1:
         return metrics
@@ -321,7 +300,8 @@ def _of_all_ranks(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return dict(zip(metrics, values.numpy(), strict=True))
 
 
-def _means(metrics: Mapping[str, np.ndarray]) -> dict[str, float]:
+def means(metrics: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Means over users."""
     return {name: float(values.mean()) for name, values in metrics.items()}
 
 

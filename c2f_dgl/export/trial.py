@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from c2f_dgl.evaluation.ranking import HeldOut, blocks, check_any, top_unseen
+from c2f_dgl.evaluation.sampling import sampled_rows
 from c2f_dgl.graph.neighbourhood import FilterShape, item_filter, largest_of_rows
 from c2f_dgl.serving import Csr, Neighbours
 from c2f_dgl.serving.codes import degree_levels, level_means
-from c2f_dgl.training.search import sampled_rows
 
 _USERS = 2_000
 

@@ -36,6 +36,9 @@ from torch.nn import functional as F
 # Rows of M handled at once.
 _ROW_BLOCK = 8_192
 
+# Rows that a QR factorisation takes in at once: it copies them twice.
+_FACTORED = 16_384
+
 # Columns passed on at once.
 _COLUMN_BLOCK = 128
 
@@ -134,7 +137,9 @@ def whitening(items: Tensor) -> Tensor:
     empty = lengths <= torch.finfo(torch.float64).tiny
     lengths = torch.where(empty, 1.0, lengths)
     identity = torch.eye(len(lengths)).to(items)
-    factor = torch.linalg.qr(torch.cat([items / lengths, _RIDGE * identity]), mode="r").R
+    factor = _RIDGE * identity
+    for rows in items.split(_FACTORED):  # R of all rows is R of those so far over those to come
+        factor = torch.linalg.qr(torch.cat([factor, rows / lengths]), mode="r").R
     factor = factor * torch.where(factor.diagonal() < 0, -1.0, 1.0)[:, None]
     dependent = factor.diagonal() < _DEPENDENT
     factor[dependent] = identity[dependent]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -18,6 +19,7 @@ from c2f_dgl.data.splits import Split
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.engines import Propagation, RelationImportance
 from c2f_dgl.errors import InputError
+from c2f_dgl.evaluation.ranking import Scorer
 from c2f_dgl.graph.entities import entity_graph, etypes_of
 from c2f_dgl.graph.hetero import entity_layout
 from c2f_dgl.graph.item_filter import graph_filter
@@ -28,7 +30,7 @@ from c2f_dgl.io.memory import check_memory
 from c2f_dgl.io.progress import Reporter
 from c2f_dgl.model import Readout, Recommender, Scalars, item_degrees
 from c2f_dgl.tiers.assignment import Assignment, anchored, bridge_from_partition, in_block, pinv, stack, through
-from c2f_dgl.tiers.codebook import random_codebook, soft_threshold, sparse_pca_codebook
+from c2f_dgl.tiers.codebook import lower_triangular, random_codebook, soft_threshold, sparse_pca_codebook
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
 from c2f_dgl.training.choice import Choice
 from c2f_dgl.training.search import Search
@@ -38,8 +40,19 @@ log = logging.getLogger("c2f_dgl")
 
 COARSE, TABLE = "coarse", "table"
 
-# Matrices of entities x atoms in float64 that a solve holds at its peak, about.
-_COPIES = 3
+# Matrices of entities x atoms in float64 that a solve holds at its peak: the basis, and in float32 what it composes and
+# what the best solution so far composed.
+_COPIES = 2
+
+
+@dataclass(frozen=True)
+class Start:
+    """A model at the start of a run."""
+
+    model: Recommender
+    choice: Choice | None = None  # of a spectral start
+    # The same scores as the model's, in directions that a spectral start knows: nothing is propagated for it.
+    scorer: Scorer | None = None
 
 
 def stage_rng(seed: int, stage: str, epoch: int | None = None) -> np.random.Generator:
@@ -66,8 +79,8 @@ def start_model(
     device: torch.device,
     reporter: Reporter | None = None,
     choice: Choice | None = None,
-) -> tuple[Recommender, Choice | None]:
-    """The model at the start of a run, the first tier or the full table, and the choice of a spectral start."""
+) -> Start:
+    """The model at the start of a run: the first tier, or the full table."""
     coarse, d = config.coarse, embedding_size(config)
     if coarse is not None and coarse.start == "spectral":
         return spectral_model(config, graph, split, device, reporter or Reporter(quiet=True), choice)
@@ -76,11 +89,11 @@ def start_model(
         table = random_codebook(
             entity_layout(graph, config.graph.roles).total, d, "xavier", _generator(config.seed, TABLE)
         )
-        return assemble(config, graph, [], table, device, scalars), None
+        return Start(assemble(config, graph, [], table, device, scalars))
     how: Literal["normal", "xavier"] = "normal" if coarse.start == "normal" else "xavier"
     codebook = random_codebook(n_atoms(config), d, how, _generator(config.seed, COARSE))
     tier = Tier(COARSE, codebook, _anchored_assignment(config, coarse, graph))
-    return assemble(config, graph, [tier], None, device, scalars, columns=feature_columns(split)), None
+    return Start(assemble(config, graph, [tier], None, device, scalars, columns=feature_columns(split)))
 
 
 def _config_scalars(config: ModelConfig) -> Scalars:
@@ -99,7 +112,7 @@ def spectral_model(
     device: torch.device,
     reporter: Reporter,
     choice: Choice | None = None,
-) -> tuple[Recommender, Choice]:
+) -> Start:
     """S^c anchored in groups of entities and E^c = W T solved for, and its scalars: `choice`, or chosen on validation.
 
     Raises
@@ -122,7 +135,7 @@ def spectral_model(
         link_scale=config.model.link_scale,
         columns=columns,
     ).to(device)
-    solver = partial(solve, config, embedding, graph)
+    solver = partial(solve, config, embedding, graph, {})
     if choice is None:
         search = Search(config, solver, split, device, reporter)
         search.run()
@@ -130,10 +143,12 @@ def spectral_model(
         log.info("chosen: %s: %.4f", choice, search.figures[choice])
     else:
         solution = solver(choice)
-    codebook = solution.unit_codebook(split.train, choice.rank, choice.power, choice.item_scale)
+    factors = solution.unit_factors(split.train, choice.rank, choice.power, choice.item_scale)
+    codebook = lower_triangular(solution.codebook[:, : choice.rank] * factors).float()
     tier = Tier(COARSE, codebook, assignment, whitening=solution.whitening)
-    scalars = choice.scalars(solution.layer_weights)
-    return assemble(config, graph, [tier], None, device, scalars, columns=columns), choice
+    model = assemble(config, graph, [tier], None, device, choice.scalars(solution.layer_weights), columns=columns)
+    users, items = (side[:, : choice.rank] * factors.float() for side in (solution.users, solution.items))
+    return Start(model, choice, model.readout.scorer(users, items))
 
 
 def add_tier(config: RunConfig, model: Recommender, graph: dgl.DGLGraph, name: str) -> Recommender:

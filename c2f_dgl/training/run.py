@@ -23,9 +23,10 @@ from c2f_dgl.data.splits import Split
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import evaluate, most_popular
+from c2f_dgl.evaluation.sampling import drawn_users, evaluate_split, sampled_rows
 from c2f_dgl.io.progress import Reporter
 from c2f_dgl.model import Recommender
-from c2f_dgl.training.build import COARSE, TABLE, add_tier, assemble, feature_columns, start_graph, start_model
+from c2f_dgl.training.build import COARSE, TABLE, Start, add_tier, assemble, feature_columns, start_graph, start_model
 from c2f_dgl.training.checkpoint import (
     described_scalars,
     load_checkpoint,
@@ -41,7 +42,6 @@ from c2f_dgl.training.checkpoint import (
 from c2f_dgl.training.checks import check_device, stage_names
 from c2f_dgl.training.choice import Choice
 from c2f_dgl.training.folder import RunFolder
-from c2f_dgl.training.search import sampled_rows
 from c2f_dgl.training.stage import Record, Stage, StageProgress, train_stage
 
 log = logging.getLogger("c2f_dgl")
@@ -151,11 +151,14 @@ class Run:
         began, progress, restore, best_epoch = time.perf_counter(), StageProgress(), None, -1
         if self.folder is not None and last is not None and last["stage"] == stage:
             saved, _ = load_checkpoint(self.folder.last)
-            model = self._restored(saved, last, self.folder.last)
-            progress, restore = StageProgress.from_json(last["progress"]), partial(restore_optimizer, model, saved)
-            self._choice = kept_choice(last)
+            start = Start(self._restored(saved, last, self.folder.last), kept_choice(last))
+            progress, restore = (
+                StageProgress.from_json(last["progress"]),
+                partial(restore_optimizer, start.model, saved),
+            )
         else:
-            model = self._started(stage, last)
+            start = self._started(stage, last)
+        model, self._choice = start.model, start.choice or self._choice
         if self.folder is not None:
             self.folder.reopen()
         self._model = None
@@ -188,6 +191,7 @@ class Run:
                 on_best,
                 on_epoch=on_epoch,
                 restore=restore,
+                scorer=start.scorer,
                 began=began,
             )
         if best_epoch == progress.epoch:
@@ -195,8 +199,8 @@ class Run:
         with self.reporter.busy("evaluating"):
             self._test(stage)
 
-    def _started(self, stage: str, last: dict[str, Any] | None) -> Recommender:
-        """The model that a stage starts from."""
+    def _started(self, stage: str, last: dict[str, Any] | None) -> Start:
+        """What a stage starts from."""
         path = None if self.folder is None else self.folder.path
         if last is not None and not StageProgress.from_json(last["progress"]).is_over(self._stage(last["stage"])):
             raise InputError(
@@ -207,13 +211,11 @@ class Run:
         with self.reporter.busy(f"starting {stage}"):
             number = self.stages.index(stage)
             if number == 0:
-                start = self.config, self._graph, self.split, self.device, self.reporter
-                model, self._choice = start_model(*start, self._choice)
-                return model
+                return start_model(self.config, self._graph, self.split, self.device, self.reporter, self._choice)
             coarser = self.stages[number - 1]
             if not self._is_trained(coarser):
                 raise InputError(f"stage {stage} needs {coarser} trained first", where=path)
-            return add_tier(self.config, self.model(coarser), self._graph, stage)
+            return Start(add_tier(self.config, self.model(coarser), self._graph, stage))
 
     def _stage(self, name: str) -> Stage:
         config = self.config
@@ -238,7 +240,8 @@ class Run:
         if stage not in self._tests:
             split, record = self.split, self._checkpoint(stage)[1]["record"]
             if "test" not in record and split.test.nnz:
-                self._tests[stage] = evaluate(self.model(stage).scorer(), split.train, split.test)
+                figures = evaluate_split(self.model(stage).scorer(), split, ["test"], self.config.seed)
+                self._tests[stage] = figures["test"]
             else:
                 self._tests[stage] = record.get("test", {})
         return self._tests[stage]
@@ -272,6 +275,7 @@ class Run:
             "data": split.name,
             "fingerprint": split.fingerprint,
             "entities": split.n_users + split.n_items,
+            "users_drawn": None if (users := drawn_users(split, self.config.seed)) is None else len(users),
             "select": select,
             "chosen": chosen,
             "stages": stages,

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor
@@ -22,6 +21,7 @@ from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.config.sizes import embedding_size, n_atoms
 from c2f_dgl.data.splits import Split
 from c2f_dgl.evaluation.products import product
+from c2f_dgl.evaluation.sampling import sampled_rows
 from c2f_dgl.graph.item_filter import GraphFilter, graph_filter
 from c2f_dgl.graph.neighbourhood import FilterShape
 from c2f_dgl.io import ranks
@@ -300,15 +300,3 @@ class Search:
     def _filter(self, shape: FilterShape) -> GraphFilter:
         graph, target = self.solution(self.best).graph, self.config.graph.roles.target
         return graph_filter(graph, self.model.filter_neighbours, shape, target)
-
-
-def sampled_rows(matrix: sp.csr_matrix, n: int, seed: int | np.random.Generator) -> sp.csr_matrix:
-    """`matrix` with the entries of n of its rows that have some, drawn at random; itself where there are no more."""
-    rows = np.flatnonzero(matrix.getnnz(axis=1))
-    if len(rows) <= n:
-        return matrix
-    drawn = np.zeros(matrix.shape[0])
-    drawn[np.random.default_rng(seed).choice(rows, n, replace=False)] = 1.0
-    sample = sp.csr_matrix(sp.diags(drawn) @ matrix)
-    sample.eliminate_zeros()
-    return sample

@@ -19,13 +19,18 @@ from c2f_dgl.graph.hetero import in_float64, reweighted, with_exponents
 from c2f_dgl.graph.propagate import Kernel, propagate
 from c2f_dgl.io import ranks
 from c2f_dgl.model import item_factors
-from c2f_dgl.tiers.codebook import lower_triangular
 from c2f_dgl.tiers.spectral import graph_codebook, least_cutoff, lowpass_weights, nth_singular_value, ritz_codebook
 from c2f_dgl.tiers.tiered import TieredEmbedding
 from c2f_dgl.training.choice import Choice
 
 # Users whose scores set the scale of the codebook.
 _SCALE_USERS = 256
+
+# Rows of the basis that are composed at once.
+_ROW_BLOCK = 65_536
+
+
+Spectra = dict[tuple[object, ...], tuple[float, ...]]
 
 
 @dataclass(frozen=True)
@@ -44,13 +49,13 @@ class Solution:
         """What directions of either side are multiplied by (d,) so that scores weigh them by another power."""
         return torch.where(self.values > 0, self.values ** ((power - 1) / 2), 0.0)
 
-    def unit_codebook(self, train: sp.csr_matrix, rank: int, power: float, item_scale: float) -> Tensor:
-        """T (m x rank), float32 and lower triangular, with which scores have a variance of 1."""
+    def unit_factors(self, train: sp.csr_matrix, rank: int, power: float, item_scale: float) -> Tensor:
+        """`factors` of the first directions (rank,), divided so that scores have a variance of 1."""
         users = torch.as_tensor(train.getnnz(axis=1)).nonzero().flatten()[:_SCALE_USERS].to(self.items.device)
         degree = torch.as_tensor(train.getnnz(axis=0), dtype=torch.float32, device=self.items.device)
         scores = self.coefficients(users, rank, power) @ self.items[:, :rank].T * item_factors(degree, item_scale)
         spread = scores.std().clamp_min(torch.finfo(torch.float32).tiny)
-        return lower_triangular((self.codebook * self.factors(power))[:, :rank] / spread.sqrt()).float()
+        return self.factors(power)[:rank] / spread.sqrt()
 
     def coefficients(self, users: Tensor, rank: int, power: float) -> Tensor:
         """What users (n,) weigh the first `rank` columns of `items` by (n, rank), float32; the product is scores."""
@@ -65,14 +70,20 @@ def weighted_graph(
     return with_exponents(graph, {roles.query: exponents[0], roles.ranked: exponents[1]})
 
 
-def solve(config: RunConfig, embedding: TieredEmbedding, graph: dgl.DGLGraph, choice: Choice) -> Solution:
-    """The codebook of the embedding's first tier on the entities' graph weighted as chosen."""
+def solve(
+    config: RunConfig, embedding: TieredEmbedding, graph: dgl.DGLGraph, spectra: Spectra, choice: Choice
+) -> Solution:
+    """The codebook of the embedding's first tier on the entities' graph weighted as chosen.
+
+    `spectra` has the largest and the m-th singular value of graphs that were weighted before, and gets this one's.
+    """
     model, schema, layout, tier = config.model, config.graph, embedding.layout, embedding.tiers[0]
     weighted = weighted_graph(graph, schema, choice.exponents, dict(choice.importances))
-    apply = partial(_two_layers, weighted, layout.types, schema.roles.ranked, model.kernel)
-    n_items, m = weighted.num_nodes(schema.roles.ranked), tier.size
-    largest, nth = nth_singular_value(apply, n_items, m, tier.codebook.device)
-    largest, nth = ranks.numbers_of_first(largest, nth)
+    n_items, m, weighting = weighted.num_nodes(schema.roles.ranked), tier.size, (choice.exponents, choice.importances)
+    if weighting not in spectra:
+        apply = partial(_two_layers, weighted, layout.types, schema.roles.ranked, model.kernel)
+        spectra[weighting] = ranks.numbers_of_first(*nth_singular_value(apply, n_items, m, tier.codebook.device))
+    largest, nth = spectra[weighting]
     passed = min(1.0, max(choice.cutoff * nth / largest, least_cutoff(model.layers)))
     betas = lowpass_weights(passed, model.layers, largest)
     propagation = Propagation(model.layers, betas, kernel=model.kernel)
@@ -89,7 +100,10 @@ def solve(config: RunConfig, embedding: TieredEmbedding, graph: dgl.DGLGraph, ch
         whitening, codebook, values = ritz_codebook(users, items, d)
         codebook = codebook * values.sqrt()
     ranks.of_first(whitening, codebook, values)
-    features = layout.split((basis @ (whitening @ codebook)).float())
+    composed, composing = basis.new_empty(len(basis), d, dtype=torch.float32), whitening @ codebook
+    for rows, of_rows in zip(basis.split(_ROW_BLOCK), composed.split(_ROW_BLOCK), strict=True):
+        of_rows.copy_(rows @ composing)  # all at once would take as much memory as the basis
+    features = layout.split(composed)
     users, items = features[schema.roles.query], features[schema.roles.ranked]
     return Solution(weighted, betas, whitening, codebook, users, items, values / values[0].clamp_min(1e-300))
 

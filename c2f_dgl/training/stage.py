@@ -17,7 +17,8 @@ from packaging.version import Version
 from c2f_dgl.config.schema import CoarseConfig, FineConfig, TrainingConfig
 from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
-from c2f_dgl.evaluation.ranking import Ranker, evaluate_parts
+from c2f_dgl.evaluation.ranking import Ranker
+from c2f_dgl.evaluation.sampling import evaluate_split
 from c2f_dgl.io.progress import Reporter
 from c2f_dgl.model import Recommender
 from c2f_dgl.tiers.assignment import Assignment, bridge, in_block, pinv, pursuit, stack
@@ -120,6 +121,7 @@ def train_stage(
     restore: Callable[[torch.optim.Optimizer], None] | None = None,
     objective: Objective | None = None,
     parameters: Sequence[torch.nn.Parameter] | None = None,
+    scorer: Ranker | None = None,
     began: float | None = None,
 ) -> None:
     """Train the last tier of `model` (or its full table, or another embedding layer) in place.
@@ -140,6 +142,8 @@ def train_stage(
         What a step descends on; `batch_loss` with the stage's loss and l2 by default.
     parameters : sequence of Parameter, optional
         What is trained; every parameter of the model that requires a gradient by default.
+    scorer : Ranker, optional
+        Ranks as the model does at its start, in place of its own.
     began : float, optional
         `time.perf_counter` when work on the stage's start began, which counts as that record's seconds.
     """
@@ -161,11 +165,10 @@ def train_stage(
         device, shared = parameters[0].device, training.shared_negatives
         sampler = TripletSampler(split.train, training.negatives, device, shared=shared)
 
-    def validate(record: Record, *parts: str) -> None:
+    def validate(record: Record, *parts: str, by: Ranker | None = None) -> None:
         started = time.perf_counter()
-        relevant = {part: getattr(split, part) for part in parts}
         with reporter.bar("ranking") as report:
-            record.update(evaluate_parts(model.scorer(), split.train, relevant, report=report))
+            record.update(evaluate_split(by or model.scorer(), split, parts, stage.seed, report))
         record["valid_seconds"] = round(time.perf_counter() - started, 3)
         record["parameters"] = model.count_values()["total"]
         if progress.improves(record["valid"][stage.select]):
@@ -193,7 +196,7 @@ def train_stage(
         spent = 0.0 if began is None else round(time.perf_counter() - began, 3)
         record: Record = {"stage": stage.name, "phase": "start", "epoch": 0, "seconds": spent, **_sparsity(model)}
         # Where no epoch follows, nothing is trained or chosen after it.
-        validate(record, *(("valid",) if any(limits.values()) else ("valid", "test")))
+        validate(record, *(("valid",) if any(limits.values()) else ("valid", "test")), by=scorer)
         progress.next_phase()
         end_epoch(record)
     while not progress.is_over(stage):

@@ -55,7 +55,7 @@ def test_h_and_gradients_are_the_full_ones_within_half_precision(storage: Storag
     (h, scores, gradient), (h_low, scores_low, gradient_low) = found
     # Rounding to 11 bits of the entries, summed over columns and over both factors of a score.
     engine, _ = engine_of(case, "full", fine=fine)
-    allowed = 2.0**-10 * (engine._basis[: len(rows)].abs().amax(0) @ engine._learned().detach().abs()).max()
+    allowed = 2.0**-10 * (engine._propagate()[: len(rows)].abs().amax(0) @ engine._learned().detach().abs()).max()
     assert (h_low - h).abs().max() <= allowed
     longest = h.norm(dim=1).max() + h.shape[1] ** 0.5 * allowed
     assert (scores_low - scores).abs().max() <= 2 * longest * h.shape[1] ** 0.5 * allowed

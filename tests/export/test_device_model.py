@@ -69,12 +69,8 @@ def test_fast_is_exact(fast: Trained) -> None:
 def test_users_that_are_more_than_their_items_are_mapped() -> None:
     split = load_dataset("planted")
     options = ["model.d=16", "coarse.m=20", "coarse.t=2", "model.item_scale=0.2", "finer={}"]
-    model, _ = start_model(
-        load_config("published", options),
-        start_graph(split, load_config("published").model),
-        split,
-        torch.device("cpu"),
-    )
+    config = load_config("published", options)
+    model = start_model(config, start_graph(split, config.model), split, torch.device("cpu")).model
     assert model.readout.bias is not None
     torch.nn.init.zeros_(model.readout.bias)
     model.readout.bias.data[split.n_users :] = torch.as_tensor(np.log1p(split.train.getnnz(axis=0)))
@@ -89,7 +85,7 @@ def test_a_filter_becomes_neighbours() -> None:
     split = load_dataset("planted")
     options = ["model.filter_neighbours=30", "model.filter_weight=0.4", "coarse.m=16", "model.d=16", "finer={}"]
     config = load_config("fast", options)
-    model, _ = start_model(config, start_graph(split, config.model), split, torch.device("cpu"))
+    model = start_model(config, start_graph(split, config.model), split, torch.device("cpu")).model
     teacher = teacher_of(model, split)
     near = teacher.nearest(30)
     assert near is not None and near.sources.shape == (split.n_items, 30)

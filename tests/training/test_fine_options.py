@@ -44,7 +44,7 @@ def test_without_the_bridge_s_r_sees_the_codebooks_alone(bridge: bool) -> None:
     split = load_dataset("planted")
     config = load_config("paper", [*SMALL, f"fine.bridge={bridge}", "model.entity_input=refined"])
     graph = start_graph(split, config.model)
-    coarse, _ = start_model(config, graph, split, torch.device("cpu"))
+    coarse = start_model(config, graph, split, torch.device("cpu")).model
     model = add_tier(config, coarse, graph, "fine")
     above, fine = model.embedding.tiers
 

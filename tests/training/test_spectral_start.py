@@ -15,6 +15,7 @@ from c2f_dgl.config.sizes import resolve_sizes
 from c2f_dgl.data.splits import Split
 from c2f_dgl.engines import MessagePassing
 from c2f_dgl.evaluation.ranking import evaluate
+from c2f_dgl.evaluation.sampling import sampled_rows
 from c2f_dgl.graph.hetero import entity_layout
 from c2f_dgl.io.progress import Reporter
 from c2f_dgl.tiers.assignment import Assignment, anchored, stack
@@ -22,7 +23,6 @@ from c2f_dgl.tiers.spectral import nth_singular_value
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
 from c2f_dgl.training.build import spectral_model, start_graph
 from c2f_dgl.training.choice import Choice
-from c2f_dgl.training.search import sampled_rows
 from c2f_dgl.training.solution import solve
 
 # Interactions whose spectrum is of one kind.
@@ -76,7 +76,7 @@ def test_the_leading_directions_are_those_of_a_dense_svd(kind: str, seed: int, a
     users = Assignment(torch.zeros(r.shape[0], 0, dtype=torch.int64), torch.zeros(r.shape[0], 0), 20)
     tier = Tier("coarse", torch.zeros(20, 20), stack([users, items]))
     embedding = TieredEmbedding(entity_layout(graph), [tier], link_scale=config.model.link_scale)
-    found = solve(config, embedding, graph, Choice((a, b), (), cutoff=0.9, rank=20, power=1.0, item_scale=0.0))
+    found = solve(config, embedding, graph, {}, Choice((a, b), (), cutoff=0.9, rank=20, power=1.0, item_scale=0.0))
     matrix = normalised(r, a, b)
     _, values, right = np.linalg.svd(matrix)
     values = values / values[0]
@@ -149,11 +149,22 @@ def test_a_choice_made_before_is_solved_for_again() -> None:
     split = load_dataset("planted")
     config = resolve_sizes(load_config("fast", ["coarse.m=40"]), split.n_users, split.n_items)
     graph, device, reporter = start_graph(split, config.model), torch.device("cpu"), Reporter(quiet=True)
-    model, choice = spectral_model(config, graph, split, device, reporter)
-    again, same = spectral_model(config, graph, split, device, reporter, choice)
-    assert same is choice
+    start = spectral_model(config, graph, split, device, reporter)
+    again = spectral_model(config, graph, split, device, reporter, start.choice)
+    assert again.choice is start.choice
     users = torch.arange(20)
-    torch.testing.assert_close(again.scorer().scores(users), model.scorer().scores(users))
+    torch.testing.assert_close(again.model.scorer().scores(users), start.model.scorer().scores(users))
+
+
+@pytest.mark.parametrize("preset", ["fast", "best"])
+def test_a_start_ranks_as_its_model_does(preset: str) -> None:
+    split = load_dataset("planted")
+    config = resolve_sizes(load_config(preset, ["coarse.m=40"]), split.n_users, split.n_items)
+    start = spectral_model(config, start_graph(split, config.model), split, torch.device("cpu"), Reporter(quiet=True))
+    assert start.scorer is not None
+    users = torch.arange(split.n_users)
+    expected = start.model.scorer().scores(users)
+    torch.testing.assert_close(start.scorer.scores(users), expected, rtol=1e-4, atol=1e-4 * float(expected.std()))
 
 
 def test_a_sample_keeps_whole_rows() -> None:
