@@ -21,7 +21,7 @@ from c2f_dgl.tiers.assignment import Assignment, anchored, stack
 from c2f_dgl.tiers.spectral import nth_singular_value
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
 from c2f_dgl.training.build import spectral_model, start_graph
-from c2f_dgl.training.choice import Choice
+from c2f_dgl.training.choice import FILTER_STEPS, Choice
 from c2f_dgl.training.search import sampled_rows
 from c2f_dgl.training.solution import solve
 
@@ -114,6 +114,7 @@ def test_a_model_read_again_ranks_as_it_was_judged(preset: str, tmp_path: Path) 
     )
     tier = model.embedding.tiers[0]
     assert tier.whitening is not None and (tier.codebook.triu(1) == 0).all()
+    assert stage["scalars"]["d"] == tier.codebook.shape[1] < tier.size  # fewer directions than atoms rank best here
     assert stage["parameters"]["coarse codebook"] == int(torch.ones_like(tier.codebook).tril().sum())
     assert stage["parameters"]["total"] <= (split.n_users + split.n_items) * 128 / 48
     assert (model.readout.filter is not None) == (stage["scalars"]["filter_weight"] > 0)
@@ -143,6 +144,27 @@ def test_a_search_ends_after_its_time_with_the_best_so_far(tmp_path: Path, caplo
     assert any("search ended after" in line for line in caplog.messages)
     scalars = summary["stages"]["coarse"]["scalars"]
     assert scalars["user_exponent"] == scalars["item_exponent"] == 0.4 and scalars["filter_weight"] == 0
+
+
+def test_what_is_chosen_at_the_end_of_its_range_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = load_dataset("planted")
+    given = [f"model.{name}=0.4" for name in ("user_exponent", "item_exponent", "item_scale")]
+    given += ["coarse.power=1"]
+    unfiltered = ["model.filter_neighbours=0", "model.filter_weight=0"]
+    options = ["coarse.m=2", "coarse.search_work=0", "model.layers=31", *unfiltered, *given]
+    stage = train(split, tmp_path / "run", load_config("fast", options))["stages"]["coarse"]
+    directions, cutoff, work = stage["at_end"]
+    assert directions.endswith("directions of 1 to 2 (model.budget)")
+    assert "cutoff" in cutoff and "coarse.search_work" in work
+    assert any(directions in line for line in caplog.messages)
+    # A step of 1 leaves no weight between 0 and 1, and one of 4 no power.
+    monkeypatch.setattr("c2f_dgl.training.choice._WEIGHT", 2.0)
+    monkeypatch.setitem(FILTER_STEPS, "power", 4.0)
+    options = ["coarse.m=40", "model.d=5", *given]
+    weight, power = train(split, tmp_path / "other", load_config("fast", options))["stages"]["coarse"]["at_end"]
+    assert "filter weight 0." in weight and power == "filter power 1.5, above 0"
 
 
 def test_a_choice_made_before_is_solved_for_again() -> None:
