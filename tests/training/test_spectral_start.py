@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,8 +23,9 @@ from c2f_dgl.tiers.spectral import nth_singular_value
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
 from c2f_dgl.training.build import spectral_model, start_graph
 from c2f_dgl.training.choice import FILTER_STEPS, Choice
-from c2f_dgl.training.search import sampled_rows
-from c2f_dgl.training.solution import solve
+from c2f_dgl.training.comparison import Comparison
+from c2f_dgl.training.search import Search, sampled_rows
+from c2f_dgl.training.solution import Solution, solve
 
 # Interactions whose spectrum is of one kind.
 KINDS = ("flat", "steep", "short", "disconnected", "hub")
@@ -144,6 +146,39 @@ def test_a_search_ends_after_its_time_with_the_best_so_far(tmp_path: Path, caplo
     assert any("search ended after" in line for line in caplog.messages)
     scalars = summary["stages"]["coarse"]["scalars"]
     assert scalars["user_exponent"] == scalars["item_exponent"] == 0.4 and scalars["filter_weight"] == 0
+
+
+@pytest.mark.parametrize("found", [(0.9, 0.8), (0.8, 0.9)])
+def test_the_better_of_two_orders_of_steps_is_kept(found: tuple[float, float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A filter is first chosen before what weighs the graph, and then after it; `found` are the figures of both."""
+    figures = iter(found)
+
+    def choose_filter(self: Search) -> None:
+        figure = next(figures)
+        self.best = replace(self.best, power=figure)
+        self.figures[self.best] = figure
+
+    monkeypatch.setattr(Search, "_choose_filter", choose_filter)
+    monkeypatch.setattr(Search, "_choose_graph", lambda self: None)
+    split = load_dataset("planted")
+    config = resolve_sizes(load_config("fast", ["coarse.m=20"]), split.n_users, split.n_items)
+    graph, device = start_graph(split, config.model), torch.device("cpu")
+    assert spectral_model(config, graph, split, device, Reporter(quiet=True))[1].power == 0.9
+
+
+def test_a_filter_is_compared_with_none_on_more_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared, figures = set(), Comparison.figures
+
+    def kept(self: Comparison, solution: Solution, choices: Sequence[Choice]) -> list[float]:
+        compared.update((len(self.candidates.users), choice.filter is None) for choice in choices)
+        return figures(self, solution, choices)
+
+    monkeypatch.setattr(Comparison, "figures", kept)
+    monkeypatch.setattr("c2f_dgl.training.search._USERS", 100)
+    given = ["model.user_exponent=0.4", "model.item_exponent=0.4", "coarse.power=1", "model.d=20"]
+    train(load_dataset("planted"), tmp_path / "run", load_config("fast", ["coarse.m=40", *given]))
+    assert {(100, True), (100, False)} < compared
+    assert {without for n, without in compared if n > 100} == {True, False}
 
 
 def test_what_is_chosen_at_the_end_of_its_range_is_told(
