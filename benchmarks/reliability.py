@@ -1,4 +1,4 @@
-"""Tables of the records of crash.py and soak.py."""
+"""Tables of the records of crash.py, hindered.py and soak.py, and of what was broken on purpose."""
 
 from __future__ import annotations
 
@@ -16,6 +16,29 @@ def crash() -> str:
             table.append([row["command"], moment, row["killed"], *(row[name] for name in counted)])
         table.append(["all", moment, *(sum(row[name] for row in rows) for name in ("killed", *counted))])
     return markdown_table(["command", "killed", "times", *counted], table)
+
+
+def hindered() -> str:
+    """How commands end that cannot write or read what they should."""
+    rows, places = read("reliability", "hindered")["rows"], ("full_disk", "read_only", "another user's", "two at once")
+    cells = {True: "as it should", False: "not as it should"}
+    table = [[row["command"], *(cells[row[place]["as it should"]] for place in places)] for row in rows]
+    return markdown_table(["command", *(place.replace("_", " ") for place in places)], table)
+
+
+def mutations() -> str:
+    """Breaks of the code, by room, and how many the tests of the room saw before more were written."""
+    breaks = read("reliability", "mutations")["breaks"]
+    table = []
+    for room in dict.fromkeys(entry["room"] for entry in breaks):
+        unseen = [
+            f"{entry['break']}: {entry['since']}"
+            for entry in breaks
+            if entry["room"] == room and entry["seen by"] is None
+        ]
+        n = sum(entry["room"] == room for entry in breaks)
+        table.append([f"{room}/", n, n - len(unseen), "; ".join(unseen) or "–"])
+    return markdown_table(["room", "broken", "seen", "not seen (what was done since)"], table)
 
 
 def soak() -> str:

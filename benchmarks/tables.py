@@ -268,6 +268,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "reproduction ends": reproduction.ends,
     "errata": reproduction.errata,
     "crash": reliability.crash,
+    "hindered": reliability.hindered,
+    "mutations": reliability.mutations,
     "soak": reliability.soak,
     "found": lambda: report.page(STUDIES.values()),
 }

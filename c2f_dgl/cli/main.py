@@ -54,7 +54,7 @@ def _configure(
 def main() -> None:
     """Run the command line; input or a path that cannot be used ends it with one line and exit code 2."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
     except InputError as error:
         print(f"c2f-dgl: {error}", file=sys.stderr)
         sys.exit(2)
@@ -63,6 +63,19 @@ def main() -> None:
         if error.filename is None:
             raise
         print(f"c2f-dgl: {printable(os.fsdecode(error.filename))}: {error.strerror}", file=sys.stderr)
+        sys.exit(2)
+    except (MemoryError, RuntimeError) as error:  # the latter is torch's where it gets no memory
+        if isinstance(error, RuntimeError) and "allocate" not in str(error):
+            raise
+        print("c2f-dgl: out of memory (expected more of it, or smaller data, batches or models)", file=sys.stderr)
+        sys.exit(2)
+    except Exception as error:
+        context = getattr(error, "ctx", None)  # typer's errors of options have one, and no class that it exports
+        if context is None:
+            raise
+        message = printable(" ".join(error.format_message().split()))  # type: ignore[attr-defined]
+        if type(error).__name__ != "NoArgsIsHelpError":  # which has printed the help
+            print(f"c2f-dgl: {message} (see {context.command_path} --help)", file=sys.stderr)
         sys.exit(2)
 
 

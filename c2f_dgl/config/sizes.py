@@ -78,7 +78,6 @@ def _with_sizes(config: RunConfig, m: int) -> RunConfig:
         finer[name] = tier.model_copy(update={"m": above, "components": components})
     return config.model_copy(
         update={
-            "model": config.model.model_copy(update={"d": d}),
             "coarse": config.coarse.model_copy(update={"m": m}),
             "finer": finer,
         }
@@ -155,8 +154,8 @@ def n_atoms(config: RunConfig) -> int:
 
 
 def embedding_size(config: RunConfig) -> int:
-    """d, once resolved."""
-    return _resolved(config.model.d, "model.d")
+    """d, or where it is null the most it may be, one for each coarse atom."""
+    return size_of(config.coarse) if config.model.d is None and config.coarse else _resolved(config.model.d, "model.d")
 
 
 def size_of(tier: CoarseConfig | FineConfig) -> int:

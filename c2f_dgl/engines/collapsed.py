@@ -124,13 +124,6 @@ class Collapsed:
             block = block / self._scale[columns].to(block)
         self._basis[:, columns] = block
 
-    def basis(self, k: int) -> Tensor:
-        """M_k (or M_k W_k) of a trained tier, (all nodes) x m_k; entities first, in stacking order."""
-        basis = self._propagate()
-        start = sum(self.embedding.tiers[before].size for before in self._trained if before < k)
-        columns = slice(start, start + self.embedding.tiers[k].size)
-        return basis[:, columns] * self._scale[columns]
-
     def _learned(self) -> Tensor:
         """W of H = B W: the trained tiers' coordinates one under the other, the identity below them for C."""
         tiers = self.embedding.tiers

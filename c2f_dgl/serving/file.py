@@ -111,6 +111,13 @@ class Checked:
             raise self.refused(f"tensor {min(self._left)!r:.60} is unexpected")
 
 
+def older_artifact(folder: Path) -> InputError | None:
+    """The error for a folder that an older version exported; None of any other."""
+    if not (folder / "manifest.json").is_file():
+        return None
+    return InputError("is an artifact of an older c2f_dgl", where=folder, expected=f"a new export: {EXPORT}")
+
+
 @contextmanager
 def reading(path: str | Path, kind: str) -> Iterator[Checked]:
     """Open a file of some kind; inside, and when all is read, its contents are checked.
@@ -124,8 +131,8 @@ def reading(path: str | Path, kind: str) -> Iterator[Checked]:
     expected = f"what {EXPORT}{' --users users.c2f' * (kind == USERS)} writes"
     try:
         status = os.stat(path)
-        if stat.S_ISDIR(status.st_mode) and (path / "manifest.json").is_file():
-            raise InputError("is an artifact of an older c2f_dgl", where=path, expected=f"a new export: {EXPORT}")
+        if stat.S_ISDIR(status.st_mode) and (error := older_artifact(path)) is not None:
+            raise error
         if not stat.S_ISREG(status.st_mode):
             raise InputError("is not a file", where=path, expected=expected)
         with path.open("rb") as file:

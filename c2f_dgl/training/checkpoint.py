@@ -20,6 +20,7 @@ from c2f_dgl.io.files import replacing
 from c2f_dgl.model import Recommender, Scalars
 from c2f_dgl.tiers.assignment import Assignment
 from c2f_dgl.tiers.tiered import Tier
+from c2f_dgl.training.folder import TRAINED_AGAIN
 
 FORMAT = 2
 
@@ -138,7 +139,7 @@ def load_meta(path: Path) -> dict[str, Any]:
         meta: dict[str, Any] = json.loads((file.metadata() or {})["c2f_dgl"])
     if meta.get("format") != FORMAT:
         raise InputError(
-            f"checkpoint format {meta.get('format')}", where=path, expected=f"format {FORMAT}: the run trained again"
+            f"checkpoint format {meta.get('format')}", where=path, expected=f"format {FORMAT}; {TRAINED_AGAIN}"
         )
     return meta
 

@@ -38,6 +38,8 @@ def check_new_run(out: str | Path, config: RunConfig, *, stage: str, resume: boo
         folder.check_new()
     elif not (resume or stage in names[1:]):
         raise InputError("holds a run already", where=out, expected="a new folder, or --resume")
+    else:
+        folder.config()
 
 
 def check_together(out: str | Path | None, config: RunConfig, *, device: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from c2f_dgl.graph.neighbourhood import FilterShape
 from c2f_dgl.model import Scalars
@@ -31,6 +31,7 @@ class Choice:
     item_scale: float
     filter: FilterShape | None = None
     filter_weight: float = 0.0
+    ends: tuple[str, ...] = field(default=(), compare=False)  # what stands at the end of what could be tried, in words
 
     @property
     def solved_by(self) -> tuple[object, ...]:

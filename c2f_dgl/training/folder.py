@@ -16,8 +16,11 @@ from c2f_dgl.config.load import dump_config, read_config
 from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.errors import InputError
 from c2f_dgl.io.files import check_new_folder, locked, read_text, write_text, writing
+from c2f_dgl.serving.file import older_artifact
 
 _VERSIONS = ("c2f_dgl", "dgl", "torch", "numpy", "scipy", "pandas", "scikit-learn", "pymetis", "safetensors")
+
+TRAINED_AGAIN = "a run of an older version is trained again: c2f-dgl train DATASET --out NEW"
 
 _AS_WRITTEN = "what training wrote; --resume writes it again"
 
@@ -77,8 +80,14 @@ class RunFolder:
     def config(self) -> RunConfig:
         """The run's configuration."""
         if not self.started:
-            raise InputError("no run here (config.yaml is missing)", where=self.path, expected="the folder of a run")
-        return read_config(self._config)
+            raise older_artifact(self.path) or InputError(
+                "no run here (config.yaml is missing)", where=self.path, expected="the folder of a run"
+            )
+        try:
+            return read_config(self._config)
+        except InputError as error:
+            problem = str(error).partition(" (expected")[0]
+            raise InputError(problem, expected=f"what training wrote; {TRAINED_AGAIN}") from error
 
     def environment(self) -> dict[str, Any]:
         """``environment.json``; empty where somebody has removed it."""

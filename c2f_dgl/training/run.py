@@ -259,6 +259,7 @@ class Run:
                 "test": self._test(stage),
                 "parameters": meta["parameters"],
                 "scalars": meta["scalars"],
+                "at_end": (meta.get("choice") or {}).get("ends", []),
                 "epoch": meta["record"]["epoch"],
                 "phase": meta["record"]["phase"],
                 "seconds": round(seconds[stage], 1),

@@ -96,6 +96,7 @@ class Search:
         m, entities = n_atoms(config), split.n_users + split.n_items
         work = m * (split.train.nnz * (self.model.layers + 1) + entities * m)
         self._solves_left = math.inf if self.coarse.search_work is None else self.coarse.search_work * 2**35 // work
+        self._refused = False  # whether a choice was not tried for want of solutions
         self.figures: dict[Choice, float] = {}  # of every choice that was tried, on a sample of validation users
         self.best = self._first()
         self.best = replace(self.best, rank=self.solution(self.best).codebook.shape[1])
@@ -138,6 +139,25 @@ class Search:
         except OutOfTime:
             self.best = max(self.figures, key=self.figures.__getitem__)
             log.warning("the search ended after %g s, with the best so far", self.coarse.search_seconds)
+        if ends := self._ends():
+            log.warning("chosen at the end of what could be tried: %s", "; ".join(ends))
+            self.best = replace(self.best, ends=ends)
+
+    def _ends(self) -> tuple[str, ...]:
+        """Which numbers of the best are the first or last that could be tried, and what gives them more room."""
+        best, solution = self.best, self.solution(self.best)
+        most, ends = solution.codebook.shape[1], []
+        if self.model.d is None and best.rank in (1, most):
+            ends.append(f"{best.rank} directions of 1 to {most} (model.budget)")
+        if self.model.filter_weight is None and len(weighted(best, (-0.5, 0.5))) < 1 + (best.filter is not None):
+            ends.append(f"filter weight {best.filter_weight:g} of 0 to 1")
+        if best.filter is not None and self.model.filter_weight is None and len(reshaped(best, "power")) < 2:
+            ends.append(f"filter power {best.filter.power:g}, above 0")
+        if solution.least:
+            ends.append("the least cutoff (model.layers)")
+        if self._refused:
+            ends.append("exponents and cutoff, for want of further solutions (coarse.search_work)")
+        return tuple(ends)
 
     def _settle(self) -> None:
         """Take steps that need no further solution in turn, until none of them is better."""
@@ -260,6 +280,7 @@ class Search:
         if new:
             if new[0].solved_by not in self._solutions:
                 if self._solves_left < 1:
+                    self._refused = True
                     return -math.inf
                 self._solves_left -= 1
             if ranks.decided(time.monotonic() > self._deadline):

@@ -44,6 +44,7 @@ class Solution:
     users: Tensor  # H of users (n_users, d) and items (n_items, d), float32
     items: Tensor
     values: Tensor  # singular values over the largest (d,), float64, descending
+    least: bool = False  # whether the filter passes as few directions as its layers can
 
     def factors(self, power: float) -> Tensor:
         """What directions of either side are multiplied by (d,) so that scores weigh them by another power."""
@@ -84,7 +85,8 @@ def solve(
         apply = partial(_two_layers, weighted, layout.types, schema.roles.ranked, model.kernel)
         spectra[weighting] = ranks.numbers_of_first(*nth_singular_value(apply, n_items, m, tier.codebook.device))
     largest, nth = spectra[weighting]
-    passed = min(1.0, max(choice.cutoff * nth / largest, least_cutoff(model.layers)))
+    cutoff, least = choice.cutoff * nth / largest, least_cutoff(model.layers)
+    passed = min(1.0, max(cutoff, least))
     betas = lowpass_weights(passed, model.layers, largest)
     propagation = Propagation(model.layers, betas, kernel=model.kernel)
     linked = in_float64(embedding.link(weighted))
@@ -105,7 +107,8 @@ def solve(
         of_rows.copy_(rows @ composing)  # all at once would take as much memory as the basis
     features = layout.split(composed)
     users, items = features[schema.roles.query], features[schema.roles.ranked]
-    return Solution(weighted, betas, whitening, codebook, users, items, values / values[0].clamp_min(1e-300))
+    values = values / values[0].clamp_min(1e-300)
+    return Solution(weighted, betas, whitening, codebook, users, items, values, cutoff < least)
 
 
 def _two_layers(graph: dgl.DGLGraph, types: Sequence[str], ranked: str, kernel: Kernel, x: Tensor) -> Tensor:

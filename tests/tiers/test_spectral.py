@@ -9,7 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from c2f_dgl.engines import Collapsed, Propagation
+from c2f_dgl.engines import Propagation
+from c2f_dgl.engines.collapsed import propagated_basis
 from c2f_dgl.graph.hetero import entity_layout, interaction_graph
 from c2f_dgl.tiers.assignment import Assignment, anchored, stack
 from c2f_dgl.tiers.spectral import lowpass_weights, ritz_codebook, whitening
@@ -60,10 +61,10 @@ def basis(r: sp.csr_matrix, m: int, weights: tuple[float, ...]) -> tuple[torch.T
     graph = interaction_graph(r, dtype=torch.float64)
     tier = Tier("coarse", torch.zeros(m, m, dtype=torch.float64), stack([users, items]))
     embedding = TieredEmbedding(entity_layout(graph), [tier], link_scale=0.0)
-    engine = Collapsed(embedding, Propagation(len(weights) - 1, weights))
-    engine.rebuild(embedding.link(graph))
-    layout = embedding.layout
-    return engine.basis(0)[layout.rows("user")], engine.basis(0)[layout.rows("item")]
+    propagation, layout = Propagation(len(weights) - 1, weights), embedding.layout
+    identity = torch.eye(m, dtype=torch.float64)
+    rows = propagated_basis(embedding.link(graph), embedding, propagation, 0, identity)
+    return rows[layout.rows("user")], rows[layout.rows("item")]
 
 
 def test_items_see_the_filter_and_users_one_more_layer() -> None:

@@ -66,6 +66,17 @@ def test_figures_are_those_of_full_ranking(each: int, seed: int) -> None:
         assert figures == pytest.approx(full, abs=1e-6)
 
 
+@pytest.mark.parametrize("item_scale", [0.0, 0.7])
+def test_a_codebook_gives_scores_of_variance_one(item_scale: float) -> None:
+    seen, _, solution = drawn(0)
+    solution = replace(solution, codebook=torch.eye(4, dtype=torch.float64))
+    codebook = solution.unit_codebook(seen, 3, 1.5, item_scale)
+    choice = replace(CHOICE, rank=3, item_scale=item_scale)
+    scores = scorer(seen, solution, choice).scores(torch.as_tensor(np.flatnonzero(seen.getnnz(axis=1))))
+    expected = solution.factors(1.5)[:3].square().sum() / scores.std()
+    assert float(codebook.square().sum()) == pytest.approx(float(expected), rel=1e-4)
+
+
 def test_steps_go_both_ways_and_end_where_the_model_does() -> None:
     filtered = replace(CHOICE, filter=SHAPE, filter_weight=0.05)
     assert {choice.item_scale for choice in scaled(CHOICE, (-1, 1))} == {0.2, 0.4}

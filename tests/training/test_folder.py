@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 from scipy.sparse import csr_matrix
 
 from c2f_dgl.api import load_run, train
@@ -16,8 +17,14 @@ from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
 from c2f_dgl.io.progress import Reporter
 from c2f_dgl.tiers.assignment import Assignment
-from c2f_dgl.training.folder import RunFolder
+from c2f_dgl.training.checkpoint import load_meta
+from c2f_dgl.training.folder import TRAINED_AGAIN, RunFolder
 from c2f_dgl.training.run import Run
+from tests.command import c2f
+
+# Of 0.5.0.
+OLDER = f"what training wrote; {TRAINED_AGAIN}"
+OLD_CHECKPOINT = save({"x": torch.zeros(1)}, {"c2f_dgl": '{"format": 1}'})
 
 
 def test_what_a_killed_process_left_aside_is_swept(tmp_path: Path) -> None:
@@ -43,12 +50,17 @@ def test_what_a_killed_process_left_aside_is_swept(tmp_path: Path) -> None:
         ("metrics.jsonl", b'{"epoch": 0}\n3\n', "line 2: holds no record"),
         ("metrics.jsonl", b'{"epoch": 0}\n{"epo\n{"epoch": 2}\n', "line 2: is not valid JSON"),
         ("config.yaml", b"\xff\xfe", "is not UTF-8 text"),
+        ("config.yaml", b"coarse:\n  cutoffs: [0.2]\n", f"unknown option 'coarse.cutoffs' (expected {OLDER})"),
+        ("checkpoints/last.safetensors", b"", "not a readable checkpoint"),
+        ("checkpoints/last.safetensors", OLD_CHECKPOINT, f"checkpoint format 1 (expected format 2; {TRAINED_AGAIN})"),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    (tmp_path / "checkpoints").mkdir()
     (tmp_path / name).write_bytes(content)
     folder = RunFolder(tmp_path)
     read = {
+        "checkpoints/last.safetensors": lambda: load_meta(folder.last),
         "summary.json": folder.summary,
         "environment.json": folder.environment,
         "metrics.jsonl": folder.records,
@@ -57,6 +69,18 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes, said
     with pytest.raises(InputError) as caught:
         read[name]()
     assert str(caught.value).startswith(str(tmp_path / name)) and said in str(caught.value)
+
+
+def test_an_old_run_and_an_old_artifact_are_told_what_to_do_before_the_data_are_read(tmp_path: Path) -> None:
+    run, artifact = tmp_path / "run", tmp_path / "artifact"
+    for path, content in ((run / "config.yaml", "coarse:\n  cutoffs: [0.2]\n"), (artifact / "manifest.json", "{}")):
+        path.parent.mkdir()
+        path.write_text(content)
+    resumed = ("train", "planted", "--out", run, "--resume")
+    for command in (resumed, ("evaluate", run), ("evaluate", artifact), ("recommend", artifact, "--history", "1")):
+        done = c2f(*command)
+        assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
+        assert ("c2f-dgl train DATASET --out NEW" if run in command else "c2f-dgl export RUN") in done.stderr
 
 
 def test_a_last_record_cut_short_is_left_out(tmp_path: Path) -> None:

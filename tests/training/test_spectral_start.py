@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,8 +23,10 @@ from c2f_dgl.tiers.assignment import Assignment, anchored, stack
 from c2f_dgl.tiers.spectral import nth_singular_value
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
 from c2f_dgl.training.build import spectral_model, start_graph
-from c2f_dgl.training.choice import Choice
-from c2f_dgl.training.solution import solve
+from c2f_dgl.training.choice import FILTER_STEPS, Choice
+from c2f_dgl.training.comparison import Comparison
+from c2f_dgl.training.search import Search
+from c2f_dgl.training.solution import Solution, solve
 
 # Interactions whose spectrum is of one kind.
 KINDS = ("flat", "steep", "short", "disconnected", "hub")
@@ -114,6 +117,7 @@ def test_a_model_read_again_ranks_as_it_was_judged(preset: str, tmp_path: Path) 
     )
     tier = model.embedding.tiers[0]
     assert tier.whitening is not None and (tier.codebook.triu(1) == 0).all()
+    assert stage["scalars"]["d"] == tier.codebook.shape[1] < tier.size  # fewer directions than atoms rank best here
     assert stage["parameters"]["coarse codebook"] == int(torch.ones_like(tier.codebook).tril().sum())
     assert stage["parameters"]["total"] <= (split.n_users + split.n_items) * 128 / 48
     assert (model.readout.filter is not None) == (stage["scalars"]["filter_weight"] > 0)
@@ -143,6 +147,60 @@ def test_a_search_ends_after_its_time_with_the_best_so_far(tmp_path: Path, caplo
     assert any("search ended after" in line for line in caplog.messages)
     scalars = summary["stages"]["coarse"]["scalars"]
     assert scalars["user_exponent"] == scalars["item_exponent"] == 0.4 and scalars["filter_weight"] == 0
+
+
+@pytest.mark.parametrize("found", [(0.9, 0.8), (0.8, 0.9)])
+def test_the_better_of_two_orders_of_steps_is_kept(found: tuple[float, float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A filter is first chosen before what weighs the graph, and then after it; `found` are the figures of both."""
+    figures = iter(found)
+
+    def choose_filter(self: Search) -> None:
+        figure = next(figures)
+        self.best = replace(self.best, power=figure)
+        self.figures[self.best] = figure
+
+    monkeypatch.setattr(Search, "_choose_filter", choose_filter)
+    monkeypatch.setattr(Search, "_choose_graph", lambda self: None)
+    split = load_dataset("planted")
+    config = resolve_sizes(load_config("fast", ["coarse.m=20"]), split.n_users, split.n_items)
+    graph, device = start_graph(split, config.model), torch.device("cpu")
+    assert spectral_model(config, graph, split, device, Reporter(quiet=True)).choice.power == 0.9
+
+
+def test_a_filter_is_compared_with_none_on_more_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared, figures = set(), Comparison.figures
+
+    def kept(self: Comparison, solution: Solution, choices: Sequence[Choice]) -> list[float]:
+        compared.update((len(self.candidates.users), choice.filter is None) for choice in choices)
+        return figures(self, solution, choices)
+
+    monkeypatch.setattr(Comparison, "figures", kept)
+    monkeypatch.setattr("c2f_dgl.training.search._USERS", 100)
+    given = ["model.user_exponent=0.4", "model.item_exponent=0.4", "coarse.power=1", "model.d=20"]
+    train(load_dataset("planted"), tmp_path / "run", load_config("fast", ["coarse.m=40", *given]))
+    assert {(100, True), (100, False)} < compared
+    assert {without for n, without in compared if n > 100} == {True, False}
+
+
+def test_what_is_chosen_at_the_end_of_its_range_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = load_dataset("planted")
+    given = [f"model.{name}=0.4" for name in ("user_exponent", "item_exponent", "item_scale")]
+    given += ["coarse.power=1"]
+    unfiltered = ["model.filter_neighbours=0", "model.filter_weight=0"]
+    options = ["coarse.m=2", "coarse.search_work=0", "model.layers=31", *unfiltered, *given]
+    stage = train(split, tmp_path / "run", load_config("fast", options))["stages"]["coarse"]
+    directions, cutoff, work = stage["at_end"]
+    assert directions.endswith("directions of 1 to 2 (model.budget)")
+    assert "cutoff" in cutoff and "coarse.search_work" in work
+    assert any(directions in line for line in caplog.messages)
+    # A step of 1 leaves no weight between 0 and 1, and one of 4 no power.
+    monkeypatch.setattr("c2f_dgl.training.choice._WEIGHT", 2.0)
+    monkeypatch.setitem(FILTER_STEPS, "power", 4.0)
+    options = ["coarse.m=40", "model.d=5", *given]
+    weight, power = train(split, tmp_path / "other", load_config("fast", options))["stages"]["coarse"]["at_end"]
+    assert "filter weight 0." in weight and power == "filter power 1.5, above 0"
 
 
 def test_a_choice_made_before_is_solved_for_again() -> None:

@@ -71,3 +71,9 @@ def test_learned_values_of_a_thresholded_codebook_are_those_it_leaves() -> None:
         "fine codebook": 3,
         "fine assignment": 1,
     }
+
+
+def test_an_equal_figure_is_no_improvement() -> None:
+    progress = StageProgress(phase=1)
+    assert progress.improves(0.5) and not progress.improves(0.5)
+    assert progress.stale == 1
