@@ -29,38 +29,20 @@ class RemoteFile(NamedTuple):
 
 @dataclass(frozen=True)
 class Card:
-    """What is known of a data set.
-
-    Attributes
-    ----------
-    name, title : str
-    source : str
-        Where the data come from, and whom to cite.
-    form : str
-        The format of its files.
-    files : tuple of RemoteFile
-        Empty for the built-in sample.
-    n_users, n_items, n_interactions : int
-        Over training and test files together; checked whenever the data set is loaded.
-    pairs_sha256 : str or None
-        `pairs_sha256` of its training and test files, where known; also checked.
-    notes : str
-        Terms of use and oddities.
-    columns : tuple of str, optional
-        Names of the columns, where its files are logs without a header.
-    """
+    """What is known of a data set."""
 
     name: str
     title: str
-    source: str
-    form: str
-    files: tuple[RemoteFile, ...]
+    source: str  # where the data come from, and whom to cite
+    form: str  # the format of its files
+    files: tuple[RemoteFile, ...]  # empty for the built-in sample
+    # Over training and test files together; checked whenever the data set is loaded.
     n_users: int
     n_items: int
     n_interactions: int
-    pairs_sha256: str | None = None
-    notes: str = ""
-    columns: tuple[str, ...] | None = None
+    pairs_sha256: str | None = None  # `pairs_sha256` of training and test files, where known; also checked
+    notes: str = ""  # terms of use and oddities
+    columns: tuple[str, ...] | None = None  # names of the columns, where the files are logs without a header
 
 
 def _lightgcn_files(base: str) -> tuple[RemoteFile, ...]:

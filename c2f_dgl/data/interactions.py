@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+import pyarrow
+import pyarrow.interchange
 from scipy.sparse import csr_matrix, issparse
 
 from c2f_dgl.data.columns import Origin, counted, index_ids, numbers, require, times
-from c2f_dgl.data.frames import as_frame, is_table
 from c2f_dgl.errors import InputError
 
 _DATA_FRAME = Origin("data frame")
@@ -180,6 +183,25 @@ class Interactions:
     def to_csr(self) -> csr_matrix:
         """The interactions as a binary matrix, n_users x n_items, float32, with sorted column indices."""
         return binary_csr(self.users, self.items, (self.n_users, self.n_items))
+
+
+def is_table(data: Any) -> bool:
+    """Whether `data` is a table by one of the two protocols for it, Arrow's or that of data frames.
+
+    polars, Arrow, DuckDB's relations and pandas itself have one or both.
+    """
+    return hasattr(data, "__arrow_c_stream__") or hasattr(data, "__dataframe__")
+
+
+def as_frame(table: Any, columns: Sequence[str] = ()) -> pd.DataFrame:
+    """A table as a data frame of pandas: of `columns` where all are there, else of all of them."""
+    if isinstance(table, pd.DataFrame):
+        return table
+    read = pyarrow.table if hasattr(table, "__arrow_c_stream__") else pyarrow.interchange.from_dataframe
+    arrow = read(table)
+    if columns and set(columns) <= set(arrow.column_names):
+        arrow = arrow.select(list(dict.fromkeys(columns)))
+    return arrow.to_pandas()
 
 
 def _compact(codes: npt.NDArray[np.int64], ids: np.ndarray) -> tuple[npt.NDArray[np.int64], np.ndarray]:

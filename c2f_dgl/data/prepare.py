@@ -41,31 +41,12 @@ def prepare(
     memory: float = 4.0,
     reporter: Reporter | None = None,
 ) -> dict[str, Any]:
-    """Make a prepared log, which `load_dataset` and `train` read, of a log in one or many files.
+    """Make a prepared log, which `load_dataset` and `train` read, of a log in one or many files; its manifest.
 
-    Ids, ratings, times and repeated pairs are taken as `read_log` takes them. A run that was killed is begun anew.
-
-    Parameters
-    ----------
-    source : str or Path
-        A file, or a folder of files of one form at any depth: Parquet, delimited text or JSON lines.
-    out : str or Path
-        A new or empty folder.
-    user, item, rating, min_rating, timestamp, sep
-        As of `read_log`; times are kept where `timestamp` names their column.
-    memory : float
-        GiB that DuckDB may hold before it spills to disk, beside `out`.
-    reporter : Reporter, optional
-
-    Returns
-    -------
-    dict
-        The manifest (see `c2f_dgl.data.prepared`).
-
-    Raises
-    ------
-    InputError
-        The source cannot be used, or the folder not be written; nothing is left of it then.
+    `source` is a file, or a folder of files of one form at any depth: Parquet, delimited text or JSON lines. `out` is a
+    new or empty folder, of which nothing is left where the source cannot be used (`InputError`). Columns, ids, ratings,
+    times and repeated pairs are taken as `read_log` takes them; times are kept where `timestamp` names their column.
+    DuckDB holds `memory` GiB before it spills to disk, beside `out`. A run that was killed is begun anew.
     """
     check_installed("duckdb", where="data prepare")
     import duckdb

@@ -18,17 +18,10 @@ FLOATS = {"FLOAT", "DOUBLE"}
 
 @dataclass(frozen=True)
 class Rows:
-    """The values of a source's rows.
-
-    Attributes
-    ----------
-    source : Source
-    types : dict
-        DuckDB's type of the column of each role.
-    """
+    """The values of a source's rows."""
 
     source: Source
-    types: dict[str, str]
+    types: dict[str, str]  # DuckDB's type of the column of each role
 
     def id(self, role: str) -> str:
         """SQL for an id as the files have it; a missing one is refused, but where there is no header."""

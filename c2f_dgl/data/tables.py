@@ -38,24 +38,13 @@ Choose = Callable[[list[str]], Mapping[str, int]]
 
 @dataclass(frozen=True)
 class Table:
-    """The wanted columns of a file, called by their roles, and where their rows stand.
-
-    Attributes
-    ----------
-    frame : DataFrame
-    names : dict
-        What the file calls the column of each role: its name, or its number where there is no header.
-    origin : Origin
-    headless : bool
-    notes : tuple of str
-        What was mended.
-    """
+    """The wanted columns of a file, called by their roles, and where their rows stand."""
 
     frame: pd.DataFrame
-    names: dict[str, str]
+    names: dict[str, str]  # the file's column of each role: its name, or its number where there is no header
     origin: Origin
     headless: bool = False
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what was mended
 
 
 def _zstd(path: Path) -> IO[bytes]:
@@ -125,14 +114,8 @@ def read_table(
 ) -> Table:
     """The columns that `choose` picks, of a file in whichever form or of a folder of one log.
 
-    Parameters
-    ----------
-    path : Path
-    choose : callable
-    names, sep : optional
-        Of text: see `read_log`.
-    numbered : bool
-        Whether columns are asked for by number, so that a first line without any well-known name is no header.
+    `names` and `sep` are of text: see `read_log`. With `numbered`, which says that columns are asked for by number, a
+    first line without any well-known name is no header.
     """
     if os.path.isdir(path):  # where a folder may not be entered it answers no, and pathlib raises
         with reading(path, "a folder of one log"):
@@ -209,13 +192,20 @@ def _by_role(frame: pd.DataFrame, columns: Mapping[str, Any]) -> pd.DataFrame:
     return frame[list(columns.values())].set_axis(list(columns), axis=1)
 
 
-def _read_json(path: Path, choose: Choose) -> Table:
-    """Read JSON lines; the first object says which columns there are, and of which type."""
+def first_object(path: Path) -> dict[str, Any]:
+    """The single values of the first of JSON lines, by name."""
     with reading(path, "JSON lines"):
         head = json.loads(leading_line(path, "utf-8-sig")[0])
         if not isinstance(head, dict):
             raise InputError("the first line holds no object", where=path, expected='lines of {"user": ..., ...}')
-        columns = [name for name, value in head.items() if not isinstance(value, (dict, list))]
+        return {name: value for name, value in head.items() if not isinstance(value, (dict, list))}
+
+
+def _read_json(path: Path, choose: Choose) -> Table:
+    """Read JSON lines; the first object says which columns there are, and of which type."""
+    head = first_object(path)
+    with reading(path, "JSON lines"):
+        columns = list(head)
         names = {role: columns[position] for role, position in choose(columns).items()}
         arrow_types = {int: pyarrow.int64(), float: pyarrow.float64()}
         types = {name: arrow_types.get(type(head[name]), pyarrow.string()) for name in names.values()}
