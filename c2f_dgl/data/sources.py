@@ -12,16 +12,19 @@ import pyarrow.parquet
 
 from c2f_dgl.data.columns import MISSING, choose_columns, is_number
 from c2f_dgl.data.tables import (
-    JSON_SUFFIXES,
+    JSON,
+    LIGHTGCN,
     LOG_SUFFIXES,
-    PARQUET_SUFFIXES,
+    PARQUET,
+    TEXT,
     first_object,
+    form_of,
     leading_line,
     reading,
     suffix_of,
     unpacked,
 )
-from c2f_dgl.data.text import TextForm, separator, text_form
+from c2f_dgl.data.text import TextForm, text_form
 from c2f_dgl.errors import InputError
 
 # The column that says which file a row is from.
@@ -56,10 +59,12 @@ def open_source(path: Path, asked: Asked, sep: str | None = None) -> Source:
     """
     with reading(path, "a log"):
         files = _files(path)
-    form = _form(files[0], sep)
-    if form == "Parquet":
+    form = form_of(files[0], sep)
+    if form == LIGHTGCN:
+        raise InputError("lines have no separator", where=files[0], expected=f"a log with columns: {EXPECTED}")
+    if form == PARQUET:
         return _parquet(path, files, asked)
-    return _json(path, files, asked) if form == "JSON lines" else _text(files, asked, sep)
+    return _json(path, files, asked) if form == JSON else _text(files, asked, sep)
 
 
 def _files(path: Path) -> list[Path]:
@@ -75,27 +80,11 @@ def _files(path: Path) -> list[Path]:
         raise InputError("this is split already", where=path, expected="a log in one or many files")
     forms: dict[str, Path] = {}
     for file in files:
-        forms.setdefault(_form(file, None, by_name=True), file)
+        forms.setdefault(form_of(file), file)
     if len(forms) > 1:
         names = " and ".join(f"{form} ({file.relative_to(path)})" for form, file in forms.items())
         raise InputError(f"holds {names}", where=path, expected="files of one form")
     return files
-
-
-def _form(file: Path, sep: str | None, by_name: bool = False) -> str:
-    """The form of a file, by its suffix where it has a known one."""
-    suffix = suffix_of(file)
-    if suffix in PARQUET_SUFFIXES:
-        return "Parquet"
-    if suffix in JSON_SUFFIXES:
-        return "JSON lines"
-    if by_name or suffix in LOG_SUFFIXES or sep is not None:
-        return "delimited text"
-    with reading(file, "text"):
-        line, _ = leading_line(file, "utf-8-sig", "replace")
-    if not line.startswith("{") and separator(line) is None:
-        raise InputError("lines have no separator", where=file, expected=f"a log with columns: {EXPECTED}")
-    return "JSON lines" if line.startswith("{") else "delimited text"
 
 
 def _chosen(here: Mapping[str, str], asked: Asked, file: Path) -> tuple[dict[str, str], dict[str, str]]:
@@ -122,7 +111,7 @@ def _parquet(path: Path, files: Sequence[Path], asked: Asked) -> Source:
     for file in files:
         if unpacked(file) != file:
             raise InputError("Parquet that is packed once more", where=file, expected="it unpacked")
-        with reading(file, "Parquet"):
+        with reading(file, PARQUET):
             schema = pyarrow.parquet.read_schema(file)
         # A folder called day=2024-05-01 is a column for all that is in it.
         keys = [part.partition("=")[0] for part in file.relative_to(path).parts[:-1] if "=" in part]
@@ -137,7 +126,7 @@ def _parquet(path: Path, files: Sequence[Path], asked: Asked) -> Source:
             raise InputError(problem, where=file, expected="names that differ")
     options = "union_by_name=true, binary_as_string=true"
     relation = f"SELECT * FROM read_parquet({_list(files)}, filename={literal(FILE)}, {options})"
-    return Source("Parquet", relation, {role: _name(name) for role, name in called.items()}, called)
+    return Source(PARQUET, relation, {role: _name(name) for role, name in called.items()}, called)
 
 
 def _kind(kind: pyarrow.DataType) -> str:
@@ -155,7 +144,7 @@ def _text(files: Sequence[Path], asked: Asked, sep: str | None) -> Source:
     first: TextForm | None = None
     groups: dict[tuple[str, int, bool], list[Path]] = {}
     for file in files:
-        with reading(file, "delimited text"):
+        with reading(file, TEXT):
             line, n_blank = leading_line(file, "utf-8-sig", "replace")
         form = text_form(line, None, sep, numbered=any(map(is_number, asked.values())))
         first = first or form
@@ -174,7 +163,7 @@ def _text(files: Sequence[Path], asked: Asked, sep: str | None) -> Source:
     sql = {role: f"c{at}" for role, at in chosen.items()}
     called = {role: str(at) if first.headless else first.columns[at] for role, at in chosen.items()}
     decimal = "," if first.sep == ";" else "."
-    return Source("delimited text", " UNION ALL ".join(parts), sql, called, first.headless, decimal)
+    return Source(TEXT, " UNION ALL ".join(parts), sql, called, first.headless, decimal)
 
 
 def _json(path: Path, files: Sequence[Path], asked: Asked) -> Source:
@@ -197,7 +186,7 @@ def _json(path: Path, files: Sequence[Path], asked: Asked) -> Source:
     parts = [_reader("read_json", members, columns, packing, options) for packing, members in groups.items()]
     sql = {role: _name(name) for role, name in called.items()}
     roles = frozenset(role for role, name in called.items() if name in whole)
-    return Source("JSON lines", " UNION ALL ".join(parts), sql, called, whole=roles)
+    return Source(JSON, " UNION ALL ".join(parts), sql, called, whole=roles)
 
 
 def _is_json_number(value: object) -> bool:

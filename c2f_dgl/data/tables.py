@@ -24,13 +24,16 @@ import pyarrow.json
 import pyarrow.parquet
 
 from c2f_dgl.data.columns import MISSING, Origin, counted
-from c2f_dgl.data.text import TWO_COLONS, text_form
+from c2f_dgl.data.text import TWO_COLONS, separator, text_form
 from c2f_dgl.errors import InputError
 
 PACKED_SUFFIXES = ("", ".gz", ".bz2", ".xz", ".zst")
 PARQUET_SUFFIXES = {".parquet", ".pq"}
 JSON_SUFFIXES = {".jsonl", ".ndjson", ".json"}
 LOG_SUFFIXES = {".csv", ".tsv", ".inter", *PARQUET_SUFFIXES, *JSON_SUFFIXES}
+
+# The forms of files, as messages call them.
+PARQUET, JSON, TEXT, LIGHTGCN = "Parquet", "JSON lines", "delimited text", "LightGCN's text"
 
 # From the names of all columns, the position of the column of each role.
 Choose = Callable[[list[str]], Mapping[str, int]]
@@ -109,6 +112,19 @@ def log_files(folder: Path) -> list[Path]:
     return inter if len(inter) == 1 else [file for file in files if suffix_of(file) in PARQUET_SUFFIXES]
 
 
+def form_of(path: Path, sep: str | None = None) -> str:
+    """The form of a file: by its suffix where that is a known one, by the separator asked for, or by its first line."""
+    suffix = suffix_of(path)
+    if suffix in PARQUET_SUFFIXES:
+        return PARQUET
+    if sep is not None:
+        return TEXT
+    line = "{" if suffix in JSON_SUFFIXES else first_line(path)
+    if line.startswith("{"):
+        return JSON
+    return TEXT if suffix in LOG_SUFFIXES or separator(line) is not None else LIGHTGCN
+
+
 def read_table(
     path: Path, choose: Choose, names: list[str] | None = None, sep: str | None = None, numbered: bool = False
 ) -> Table:
@@ -124,15 +140,16 @@ def read_table(
             return read_table(files[0], choose, names, sep, numbered)
         if files:
             return _read_parquet(path, files, choose)
-    if suffix_of(path) in PARQUET_SUFFIXES:
+    form = form_of(path, sep)
+    if form == PARQUET:
         return _read_parquet(path, [path], choose)
-    if sep is None and names is None and (suffix_of(path) in JSON_SUFFIXES or first_line(path).startswith("{")):
+    if form == JSON and names is None:
         return _read_json(path, choose)
     if sep is not None and (len(sep) != 1 or sep in "\r\n"):
         raise InputError(f"a separator {sep!r}", where=path, expected="one character, no line end")
     if names is not None and len(set(names)) < len(names):
         raise InputError("two columns have the same name", where="names", expected="a name of its own for each")
-    with reading(path, "delimited text"):
+    with reading(path, TEXT):
         try:
             return _read_text(path, choose, names, sep, numbered, "utf-8-sig")
         except UnicodeDecodeError:
@@ -170,7 +187,7 @@ def _read_parquet(path: Path, files: list[Path], choose: Choose) -> Table:
     parts: list[pyarrow.Table] = []
     names: dict[str, str] = {}
     for file in files:
-        with reading(file, "Parquet"), opened(file) as stream:
+        with reading(file, PARQUET), opened(file) as stream:
             # Parquet is read from its end, so that what is compressed is unpacked whole.
             source = str(file) if unpacked(file) == file else pyarrow.BufferReader(stream.read())
             data = pyarrow.parquet.ParquetFile(source)
@@ -178,7 +195,7 @@ def _read_parquet(path: Path, files: list[Path], choose: Choose) -> Table:
             names = names or {role: columns[position] for role, position in choose(columns).items()}
             parts.append(data.read(columns=list(dict.fromkeys(names.values()))))
             parts[-1].validate(full=True)
-    with reading(path, "Parquet"):
+    with reading(path, PARQUET):
         table = pyarrow.concat_tables(parts, promote_options="permissive")
         # Some writers leave it open whether bytes are text.
         types = [pyarrow.string() if pyarrow.types.is_binary(kind) else kind for kind in table.schema.types]
@@ -194,7 +211,7 @@ def _by_role(frame: pd.DataFrame, columns: Mapping[str, Any]) -> pd.DataFrame:
 
 def first_object(path: Path) -> dict[str, Any]:
     """The single values of the first of JSON lines, by name."""
-    with reading(path, "JSON lines"):
+    with reading(path, JSON):
         head = json.loads(leading_line(path, "utf-8-sig")[0])
         if not isinstance(head, dict):
             raise InputError("the first line holds no object", where=path, expected='lines of {"user": ..., ...}')
@@ -204,7 +221,7 @@ def first_object(path: Path) -> dict[str, Any]:
 def _read_json(path: Path, choose: Choose) -> Table:
     """Read JSON lines; the first object says which columns there are, and of which type."""
     head = first_object(path)
-    with reading(path, "JSON lines"):
+    with reading(path, JSON):
         columns = list(head)
         names = {role: columns[position] for role, position in choose(columns).items()}
         arrow_types = {int: pyarrow.int64(), float: pyarrow.float64()}
