@@ -130,10 +130,8 @@ def find_card(name: str) -> Card:
     if name in CARDS:
         return CARDS[name]
     near = difflib.get_close_matches(name.lower(), CARDS, n=1)
-    raise InputError(
-        f"unknown dataset {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
-        expected=f"a path that exists, or one of {', '.join(CARDS)}",
-    )
+    problem = f"unknown dataset {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+    raise InputError(problem, expected=f"a path that exists, or one of {', '.join(CARDS)}")
 
 
 def default_data_dir() -> Path:
@@ -150,9 +148,7 @@ def dataset_folder(card: Card, data_dir: str | Path | None = None) -> Path:
 
 def source_folder(name_or_path: str | Path, data_dir: str | Path | None = None) -> Path:
     """Where files that belong to a data set stand: in its folder, or beside its one file."""
-    if isinstance(name_or_path, str) and name_or_path in CARDS:
-        return dataset_folder(CARDS[name_or_path], data_dir)
-    path = Path(name_or_path)
+    _, path = find_source(name_or_path, data_dir)
     return path if path.is_dir() else path.parent
 
 

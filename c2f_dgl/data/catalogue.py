@@ -41,11 +41,8 @@ def load_split(config: RunConfig, source: str | Path | None = None) -> Split:
     """The data of a run, read and split as its configuration says; from `source` where it has been moved."""
     source = config.data.source if source is None else str(source)
     if source is None:
-        raise InputError(
-            "was trained on data in memory",
-            where="data.source",
-            expected="load_run(run, split=...), or training with data.source",
-        )
+        expected = "load_run(run, split=...), or training with data.source"
+        raise InputError("was trained on data in memory", where="data.source", expected=expected)
     return read_side(read_data(source, config.data, config.seed), config.graph, source_folder(source))
 
 

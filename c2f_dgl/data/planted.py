@@ -140,10 +140,8 @@ def _check(
     n_users: int, n_items: int, n_interactions: int, n_fine: int, least: int, within: tuple[float, float]
 ) -> None:
     if n_fine < 1 or min(n_users, n_items) < n_fine:
-        raise InputError(
-            f"{n_users} users and {n_items} items cannot fill {n_fine} fine communities",
-            expected="at least one community, and a user and an item in each",
-        )
+        problem = f"{n_users} users and {n_items} items cannot fill {n_fine} fine communities"
+        raise InputError(problem, expected="at least one community, and a user and an item in each")
     most = n_items // 2
     if least < 1 or least > most:
         raise InputError(f"min_per_user = {least}", expected=f"1 to {most}, half of the items")

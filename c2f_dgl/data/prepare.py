@@ -60,11 +60,12 @@ def prepare(
     _remove_dead(out)
     with reporter.busy(f"preparing {source}"), replacing_folder(out) as folder:
         aside = folder.parent
-        options = {"memory_limit": f"{memory}GiB", "temp_directory": str(aside / "spilled")}
         with (
             locked(aside, "prepares"),
             _refusals(source, out, opened.form),
-            closing(duckdb.connect(aside / "log.duckdb", config=options)) as db,
+            closing(
+                duckdb.connect(config={"memory_limit": f"{memory}GiB", "temp_directory": str(aside / "spilled")})
+            ) as db,
         ):
             return _Preparation(db, source, opened, asked, min_rating, reporter).write(folder)
 
@@ -146,22 +147,22 @@ class _Preparation:
 
     def write(self, folder: Path) -> dict[str, Any]:
         """Write the prepared log into an empty folder; the manifest comes back."""
-        self._read()
-        counts = "count(*), count_if(u IS NULL OR i IS NULL), count_if(kept)"
-        n_rows, n_incomplete, n_kept = self._one(f"SELECT {counts} FROM log")
-        if not n_kept:
-            problem = "no interactions left" if n_rows else "no interactions"
-            raise InputError(problem, where=self.source, expected="at least one row")
-        for role in ("user", "item"):
-            self._ids(role)
-            with writing(folder):
-                self._copy(f"SELECT id FROM {role}s ORDER BY code", folder / f"{role}s.parquet")
+        kept = self._log()
+        counts = [self._ids(role, kept) for role in ("user", "item")]
+        n_rows, n_incomplete, n_kept = counts[0]
+        if counts[1] != counts[0]:
+            raise InputError("the files changed while they were read", where=self.source, expected="files at rest")
         self._step("pairs")
         stamp = ", t" if self.timed else ""
         self.db.execute(
             f"CREATE TABLE pairs AS SELECT users.code AS u, items.code AS i{stamp} FROM log "
-            "JOIN users ON log.u = users.raw JOIN items ON log.i = items.raw WHERE kept"
+            f"JOIN users ON log.u = users.raw JOIN items ON log.i = items.raw WHERE {kept}"
         )
+        if self._one("SELECT count(*) FROM pairs")[0] != n_kept:
+            raise InputError("the files changed while they were read", where=self.source, expected="files at rest")
+        for role in ("user", "item"):
+            with writing(folder):
+                self._copy(f"SELECT id FROM {role}s ORDER BY code", folder / f"{role}s.parquet")
         parts = self._parts(folder)
         n = sum(pyarrow.parquet.read_metadata(folder / part).num_rows for part in parts)
         users, items = (self._one(f"SELECT count(*) FROM {role}s")[0] for role in ("user", "item"))
@@ -180,38 +181,42 @@ class _Preparation:
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         return manifest
 
-    def _read(self) -> None:
-        """Make the table ``log``: raw ids u and i, the time t where it is used, and whether a row is kept."""
-        self._step("rows")
+    def _log(self) -> str:
+        """Make the view ``log``: u, i and, where used, r and t; the condition that its rows are kept by comes back."""
         rows, kept = Rows(self.opened, self.types), []
         used = {"u": rows.id("user"), "i": rows.id("item")}
+        if self.min_rating is not None:
+            used["r"] = rows.number("rating")
+            kept.append(f"r >= {float(self.min_rating)!r}::DOUBLE")
         if self.timed:
             text = self.opened.columns["timestamp"]
             query = f"SELECT CAST({text} AS VARCHAR) FROM source WHERE {text} IS NOT NULL LIMIT 1"
             used["t"] = rows.time(next((first for (first,) in self.db.execute(query).fetchall()), None))
-        if self.min_rating is not None:
-            used["r"] = rows.number("rating")
-            kept.append(f"r >= {float(self.min_rating)!r}::DOUBLE")
         if self.opened.headless:
             kept += ["u IS NOT NULL", "i IS NOT NULL"]
         columns = ", ".join(f"{expression} AS {name}" for name, expression in used.items())
-        stamp = ", t" if self.timed else ""
-        self.db.execute(
-            f"CREATE TABLE log AS SELECT u, i{stamp}, {' AND '.join(kept) or 'true'} AS kept "
-            f"FROM (SELECT {columns} FROM source)"
-        )
+        self.db.execute(f"CREATE VIEW log AS SELECT {columns} FROM source")
+        return " AND ".join(kept) or "true"
 
-    def _ids(self, role: str) -> None:
-        """Make the table of a role's ids, in their order."""
+    def _ids(self, role: str, kept: str) -> tuple[int, int, int]:
+        """Make the table of a role's ids: of rows in all, of rows without ids, and of those that are kept."""
         self._step(f"{role}s")
+        incomplete = "u IS NULL OR i IS NULL" if self.opened.headless else "false"  # which reads this column alone
         self.db.execute(
-            f"CREATE TABLE raw_{role}s AS SELECT {role[0]} AS raw, count_if(kept) AS n FROM log "
-            f"WHERE {role[0]} IS NOT NULL GROUP BY 1"
+            f"CREATE TABLE raw_{role}s AS SELECT {role[0]} AS raw, count(*) AS n_rows, "
+            f"count_if({incomplete}) AS n_incomplete, count_if({kept}) AS n FROM log GROUP BY 1"
         )
+        sums = "coalesce(sum(n_rows), 0), coalesce(sum(n_incomplete), 0), coalesce(sum(n), 0)"
+        n_rows, n_incomplete, n_kept = map(int, self._one(f"SELECT {sums} FROM raw_{role}s"))
+        if not n_kept:
+            problem = "no interactions left" if n_rows else "no interactions"
+            raise InputError(problem, where=self.source, expected="at least one row")
         self.db.execute(
             f"CREATE TABLE {role}s AS SELECT raw, id, n, (row_number() OVER (ORDER BY id) - 1)::INTEGER AS code "
-            f"FROM (SELECT raw, n, {self._normal(role)} AS id FROM raw_{role}s WHERE n > 0)"
+            f"FROM (SELECT raw, n, {self._normal(role)} AS id FROM raw_{role}s WHERE n > 0 AND raw IS NOT NULL)"
         )
+        self.db.execute(f"DROP TABLE raw_{role}s")
+        return n_rows, n_incomplete, n_kept
 
     def _normal(self, role: str) -> str:
         """SQL that makes ids of a role's raw ids: BIGINT where all are whole numbers, else VARCHAR."""
