@@ -20,6 +20,7 @@ from c2f_dgl.data.tables import (
     first_object,
     form_of,
     leading_line,
+    packing_of,
     reading,
     suffix_of,
     unpacked,
@@ -31,10 +32,6 @@ from c2f_dgl.errors import InputError
 FILE = "c2f_dgl_file"
 
 EXPECTED = "Parquet, CSV, TSV or JSON lines, the last three as they are, .gz or .zst"
-
-# First bytes of what DuckDB does and does not unpack, but Parquet's own compression.
-_PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
-_NOT_UNPACKED = (b"BZh", b"\xfd7zXZ\0", b"PK\x03\x04")
 
 Asked = Mapping[str, "str | int | None"]
 
@@ -194,12 +191,12 @@ def _is_json_number(value: object) -> bool:
 
 
 def _packing(file: Path) -> str:
-    """How a file is compressed, by its first bytes."""
-    with reading(file, "a log"), file.open("rb") as stream:
-        start = stream.read(6)
-    if start.startswith(_NOT_UNPACKED):
+    """How a file is compressed; refused where DuckDB does not unpack it."""
+    with reading(file, "a log"):
+        packing, _ = packing_of(file)
+    if packing not in ("none", "gzip", "zstd"):
         raise InputError("this is packed as DuckDB does not unpack it", where=file, expected="it unpacked, .gz or .zst")
-    return next((packing for magic, packing in _PACKED.items() if start.startswith(magic)), "none")
+    return packing
 
 
 def _reader(function: str, files: Sequence[Path], columns: Mapping[str, str], packing: str, options: str) -> str:

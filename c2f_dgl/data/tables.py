@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, cast
 
 import pandas as pd
 import pyarrow
@@ -56,12 +56,22 @@ def _zstd(path: Path) -> IO[bytes]:
 
 
 # By first bytes: a suffix may be missing, or be left where something has unpacked the file on its way.
-_OPENERS: dict[bytes, Callable[[Path], Any]] = {
-    b"\x1f\x8b": gzip.open,
-    b"BZh": bz2.open,
-    b"\xfd7zXZ\0": lzma.open,
-    b"\x28\xb5\x2f\xfd": _zstd,
+_PACKINGS: dict[bytes, tuple[str, Callable[[Path], Any]]] = {
+    b"\x1f\x8b": ("gzip", gzip.open),
+    b"BZh": ("bzip2", bz2.open),
+    b"\xfd7zXZ\0": ("xz", lzma.open),
+    b"\x28\xb5\x2f\xfd": ("zstd", _zstd),
 }
+
+
+def packing_of(path: Path) -> tuple[str, Callable[[Path], Any]]:
+    """How a file is compressed, ``"none"`` where it is not, and what opens it."""
+    with path.open("rb") as file:
+        start = file.read(6)
+    if start.startswith(b"PK\x03\x04"):
+        raise InputError("this is a zip archive", where=path, expected="the file within, as it is or as .gz")
+    plain = ("none", lambda path: path.open("rb"))
+    return next((packing for magic, packing in _PACKINGS.items() if start.startswith(magic)), plain)
 
 
 def opened(path: Path) -> IO[bytes]:
@@ -69,12 +79,8 @@ def opened(path: Path) -> IO[bytes]:
     # os.path: where a folder may not be entered it answers no, and pathlib raises.
     if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
         raise InputError("this is a pipe or a device", where=path, expected="a file, which can be read more than once")
-    with path.open("rb") as file:
-        start = file.read(6)
-    if start.startswith(b"PK\x03\x04"):
-        raise InputError("this is a zip archive", where=path, expected="the file within, as it is or as .gz")
-    opener = next((opener for magic, opener in _OPENERS.items() if start.startswith(magic)), None)
-    return path.open("rb") if opener is None else opener(path)
+    _, opener = packing_of(path)
+    return cast(IO[bytes], opener(path))
 
 
 @contextmanager
