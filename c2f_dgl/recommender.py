@@ -18,8 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from c2f_dgl import api
 from c2f_dgl.config.load import load_config
 from c2f_dgl.data.columns import Origin, find_column
-from c2f_dgl.data.frames import as_frame, is_table
-from c2f_dgl.data.interactions import Interactions, binary_csr
+from c2f_dgl.data.interactions import Interactions, as_frame, binary_csr, is_table
 from c2f_dgl.data.readers import unused_ratings
 from c2f_dgl.data.splits import Split, random_split
 from c2f_dgl.errors import InputError

@@ -1,29 +1,38 @@
-"""``c2f-dgl bench``: every system at the same budget, one row each."""
+"""``c2f-dgl bench``: every system at the same budget, one row each; ``tune``: options of a preset, searched."""
 
 from __future__ import annotations
 
+import difflib
+import re
 import shlex
 import sys
+from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from c2f_dgl.cli.runs import DeviceOption, data_source
+from c2f_dgl.cli.common import DatasetArgument, DeviceOption, SetOption, data_source, say, stoppable
+from c2f_dgl.errors import InputError
 from c2f_dgl.extras import check_installed
-from c2f_dgl.io.files import write_text
-from c2f_dgl.io.progress import Reporter, plain_console
+from c2f_dgl.io.files import check_new_folder, write_text
+from c2f_dgl.io.progress import Reporter
 
 if TYPE_CHECKING:
     from c2f_dgl.bench.run import Bench, Job
     from c2f_dgl.bench.table import Results
+    from c2f_dgl.bench.tuning import Tried
 
 # Learned values per entity where no budget is given: those of the preset `fast`.
 _VALUES_PER_ENTITY = 128 / 48
 
+# Trials that the table at the end of a search shows.
+_SHOWN = 5
+
 
 def bench(
-    dataset: Annotated[str, typer.Argument(help="A name from `c2f-dgl data list`, or a path.", show_default=False)],
+    dataset: DatasetArgument,
     out: Annotated[Path, typer.Option(help="Folder; that of a stopped bench is gone on with.", show_default=False)],
     systems: Annotated[
         str,
@@ -48,7 +57,6 @@ def bench(
     device: DeviceOption = "auto",
 ) -> None:
     """Train systems side by side on DATASET: accuracy, learned values, bytes, seconds, memory, significance."""
-    from c2f_dgl.cli.checks import check_begun_folder, check_systems
     from c2f_dgl.config.load import parse_data
     from c2f_dgl.training.checks import check_device
 
@@ -89,26 +97,22 @@ def bench(
         )
         for reference in references:
             common.job(reference, seed, {})  # refuses a setting that is out of range
-    console = plain_console()
-    console.print(split.summary(), soft_wrap=True)
+    say(split.summary())
     command = shlex.join(["c2f-dgl", *sys.argv[1:]])
     statuses: set[str] = set()
 
     def report(job: Job, record: dict[str, Any]) -> None:
         statuses.add(record["status"])
-        console.print(_line(job, record), soft_wrap=True)
+        say(_line(job, record))
         if job.trial is None:
             _write(common, out, control, command)
 
-    try:
+    with stoppable(f"the same command goes on with {out}"):
         run_bench(common, references, seeds, out, report)
-    except KeyboardInterrupt:
-        reporter.console.print(f"stopped: the same command goes on with {out}", soft_wrap=True)
-        raise typer.Exit(130) from None
     rows = _write(common, out, control, command).rows
     for suffix in ("svg", "png"):
         plot.draw(out / f"accuracy.{suffix}", f"{split.name}: accuracy against learned values", rows)
-    console.print(f"{out}: results.json, results.csv, results.md, accuracy.svg, accuracy.png", soft_wrap=True)
+    say(f"{out}: results.json, results.csv, results.md, accuracy.svg, accuracy.png")
     if statuses == {"failed"}:
         raise typer.Exit(1)
 
@@ -118,7 +122,6 @@ def _settings(options: list[str], references: list[str]) -> dict[str, Any]:
     import yaml
 
     from c2f_dgl.baselines.registry import find_system
-    from c2f_dgl.cli.checks import unknown_setting
 
     settings = {}
     known = {name for reference in references for name in type(find_system(reference).defaults).model_fields}
@@ -153,3 +156,95 @@ def _line(job: Job, record: dict[str, Any]) -> str:
         f"{record['values']['total']:>10,} values  {record['seconds']:>7.1f} s  "
         f"{record['peak_bytes'] / 2**20:>6,.0f} MiB"
     )
+
+
+def tune(
+    dataset: DatasetArgument,
+    out: Annotated[Path, typer.Option(help="Folder; that of a stopped search is gone on with.", show_default=False)],
+    trials: Annotated[int, typer.Option(min=1, help="Trials in all, the preset itself the first.")] = 20,
+    minutes: Annotated[float | None, typer.Option(min=0.0, help="After so many no further trial begins.")] = None,
+    preset: Annotated[str, typer.Option(help="The preset that is changed, or a YAML file.")] = "fast",
+    range_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--range", metavar="KEY=A,B|LOW..HIGH", help="What is searched; by default what suits the preset."
+        ),
+    ] = None,
+    set_: SetOption = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the split and of every trial.")] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Search options of a preset for DATASET on validation; the best is a preset for `train --preset OUT/best.yaml`."""
+    from c2f_dgl.config.load import load_config
+    from c2f_dgl.config.ranges import default_ranges, parse_range
+    from c2f_dgl.training.checks import check_device
+
+    config = load_config(preset, [*(set_ or []), *([] if seed is None else [f"seed={seed}"])])
+    config = config.model_copy(update={"data": config.data.model_copy(update={"source": data_source(dataset)})})
+    ranges = [parse_range(text, config) for text in range_ or default_ranges(config)]
+    check_device(device)
+    check_begun_folder(out, "study.jsonl", "search")
+    check_installed("optuna", where="tune")
+    reporter = Reporter()
+    with reporter.busy("reading the data"):
+        from c2f_dgl.data.catalogue import load_split
+
+        split = load_split(config)  # before torch is imported: a wrong column is told at once
+        from c2f_dgl.bench import tuning
+    say(split.summary())
+    say("searched: " + "  ".join(range_ or default_ranges(config)))
+
+    def report(tried: Tried) -> None:
+        say(f"trial {tried.number}: {_outcome(tried)}  {_values(tried)}")
+
+    with stoppable(f"the same command goes on with {out}"):
+        over = tuning.tune(
+            split, out, config, ranges, trials=trials, minutes=minutes, device=device, reporter=reporter, report=report
+        )
+    say(f"best of {len(over)}, by {config.select} on validation:")
+    for tried in [tried for tried in over if tried.figure is not None][:_SHOWN]:
+        say(f"  {_outcome(tried)}  {_values(tried)}")
+    say(f"c2f-dgl train {dataset} --preset {out / 'best.yaml'} --out NEW trains with the best")
+
+
+def _outcome(tried: Tried) -> str:
+    if tried.figure is not None:
+        return f"{tried.figure:.4f}"
+    return "ended early" if tried.error is None else f"refused: {tried.error}"
+
+
+def _values(tried: Tried) -> str:
+    show = lambda value: f"{value:.4g}" if isinstance(value, float) else str(value)
+    return "  ".join(f"{key}={show(value)}" for key, value in tried.values.items())
+
+
+def check_begun_folder(out: Path, file: str, what: str) -> None:
+    """Raise `InputError` where work that keeps `file` in its folder could neither begin nor go on there."""
+    if not (out / file).is_file():
+        check_new_folder(out, expected=f"a new folder, or that of a {what} to go on with")
+
+
+def check_systems(names: str, settings: Sequence[str]) -> None:
+    """Raise `InputError` for an unknown system, or a setting ``name=value`` that no system has.
+
+    Both are read off the sources; a system of ``module:attribute`` may have any settings.
+    """
+    files = resources.files("c2f_dgl.baselines").iterdir()
+    source = "".join(file.read_text(encoding="utf-8") for file in files if file.name.endswith(".py"))
+    systems = re.findall(r'\bSystem\(\s*"([^"]+)"', source)
+    families = {system.partition("-")[0] for system in systems}
+    asked = [name.strip() for name in names.split(",")]
+    for name in asked:
+        if ":" not in name and name not in {"all", *families, *systems}:
+            near = difflib.get_close_matches(name, systems, n=1, cutoff=0.3)
+            raise InputError(f"no system {name!r}", where="--systems", expected=f"e.g. {(near or systems)[0]}")
+    known = set(re.findall(r"^    (\w+): .+ = Field\(", source, flags=re.MULTILINE))
+    for option in settings:
+        if not any(":" in name for name in asked) and option.partition("=")[0] not in known:
+            raise unknown_setting(option, known)
+
+
+def unknown_setting(option: str, known: set[str]) -> InputError:
+    """The error for a hyper-parameter that is none of those known."""
+    names = ", ".join(["data.NAME", *sorted(known)])
+    return InputError(f"no system has {option!r}", where="--set", expected=f"NAME=VALUE, NAME one of {names}")

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from c2f_dgl.cli.common import say
 from c2f_dgl.errors import InputError
 from c2f_dgl.io.progress import Reporter, plain_console
 
@@ -114,7 +115,7 @@ def split(
     for option, value, takes in (("--folds", folds, several), ("--k", k, how.startswith("leave"))):
         if value is not None and not takes:
             raise InputError(f"{how} takes none", where=option, expected="--how " + _TAKES[option])
-    from c2f_dgl.data.catalogue import fold_interactions, split_interactions
+    from c2f_dgl.data.catalogue import split_interactions
     from c2f_dgl.data.readers import read_interactions
     from c2f_dgl.data.tables import unpacked
     from c2f_dgl.data.writers import write_folds, write_split
@@ -122,15 +123,11 @@ def split(
     columns = _columns(set_, sep, user=user, item=item, rating=rating, min_rating=min_rating, timestamp=timestamp)
     inter = read_interactions(path, timed=how in ("leave-last", "temporal", "rolling"), **columns)
     name = unpacked(path.resolve()).stem
-    if several:
-        made = fold_interactions(inter, how, folds=folds, seed=seed, valid=valid, test=test, name=name)
-        write_folds(made, out)
-        written = [split for fold in made for split in (fold if isinstance(fold, tuple) else (fold,))]
-    else:
-        written = [split_interactions(inter, how, seed=seed, valid=valid, test=test, k=k, name=name)]
-        write_split(written[0], out)
-    for each in written:
-        plain_console().print(each.summary(), soft_wrap=True)
+    made = split_interactions(inter, how, seed=seed, name=name, valid=valid, test=test, k=k, folds=folds)
+    (write_folds if several else write_split)(made, out)
+    for fold in made if several else [made]:
+        for each in fold if isinstance(fold, tuple) else (fold,):
+            say(each.summary())
 
 
 def _columns(overrides: list[str] | None, sep: str | None, **named: Any) -> dict[str, Any]:
@@ -139,9 +136,8 @@ def _columns(overrides: list[str] | None, sep: str | None, **named: Any) -> dict
 
     for override in overrides or []:
         if override.partition("=")[0].strip().removeprefix("data.") not in named:
-            raise InputError(
-                f"{override} does not say how to read", where="--set", expected=f"data.{', data.'.join(named)}"
-            )
+            expected = f"data.{', data.'.join(named)}"
+            raise InputError(f"{override} does not say how to read", where="--set", expected=expected)
     columns = load_config(overrides=overrides or []).data.model_dump(include=set(named), exclude_none=True)
     return columns | {key: value for key, value in {**named, "sep": sep}.items() if value is not None}
 
@@ -169,8 +165,7 @@ def prepare(
     columns = _columns(set_, sep, user=user, item=item, rating=rating, min_rating=min_rating, timestamp=timestamp)
     made = prepare_log(source, out, **columns, memory=memory, reporter=Reporter())
     counts = f"{made['users']:,} users, {made['items']:,} items, {made['interactions']:,} interactions"
-    words = [f"{out}: {counts} of {made['rows']:,} rows", *made["notes"]]
-    plain_console().print("; ".join(words), soft_wrap=True)
+    say("; ".join([f"{out}: {counts} of {made['rows']:,} rows", *made["notes"]]))
 
 
 @app.command()

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from c2f_dgl.cli.runs import DeviceOption, JsonOption, ServedArgument, StageOption, data_source, total_and_parts
+from c2f_dgl.cli.common import (
+    DeviceOption,
+    JsonOption,
+    ServedArgument,
+    StageOption,
+    data_source,
+    print_table,
+    say,
+    total_and_parts,
+)
 from c2f_dgl.errors import InputError
-from c2f_dgl.io.progress import Reporter, plain_console
+from c2f_dgl.io.progress import Reporter
 
 if TYPE_CHECKING:
     from c2f_dgl.evaluation.slices import Slice
@@ -106,47 +114,31 @@ def evaluate(
         else:
             figures = beyond.measure(scorer, seen, relevant, depths, names, data.train)
     sizes = counts if of_file else {"parameters": {"total": counts["total"], **counts}}
+    if json_:
+        print(json.dumps({**(figures if by is None else {"slices": _as_json(found)}), **sizes}))
+        return
     title = f"{data.name}, {split}"
     if by is not None:
-        _print_slices(title, found, sizes, json_)
-    elif json_:
-        print(json.dumps({**figures, **sizes}))
+        rows = {each.name: [f"{each.users:,}", *map(_interval, each.figures.values())] for each in found}
+        print_table(f"{title}, 95 % intervals over users", ["", "users", *found[0].figures], rows)
     else:
-        shown = {name: [figures.get(f"{name}@{k}", figures.get(name)) for k in depths] for name in names}
-        _print(title, [f"@{k}" for k in depths], {name: [_number(x) for x in row] for name, row in shown.items()})
-    if not json_:
-        size = f"{counts['bytes']:,} bytes" if of_file else f"learned values: {total_and_parts(counts, '')}"
-        plain_console().print(size, soft_wrap=True)
+        rows = {name: [_number(figures.get(f"{name}@{k}", figures.get(name))) for k in depths] for name in names}
+        print_table(title, ["", *(f"@{k}" for k in depths)], rows)
+    say(f"{counts['bytes']:,} bytes" if of_file else f"learned values: {total_and_parts(counts, '')}")
 
 
-def _print_slices(title: str, slices: list[Slice], sizes: dict[str, Any], json_: bool) -> None:
-    if json_:
-        plain = lambda figures: [None if math.isnan(figure) else figure for figure in figures]
-        whole = [
-            {"name": each.name, "users": each.users, **{name: plain(values) for name, values in each.figures.items()}}
-            for each in slices
-        ]
-        print(json.dumps({"slices": whole, **sizes}))
-        return
-    shown = {
-        each.name: [
-            f"{each.users:,}",
-            *(f"{mean:.4f} ({low:.4f} to {high:.4f})" for mean, low, high in each.figures.values()),
-        ]
+def _as_json(slices: list[Slice]) -> list[dict[str, Any]]:
+    """Slices as JSON has them: a figure that there is not is null."""
+    plain = lambda figures: [None if math.isnan(figure) else figure for figure in figures]
+    return [
+        {"name": each.name, "users": each.users, **{name: plain(values) for name, values in each.figures.items()}}
         for each in slices
-    }
-    _print(f"{title}, 95 % intervals over users", ["users", *slices[0].figures], shown)
+    ]
 
 
-def _print(title: str, columns: Sequence[str], rows: dict[str, list[str]]) -> None:
-    from rich.table import Table
-
-    table = Table("", title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column, justify="right")
-    for name, values in rows.items():
-        table.add_row(name, *values)
-    plain_console().print(table)
+def _interval(figure: tuple[float, float, float]) -> str:
+    mean, low, high = figure
+    return f"{mean:.4f} ({low:.4f} to {high:.4f})"
 
 
 def _number(value: float | None) -> str:

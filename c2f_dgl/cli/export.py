@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from c2f_dgl.cli.runs import DataOption, DeviceOption, JsonOption, ServedArgument, StageOption
+from c2f_dgl.cli.common import DataOption, DeviceOption, JsonOption, ServedArgument, StageOption, say
 from c2f_dgl.errors import InputError
 from c2f_dgl.io.files import check_new_folder
 from c2f_dgl.io.progress import Reporter, plain_console
@@ -100,9 +100,7 @@ def export(
         print(json.dumps(result))
         return
     if not teacher.exact:
-        reporter.console.print(
-            "users of this model are more than their items: the nearest model of items is written", soft_wrap=True
-        )
+        say("users of this model are more than their items: the nearest model of items is written", stderr=True)
     table = Table("", title=f"{split.name}, {format_}", title_justify="left")
     table.add_column("run", justify="right")
     table.add_column("file", justify="right")
@@ -152,4 +150,4 @@ def _page_of(path: Path, out: Path, titles: Path | None, json_: bool) -> None:
         print(json.dumps({"format": "web", "bytes": written}))
         return
     for name, size in written.items():
-        plain_console().print(f"{out / name}: {size:,} B", soft_wrap=True)
+        say(f"{out / name}: {size:,} B")

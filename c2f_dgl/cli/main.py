@@ -12,9 +12,9 @@ from typing import Annotated
 
 import typer
 
-from c2f_dgl.cli import bench, data, doctor, evaluate, export, recommend, report, runs, serve, tune, update
+from c2f_dgl.cli import bench, data, doctor, evaluate, export, recommend, runs, serve
+from c2f_dgl.cli.common import say
 from c2f_dgl.errors import InputError, printable
-from c2f_dgl.io.progress import plain_console
 
 app = typer.Typer(
     help="Coarse-to-fine lightweight meta-embeddings for recommendation, on DGL heterographs.",
@@ -24,8 +24,8 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.command("train", cls=runs.WithOptions)(runs.train)
-app.command("tune")(tune.tune)
-app.command("update")(update.update)
+app.command("tune")(bench.tune)
+app.command("update")(runs.update)
 app.command("evaluate")(evaluate.evaluate)
 app.command("recommend")(recommend.recommend)
 app.command("info")(runs.info)
@@ -33,7 +33,7 @@ app.command("export")(export.export)
 app.command("serve")(serve.serve)
 app.command("doctor")(doctor.doctor)
 app.command("options")(runs.options)
-app.command("report")(report.report)
+app.command("report")(runs.report)
 app.command("bench")(bench.bench)
 
 
@@ -41,7 +41,7 @@ class _Printed(logging.Handler):
     """Prints what is logged on standard error, above any bars there."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        plain_console(stderr=True).print(f"{record.levelname.lower()}: {self.format(record)}", soft_wrap=True)
+        say(f"{record.levelname.lower()}: {self.format(record)}", stderr=True)
 
 
 @app.callback()

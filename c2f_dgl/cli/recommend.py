@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from c2f_dgl.cli.runs import DataOption, DeviceOption, JsonOption, ServedArgument, StageOption
-from c2f_dgl.cli.serve import UsersOption
+from c2f_dgl.cli.common import DataOption, DeviceOption, JsonOption, ServedArgument, StageOption, UsersOption, say
 from c2f_dgl.errors import InputError
 from c2f_dgl.io.progress import Reporter, plain_console
 
@@ -153,9 +152,8 @@ def _allowed(items: IdMap, candidates: Path | None, exclude: Path | None) -> np.
         if path is not None:
             rows = items.find(read_leading(path, ("item",), numbered=True)[0]["item"].to_numpy(dtype=object))
             if not (rows >= 0).any():
-                raise InputError(
-                    "names no item that is known", where=path, expected="ids of items, in its first column"
-                )
+                expected = "ids of items, in its first column"
+                raise InputError("names no item that is known", where=path, expected=expected)
             if n := int((rows < 0).sum()):
                 log.warning("%s: %d of %d items are unknown, and left out", path, n, len(rows))
             allowed[rows[rows >= 0]] = is_allowed
@@ -190,7 +188,7 @@ def _of_run(
         seen = None if include_seen else (data.train + data.valid + data.test)[:, among]
     if cold := [name for name, row in zip(user or [], chosen, strict=False) if not data.train[row].nnz]:
         names = ", ".join(cold)
-        reporter.console.print(f"nothing to go by in the training part: {names}: all items are alike", soft_wrap=True)
+        say(f"nothing to go by in the training part: {names}: all items are alike", stderr=True)
 
     def ranking(rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         items, scores = top_items(scorer, chosen[rows], k, seen)
@@ -224,4 +222,4 @@ def _write(out: Path, names: np.ndarray | list[str], ranking: Ranking, k: int, r
             report(start + len(rows), len(names))
         if writer is not None:
             writer.close()
-    reporter.console.print(f"{out}: {len(names):,} users", soft_wrap=True)
+    say(f"{out}: {len(names):,} users", stderr=True)

@@ -1,4 +1,4 @@
-"""Commands that make a run and look at it."""
+"""``c2f-dgl train, update, info, report, options``: commands that make a run and look at it."""
 
 from __future__ import annotations
 
@@ -10,32 +10,31 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from c2f_dgl.cli.common import (
+    DataOption,
+    DatasetArgument,
+    DeviceOption,
+    JsonOption,
+    SetOption,
+    data_source,
+    print_stages,
+    say,
+    stoppable,
+    total_and_parts,
+)
+from c2f_dgl.errors import InputError
+from c2f_dgl.io.files import check_new_folder, write_text
 from c2f_dgl.io.progress import Reporter, plain_console
-
-ServedArgument = Annotated[
-    Path, typer.Argument(metavar="RUN|MODEL", help="Folder of a run, or a model file of `export`.", show_default=False)
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-StageOption = Annotated[
-    str | None, typer.Option(help="The best model of this stage; by default of the one chosen on validation.")
-]
-
-DataOption = Annotated[
-    str | None, typer.Option("--data", metavar="PATH", help="Where the run's data is now; by default where it was.")
-]
 
 
 def train(
-    dataset: Annotated[str, typer.Argument(help="A name from `c2f-dgl data list`, or a path.", show_default=False)],
+    dataset: DatasetArgument,
     out: Annotated[Path, typer.Option(help="Folder of the run.", show_default=False)],
     preset: Annotated[
         str, typer.Option(help="fast, best, quick, paper, published, lightgcn, or a YAML file.")
     ] = "fast",
     stage: Annotated[str, typer.Option(help="coarse, fine (goes on from a run that has coarse) or both.")] = "both",
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override an option; may be repeated.")
-    ] = None,
+    set_: SetOption = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the split, the start and the training.")] = None,
     device: DeviceOption = "auto",
     memory_budget: Annotated[
@@ -66,15 +65,41 @@ def train(
             from c2f_dgl import api
         if is_first:
             reporter.console.print(split.summary(), soft_wrap=True)
-        try:
+        with stoppable(f"the same command with --resume goes on with {out}" if is_first else ""):
             summary = api.train(split, out, config, stage=stage, resume=resume, device=device, reporter=reporter)
-        except KeyboardInterrupt:
-            if is_first:
-                reporter.console.print(f"stopped: the same command with --resume goes on with {out}", soft_wrap=True)
-            raise typer.Exit(130) from None
         if is_first:
             print_stages(summary)
-            plain_console().print(f"run: {out}   chosen on validation: {summary['chosen']}", soft_wrap=True)
+            say(f"run: {out}   chosen on validation: {summary['chosen']}")
+
+
+def update(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run, as of the preset fast.", show_default=False)],
+    new: Annotated[Path, typer.Argument(help="A log of new interactions, with the run's columns.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder of the new run, which holds the data, too.", show_default=False)],
+    data_: DataOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Solve RUN again with NEW interactions, of new users and items too, and what it has chosen: no search."""
+    from c2f_dgl.training.checks import check_run
+    from c2f_dgl.training.folder import RunFolder
+
+    check_run(run, source=data_, device=device)
+    if not new.exists():
+        raise InputError("no such file", where=new, expected="a log of new interactions")
+    check_new_folder(out)
+    reporter = Reporter()
+    with reporter.busy("solving again"):
+        from c2f_dgl.data.readers import read_interactions
+
+        given = {"user", "item", "rating", "min_rating"}
+        columns = RunFolder(run).config().data.model_dump(include=given, exclude_none=True)
+        log = read_interactions(new, **columns)
+        from c2f_dgl.training.update import update as update_run
+
+        made = update_run(run, log, out, source=data_, device=device, reporter=reporter)
+    say(made.split.summary())
+    print_stages(made.summary)
+    say(f"run: {out}   with what {run} has chosen")
 
 
 def info(
@@ -97,22 +122,43 @@ def info(
     if json_:
         print(json.dumps({"config": config.model_dump(mode="json"), "epochs": epochs, "summary": summary}, indent=2))
         return
-    console = plain_console()
-    console.print(f"{run}: {config.data.source}, seed {config.seed}, {epochs} epochs", soft_wrap=True)
+    say(f"{run}: {config.data.source}, seed {config.seed}, {epochs} epochs")
     if summary is None:
-        console.print("not finished: go on with --resume")
+        say("not finished: go on with --resume")
         for record in records[-1:]:
-            console.print(f"last: {json.dumps(record)}", soft_wrap=True)
+            say(f"last: {json.dumps(record)}")
         return
     print_stages(summary)
     for name, stage in summary["stages"].items():
-        console.print(f"{name}: {total_and_parts(stage['parameters'], ' learned values')}", soft_wrap=True)
+        say(f"{name}: {total_and_parts(stage['parameters'], ' learned values')}")
     chosen = summary["chosen"]
-    console.print(f"chosen on validation: {chosen}")
+    say(f"chosen on validation: {chosen}")
     if scalars := summary["stages"][chosen].get("scalars"):
-        values = {name: value for name, value in scalars.items() if name != "importances"}
-        values |= scalars.get("importances", {})
-        console.print("with " + ", ".join(f"{name} {value:.4g}" for name, value in values.items()), soft_wrap=True)
+        values = {**scalars, **scalars.get("importances", {})}
+        values.pop("importances", None)
+        say("with " + ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="HTML file to write; one that is there is replaced.", show_default=False)],
+) -> None:
+    """Write one self-contained HTML page about a run, or about several side by side."""
+    from c2f_dgl.training.checks import check_run
+
+    for run in runs:
+        check_run(run, device="cpu")
+    if out.is_dir():
+        raise InputError("is a folder", where=out, expected="a file to write, e.g. report.html")
+    reporter = Reporter()
+    with reporter.busy(f"writing {out}"):
+        from c2f_dgl.report import MAX_RUNS, collect_runs, render_page
+
+        if len(runs) > MAX_RUNS:
+            raise InputError(f"{len(runs)} runs on one page", where="RUN", expected=f"at most {MAX_RUNS}")
+        page = render_page(collect_runs(runs, reporter))
+    write_text(out, page)
+    say(f"{out}: {len(runs)} {'run' if len(runs) == 1 else 'runs'}, {len(page.encode()) / 1000:,.0f} kB")
 
 
 def options(
@@ -140,41 +186,3 @@ class WithOptions(TyperCommand):
         lines = [f"{key}: {description} ({default})" for key, default, description in load.options()]
         self.epilog = "\n\n".join(["Options for --set (defaults of the schema; presets set their own):", *lines])
         super().format_help(ctx, formatter)
-
-
-def data_source(dataset: str) -> str:
-    """A catalogue name as it is; a path made absolute, so that the run can be evaluated from anywhere."""
-    from c2f_dgl.data.cards import find_source
-
-    card, path = find_source(dataset)
-    return str(path.resolve()) if card is None else dataset
-
-
-def total_and_parts(counts: dict[str, int], unit: str) -> str:
-    parts = ", ".join(f"{name} {count:,}" for name, count in counts.items() if name != "total")
-    return f"{counts['total']:,}{unit} ({parts})"
-
-
-def print_stages(summary: dict[str, Any]) -> None:
-    """Print the best of each stage as a table."""
-    from rich.table import Table
-
-    table = Table("stage", title=f"{summary['data']}, best of each stage", title_justify="left")
-    for name in ("valid N@20", "valid R@20", "test N@20", "test R@20", "learned values", "epoch", "seconds"):
-        table.add_column(name, justify="right")
-    for name, stage in summary["stages"].items():
-        table.add_row(
-            name,
-            *(
-                f"{stage[split][metric]:.4f}" if stage[split] else "–"
-                for split in ("valid", "test")
-                for metric in ("ndcg@20", "recall@20")
-            ),
-            f"{stage['parameters']['total']:,}",
-            str(stage["epoch"]),
-            f"{stage['seconds']:.0f}",
-        )
-    console = plain_console()
-    console.print(table)
-    if n := summary.get("users_drawn"):
-        console.print(f"figures of {n:,} users, drawn at random: c2f-dgl evaluate ranks for all", soft_wrap=True)

@@ -8,11 +8,8 @@ from typing import Annotated
 
 import typer
 
+from c2f_dgl.cli.common import UsersOption
 from c2f_dgl.extras import check_installed
-
-UsersOption = Annotated[
-    Path | None, typer.Option("--users", help="File of users' histories that `export --users` wrote.")
-]
 
 
 def serve(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
 from c2f_dgl.config.schema import CoarseConfig, FineConfig, RunConfig
@@ -53,18 +54,13 @@ def resolve_sizes(config: RunConfig, n_users: int, n_items: int) -> RunConfig:
     most = _n_sharing(_with_sizes(config, least), n_users, n_items)
     if coarse.start == "spectral":
         most = min(most, max(_MOST_SPECTRAL, least))
-    low, high = least - 1, min(budget, most) + 1  # low fits or is too few; high does not fit
-    while high - low > 1:
-        middle = (low + high) // 2
-        fits = most_values(_with_sizes(config, middle), n_users, n_items) <= budget
-        low, high = (middle, high) if fits else (low, middle)
-    if low < least:
-        raise InputError(
-            f"{config.model.budget:g} learned values per entity do not pay for {least} coarse meta-embeddings",
-            where="model.budget",
-            expected="a larger budget, a smaller model.d or coarse.t, or coarse.m",
-        )
-    return _with_sizes(config, low)
+    sizes = range(least, min(budget, most) + 1)
+    n_fitting = bisect_right(sizes, budget, key=lambda m: most_values(_with_sizes(config, m), n_users, n_items))
+    if n_fitting == 0:
+        problem = f"{config.model.budget:g} learned values per entity do not pay for {least} coarse meta-embeddings"
+        expected = "a larger budget, a smaller model.d or coarse.t, or coarse.m"
+        raise InputError(problem, where="model.budget", expected=expected)
+    return _with_sizes(config, sizes[n_fitting - 1])
 
 
 def _with_sizes(config: RunConfig, m: int) -> RunConfig:

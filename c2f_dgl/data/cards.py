@@ -29,38 +29,20 @@ class RemoteFile(NamedTuple):
 
 @dataclass(frozen=True)
 class Card:
-    """What is known of a data set.
-
-    Attributes
-    ----------
-    name, title : str
-    source : str
-        Where the data come from, and whom to cite.
-    form : str
-        The format of its files.
-    files : tuple of RemoteFile
-        Empty for the built-in sample.
-    n_users, n_items, n_interactions : int
-        Over training and test files together; checked whenever the data set is loaded.
-    pairs_sha256 : str or None
-        `pairs_sha256` of its training and test files, where known; also checked.
-    notes : str
-        Terms of use and oddities.
-    columns : tuple of str, optional
-        Names of the columns, where its files are logs without a header.
-    """
+    """What is known of a data set."""
 
     name: str
     title: str
-    source: str
-    form: str
-    files: tuple[RemoteFile, ...]
+    source: str  # where the data come from, and whom to cite
+    form: str  # the format of its files
+    files: tuple[RemoteFile, ...]  # empty for the built-in sample
+    # Over training and test files together; checked whenever the data set is loaded.
     n_users: int
     n_items: int
     n_interactions: int
-    pairs_sha256: str | None = None
-    notes: str = ""
-    columns: tuple[str, ...] | None = None
+    pairs_sha256: str | None = None  # `pairs_sha256` of training and test files, where known; also checked
+    notes: str = ""  # terms of use and oddities
+    columns: tuple[str, ...] | None = None  # names of the columns, where the files are logs without a header
 
 
 def _lightgcn_files(base: str) -> tuple[RemoteFile, ...]:
@@ -148,10 +130,8 @@ def find_card(name: str) -> Card:
     if name in CARDS:
         return CARDS[name]
     near = difflib.get_close_matches(name.lower(), CARDS, n=1)
-    raise InputError(
-        f"unknown dataset {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
-        expected=f"a path that exists, or one of {', '.join(CARDS)}",
-    )
+    problem = f"unknown dataset {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+    raise InputError(problem, expected=f"a path that exists, or one of {', '.join(CARDS)}")
 
 
 def default_data_dir() -> Path:
@@ -168,9 +148,7 @@ def dataset_folder(card: Card, data_dir: str | Path | None = None) -> Path:
 
 def source_folder(name_or_path: str | Path, data_dir: str | Path | None = None) -> Path:
     """Where files that belong to a data set stand: in its folder, or beside its one file."""
-    if isinstance(name_or_path, str) and name_or_path in CARDS:
-        return dataset_folder(CARDS[name_or_path], data_dir)
-    path = Path(name_or_path)
+    _, path = find_source(name_or_path, data_dir)
     return path if path.is_dir() else path.parent
 
 

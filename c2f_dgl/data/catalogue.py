@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -24,6 +24,16 @@ from c2f_dgl.errors import InputError
 
 How = Literal["auto", "given", "random", "leave-last", "temporal"]
 
+# How a log is split: by which function, and which options of it may be given.
+_WAYS: dict[str, tuple[Callable[..., Any], set[str]]] = {
+    "random": (random_split, {"seed", "valid", "test"}),
+    "leave-last": (leave_last_out, {"k"}),
+    "leave-out": (leave_k_out, {"seed", "k"}),
+    "temporal": (temporal_split, {"valid", "test"}),
+    "rolling": (rolling_splits, {"folds", "valid", "test"}),
+    "users": (user_folds, {"seed", "folds", "valid", "test"}),
+}
+
 SUFFIXES = (".txt", ".tsv", ".csv", ".parquet", ".jsonl")
 
 
@@ -31,11 +41,8 @@ def load_split(config: RunConfig, source: str | Path | None = None) -> Split:
     """The data of a run, read and split as its configuration says; from `source` where it has been moved."""
     source = config.data.source if source is None else str(source)
     if source is None:
-        raise InputError(
-            "was trained on data in memory",
-            where="data.source",
-            expected="load_run(run, split=...), or training with data.source",
-        )
+        expected = "load_run(run, split=...), or training with data.source"
+        raise InputError("was trained on data in memory", where="data.source", expected=expected)
     return read_side(read_data(source, config.data, config.seed), config.graph, source_folder(source))
 
 
@@ -85,6 +92,8 @@ def load_dataset(
         The name is unknown or not fetched yet, a file cannot be read, the counts are not the card's, or the options do
         not fit the data.
     """
+    if split not in get_args(How):
+        raise InputError(f"unknown split {split!r}", expected=f"one of {', '.join(get_args(How))}")
     card, path = find_source(name_or_path, data_dir)
     if card is not None and not card.files:
         path = planted_folder(data_dir)
@@ -96,16 +105,16 @@ def load_dataset(
             raise InputError("a single file is no given split", where=path, expected="a folder with train and test")
         log = read_interactions(path, timed=split in ("leave-last", "temporal"), **read_options)
         name = path.resolve().name if is_folder else unpacked(path).stem
-        return split_interactions(log, split, seed=seed, valid=valid, test=test, name=name)
+        made: Split = split_interactions(log, split, seed=seed, valid=valid, test=test, name=name)
+        return made
     if split not in ("auto", "given"):
         raise InputError(f"this is split already; no {split} split", where=path, expected="split auto or given")
     if valid is not None or test is not None:
         raise InputError("this is split already; no fractions", where=path, expected="neither valid nor test")
-    valid_file = _find_part(path, "valid", "val", "validation")
     files = {
-        "train": _part(path, "train"),
-        "valid": valid_file,
-        "test": _part(path, "test") if valid_file is None else _find_part(path, "test"),
+        "train": _find_part(path, "train", required=True),
+        "valid": (valid_file := _find_part(path, "valid", "val", "validation")),
+        "test": _find_part(path, "test", required=valid_file is None),
     }
     parts = {role: read_interactions(file, **read_options) for role, file in files.items() if file is not None}
     # What is left of it above a rating is no longer what the card counts.
@@ -114,48 +123,16 @@ def load_dataset(
     return given_split(**parts, seed=seed, name=card.name if card else path.resolve().name, protocol=protocol)
 
 
-def split_interactions(
-    log: Interactions,
-    how: str,
-    *,
-    seed: int,
-    valid: float | None = None,
-    test: float | None = None,
-    k: int | None = None,
-    name: str,
-) -> Split:
-    """Split by a named way, ``auto`` being ``random``; fractions and k left None are those of the way's function."""
-    fractions = {part: value for part, value in (("valid", valid), ("test", test)) if value is not None}
-    if how in ("auto", "random"):
-        return random_split(log, seed=seed, name=name, **fractions)
-    if how == "temporal":
-        return temporal_split(log, name=name, **fractions)
-    if how not in ("leave-last", "leave-out"):
-        raise InputError(f"unknown split {how!r}", expected="random, leave-last, leave-out or temporal")
-    if fractions:
+def split_interactions(log: Interactions, how: str, *, seed: int, name: str, **options: Any) -> Any:
+    """Split by a named way, ``auto`` being ``random``; options that are None are those of the way's function.
+
+    ``rolling`` gives a list of splits, ``users`` one of pairs of splits, every other way a split.
+    """
+    split, takes = _WAYS["random" if how == "auto" else how]
+    given = {option: value for option, value in options.items() if value is not None}
+    if given.keys() & {"valid", "test"} - takes:
         raise InputError(f"{how} takes no fractions", where=name, expected="neither valid nor test")
-    k = 1 if k is None else k
-    return leave_last_out(log, k=k, name=name) if how == "leave-last" else leave_k_out(log, k=k, seed=seed, name=name)
-
-
-def fold_interactions(
-    log: Interactions,
-    how: str,
-    *,
-    folds: int | None = None,
-    seed: int,
-    valid: float | None = None,
-    test: float | None = None,
-    name: str,
-) -> Sequence[Split | tuple[Split, Split]]:
-    """Splits in ``rolling`` windows, or pairs of splits by groups of ``users``; None is the function's default."""
-    given = {"folds": folds, "valid": valid, "test": test}
-    options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    return (
-        rolling_splits(log, name=name, **options)
-        if how == "rolling"
-        else user_folds(log, seed=seed, name=name, **options)
-    )
+    return split(log, name=name, **given, **({"seed": seed} if "seed" in takes else {}))
 
 
 def planted_folder(data_dir: str | Path | None = None) -> Path:
@@ -166,22 +143,18 @@ def planted_folder(data_dir: str | Path | None = None) -> Path:
     return folder
 
 
-def _find_part(folder: Path, *names: str) -> Path | None:
-    """The file of a part by its first name that has one, None without."""
+def _find_part(folder: Path, *names: str, required: bool = False) -> Path | None:
+    """The file of a part by its first name that has one; without, None, or refused where it is `required`."""
     try:
         listed = {file.name for file in folder.iterdir()}
     except OSError as error:
         raise InputError(f"cannot read: {error.strerror}", where=folder, expected="a readable folder") from error
     files = (f"{name}{suffix}{packed}" for name in names for suffix in SUFFIXES for packed in PACKED_SUFFIXES)
-    return next((folder / file for file in files if file in listed), None)
-
-
-def _part(folder: Path, part: str) -> Path:
-    file = _find_part(folder, part)
-    if file is None:
-        names = ", ".join(part + suffix for suffix in SUFFIXES)
-        raise InputError(f"no {part} file", where=folder, expected=f"one of {names}, or a folder of one log")
-    return file
+    file = next((file for file in files if file in listed), None)
+    if file is None and required:
+        expected = ", ".join(names[0] + suffix for suffix in SUFFIXES)
+        raise InputError(f"no {names[0]} file", where=folder, expected=f"one of {expected}, or a folder of one log")
+    return None if file is None else folder / file
 
 
 def _check_against(card: Card, train: Interactions, test: Interactions, folder: Path) -> None:

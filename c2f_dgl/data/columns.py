@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,30 +38,29 @@ KNOWN_NAMES = {
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the rows of a table came from, for error messages.
+    """Where the rows of a table came from, for error messages."""
 
-    Attributes
-    ----------
-    where : str or Path
-        The file, or a name for the table.
-    line_of : callable
-        Gives the line of a row (counted from 0) in the file; None where lines mean nothing.
-    decimal : str
-        What may stand before the decimals of numbers, beside the point.
-    unit : str
-        What a row is called in a table without lines.
-    """
+    where: str | Path  # the file, or a name for the table
+    line_of: Callable[[int], int] | None = None  # the line of a row (from 0) in the file; None where there are none
+    decimal: str = "."  # what may stand before the decimals of numbers, beside the point
+    unit: str = "row"  # what a row is called in a table without lines
+    row_of: Callable[[int], int] = int  # the row of the table that is meant by a number
 
-    where: str | Path
-    line_of: Callable[[int], int] | None = None
-    decimal: str = "."
-    unit: str = "row"
-
-    def error(self, row: int, problem: str, expected: str) -> InputError:
-        """The error for `row`; a table without lines names the row instead."""
+    def error(self, number: int, problem: str, expected: str) -> InputError:
+        """The error for a row; a table without lines names the row instead."""
+        row = self.row_of(number)
         if self.line_of is None:
             return InputError(f"{self.unit} {row}: {problem}", where=self.where, expected=expected)
         return InputError(problem, where=self.where, line=self.line_of(row), expected=expected)
+
+    def check(
+        self, bad: Any, values: Any, problem: str, expected: str, show: Callable[[Any], object] = lambda value: value
+    ) -> None:
+        """Refuse the first row that is `bad` (bool array); ``{}`` in `problem` is its value, as `show` has it."""
+        if bad.any():
+            row = int(np.argmax(bad))
+            value = values.iloc[row] if isinstance(values, pd.Series) else values[row]
+            raise self.error(row, problem.format(show(value)), expected)
 
 
 def counted(count: int, noun: str, rest: str = "") -> str:
@@ -143,41 +143,32 @@ def index_ids(values: pd.Series, role: str, origin: Origin) -> tuple[npt.NDArray
     missing once); anything else is text. The order of the rows does not matter. Missing ids, negative ones and
     fractions are refused.
     """
-    missing = values.isna()
-    if missing.any():
-        raise origin.error(int(np.argmax(missing)), f"the {role} is missing (empty or NaN)", "an id in every row")
+    origin.check(values.isna(), values, f"the {role} is missing (empty or NaN)", "an id in every row")
     if isinstance(values.dtype, pd.CategoricalDtype):
         values = values.astype(values.cat.categories.dtype)
     if not pd.api.types.is_numeric_dtype(values.dtype) or pd.api.types.is_bool_dtype(values.dtype):
         values = values.astype("string")
     codes, distinct = pd.factorize(values)
-    ids = _sortable(pd.Series(distinct), role, lambda code: int(np.argmax(codes == code)), origin)
-    ids, rank = np.unique(ids, return_inverse=True)
+    first = replace(origin, row_of=lambda code: int(np.argmax(codes == code)))
+    ids, rank = np.unique(_sortable(pd.Series(distinct), role, first), return_inverse=True)
     return rank.astype(np.int64)[codes], ids
 
 
-def _sortable(distinct: pd.Series, role: str, row_of: Callable[[int], int], origin: Origin) -> np.ndarray:
+def _sortable(distinct: pd.Series, role: str, origin: Origin) -> np.ndarray:
     """Distinct ids as int64 where all are whole numbers, else as an object array of str."""
     if pd.api.types.is_float_dtype(distinct.dtype):
         floats = distinct.to_numpy(dtype=np.float64)
         # Beyond 2**53 a float no longer tells neighbouring ids apart.
         inexact = (floats != np.floor(floats)) | (np.abs(floats) > 2**53)
-        if inexact.any():
-            code = int(np.argmax(inexact))
-            problem = f"{role} id {floats[code]} is not an exact whole number"
-            raise origin.error(row_of(code), problem, "whole numbers or text")
+        origin.check(inexact, floats, f"{role} id {{}} is not an exact whole number", "whole numbers or text")
     elif pd.api.types.is_integer_dtype(distinct.dtype):
-        if len(distinct) and distinct.max() > np.iinfo(np.int64).max:
-            problem = f"{role} id {distinct.max()} is too large"
-            raise origin.error(row_of(int(distinct.argmax())), problem, "below 2**63")
+        origin.check(distinct > np.iinfo(np.int64).max, distinct, f"{role} id {{}} is too large", "below 2**63")
     elif distinct.str.fullmatch(WHOLE_FLOAT).all():
         distinct = distinct.str.removesuffix(".0")
     elif not distinct.str.fullmatch(WHOLE_NUMBER).all():
         return distinct.to_numpy(dtype=object)
     ids = distinct.astype(np.int64).to_numpy()
-    if len(ids) and ids.min() < 0:
-        code = int(np.argmin(ids))
-        raise origin.error(row_of(code), f"{role} id {ids[code]} is negative", "ids of 0 or more, or text")
+    origin.check(ids < 0, ids, f"{role} id {{}} is negative", "ids of 0 or more, or text")
     return ids
 
 
@@ -193,9 +184,7 @@ def numbers(values: pd.Series, role: str, origin: Origin) -> np.ndarray:
     """A column as finite numbers, int64 or float64; what is missing or no number is refused."""
     column = parsed(values, origin)
     bad = ~np.isfinite(column.to_numpy(dtype=np.float64, na_value=np.nan))
-    if bad.any():
-        row = int(np.argmax(bad))
-        raise origin.error(row, f"{role} {_quoted(values.iloc[row])} is not a number", "a number in every row")
+    origin.check(bad, values, f"{role} {{}} is not a number", "a number in every row", _quoted)
     return column.to_numpy(dtype=np.int64 if pd.api.types.is_integer_dtype(column.dtype) else np.float64)
 
 
@@ -209,11 +198,8 @@ def times(values: pd.Series, origin: Origin) -> np.ndarray:
     if not dated and (pd.api.types.is_numeric_dtype(values.dtype) or parsed(values, origin).notna().any()):
         return numbers(values, "timestamp", origin)
     dates = pd.to_datetime(values, errors="coerce", utc=True, format="ISO8601")
-    bad = dates.isna().to_numpy()
-    if bad.any():
-        row = int(np.argmax(bad))
-        problem = f"timestamp {_quoted(values.iloc[row])} is not a time"
-        raise origin.error(row, problem, "a number or an ISO 8601 date in every row")
+    expected = "a number or an ISO 8601 date in every row"
+    origin.check(dates.isna(), values, "timestamp {} is not a time", expected, _quoted)
     return dates.dt.tz_localize(None).astype("datetime64[us]").astype(np.int64).to_numpy()
 
 

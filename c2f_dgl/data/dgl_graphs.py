@@ -77,7 +77,8 @@ def from_heterograph(
         incomplete, or a relation cannot be used (see `c2f_dgl.data.side.edge_matrix`).
     """
     etype = _target(graph, target)
-    left_out = _left_out(graph, [leave_out] if isinstance(leave_out, str) else leave_out)
+    named = [leave_out] if isinstance(leave_out, str) else leave_out
+    left_out = {other for relation in named for other in _matching(graph, relation, "leave_out")}
     weighted = {other for other in graph.canonical_etypes if weight in graph.edges[other].data}
     if weight is not None and not weighted:
         raise InputError(f"no relation has edge data {weight!r}", where="weight", expected="a name that some have")
@@ -110,23 +111,23 @@ def from_heterograph(
     return replace(split, notes=(*split.notes, *notes)), schema
 
 
+def _matching(graph: dgl.DGLGraph, relation: str | EdgeType, where: str) -> list[EdgeType]:
+    """Relations by name or in full; refused where there is none."""
+    matching = [etype for etype in graph.canonical_etypes if relation in (etype[1], etype)]
+    if not matching:
+        raise InputError(f"no relation {relation!r}", where=where, expected=f"one of {_known(graph)}")
+    return matching
+
+
 def _target(graph: dgl.DGLGraph, target: str | EdgeType) -> EdgeType:
-    matching = [etype for etype in graph.canonical_etypes if target in (etype[1], etype)]
-    if len(matching) != 1:
-        problem = f"{len(matching)} relations are called {target!r}" if matching else f"no relation {target!r}"
+    etype, *others = _matching(graph, target, "target")
+    if others:
+        problem = f"{1 + len(others)} relations are called {target!r}"
         raise InputError(problem, where="target", expected=f"one of {_known(graph)}")
-    if matching[0][0] == matching[0][2]:
-        problem = f"both ends are of type {matching[0][0]!r}"
+    if etype[0] == etype[2]:
+        problem = f"both ends are of type {etype[0]!r}"
         raise InputError(problem, where="target", expected="two different node types")
-    return matching[0]
-
-
-def _left_out(graph: dgl.DGLGraph, relations: Sequence[str | EdgeType]) -> set[EdgeType]:
-    """Relations by name or in full."""
-    for relation in relations:
-        if not any(relation in (etype[1], etype) for etype in graph.canonical_etypes):
-            raise InputError(f"no relation {relation!r}", where="leave_out", expected=f"some of {_known(graph)}")
-    return {etype for etype in graph.canonical_etypes if etype[1] in relations or etype in relations}
+    return etype
 
 
 def _known(graph: dgl.DGLGraph) -> str:

@@ -7,15 +7,14 @@ import http
 import http.client
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
-
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
 from c2f_dgl.data.cards import Card, RemoteFile, dataset_folder, is_here
 from c2f_dgl.data.catalogue import planted_folder
 from c2f_dgl.errors import InputError
 from c2f_dgl.io.files import locked, writing
+from c2f_dgl.io.progress import Reporter
 
 BLOCK = 1 << 18
 TIMEOUT_S = 30.0
@@ -34,24 +33,21 @@ def fetch(card: Card, data_dir: str | Path | None = None) -> Path:
         return folder
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    bars = Progress(*columns, console=console, disable=not console.is_terminal)
-    with locked(folder, "fetches", folder.with_name(f".{folder.name}.lock")), bars as progress:
+    with locked(folder, "fetches", folder.with_name(f".{folder.name}.lock")):
         for file in card.files:
             path = folder / file.filename
             if path.is_file():
                 continue
-            task = progress.add_task(f"{card.name}/{file.filename}", total=None)
             part = path.with_name(f"{path.name}.part")
-            _download(file.url, part, progress, task)
+            with Reporter().bar(f"{card.name}/{file.filename}, kB") as move:
+                _download(file.url, part, move)
             _verify(part, file)
             with writing(path):
                 part.replace(path)
     return folder
 
 
-def _download(url: str, part: Path, progress: Progress, task: TaskID) -> None:
+def _download(url: str, part: Path, move: Callable[[int, int], None]) -> None:
     """Bring `part` to the length that the server names, from the size it has."""
     try:
         size = part.stat().st_size if part.exists() else 0
@@ -65,19 +61,18 @@ def _download(url: str, part: Path, progress: Progress, task: TaskID) -> None:
             if error.headers.get("Content-Range") == f"bytes */{size}":
                 return
             part.unlink()
-            return _download(url, part, progress, task)
+            return _download(url, part, move)
         with answer:
             # A server that knows no ranges answers 200 and starts over.
             if answer.status != http.HTTPStatus.PARTIAL_CONTENT:
                 size = 0
             length = answer.headers.get("Content-Length")
             total = None if length is None else size + int(length)
-            progress.update(task, total=total, completed=size)
             with part.open("ab" if size else "wb") as file:
                 while block := answer.read(BLOCK):
                     file.write(block)
                     size += len(block)
-                    progress.update(task, completed=size)
+                    move(size // 1000, (total or 0) // 1000)
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise InputError(f"cannot be fetched: {reason}", where=url, expected="a file; fetch again to resume") from error
@@ -90,10 +85,7 @@ def _verify(part: Path, file: RemoteFile) -> None:
     """Compare the checksum, where one is known; a part that fails is removed, since it would fail again."""
     if file.sha256 is None:
         return
-    with part.open("rb") as content:
-        digest = hashlib.sha256()
-        while block := content.read(BLOCK):
-            digest.update(block)
-    if digest.hexdigest() != file.sha256:
+    digest = hashlib.sha256(part.read_bytes()).hexdigest()  # of files of some megabytes
+    if digest != file.sha256:
         part.unlink()
-        raise InputError(f"sha256 is {digest.hexdigest()}", where=file.url, expected=file.sha256)
+        raise InputError(f"sha256 is {digest}", where=file.url, expected=file.sha256)

@@ -15,15 +15,7 @@ _NO_NUMBER = -(2**63)
 
 
 class IdMap:
-    """External ids by row, and back.
-
-    Parameters
-    ----------
-    ids : array, shape (n,)
-        Distinct: integers, or str (object or numpy str).
-    role : str
-        ``"user"`` or ``"item"``, for messages.
-    """
+    """External ids by row, and back: distinct integers or str, of the `role` that messages call them by."""
 
     def __init__(self, ids: np.ndarray, role: str) -> None:
         self.role = role

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+import pyarrow
+import pyarrow.interchange
 from scipy.sparse import csr_matrix, issparse
 
 from c2f_dgl.data.columns import Origin, counted, index_ids, numbers, require, times
-from c2f_dgl.data.frames import as_frame, is_table
 from c2f_dgl.errors import InputError
 
 _DATA_FRAME = Origin("data frame")
@@ -102,13 +105,11 @@ class Interactions:
             A column is missing; an id, rating or time is missing or malformed; no row is left.
         """
         if min_rating is not None and rating is None:
-            raise InputError(
-                "min_rating needs a rating column", where=origin.where, expected="rating and min_rating together"
-            )
+            expected = "rating and min_rating together"
+            raise InputError("min_rating needs a rating column", where=origin.where, expected=expected)
         if not is_table(df):
-            raise InputError(
-                f"{type(df).__name__} is no data frame", where=origin.where, expected="pandas, polars, Arrow"
-            )
+            problem = f"{type(df).__name__} is no data frame"
+            raise InputError(problem, where=origin.where, expected="pandas, polars, Arrow")
         named = {"user": user, "item": item, "rating": rating, "timestamp": timestamp}
         used = {role: column for role, column in named.items() if column is not None}
         df = as_frame(df, list(used.values()))
@@ -142,15 +143,12 @@ class Interactions:
         """
         where = "sparse matrix"
         if not issparse(matrix):
-            raise InputError(
-                f"{type(matrix).__name__} is not a sparse matrix", where=where, expected="a scipy CSR matrix"
-            )
+            problem = f"{type(matrix).__name__} is not a sparse matrix"
+            raise InputError(problem, where=where, expected="a scipy CSR matrix")
         entries = matrix.tocoo()
         values = np.asarray(entries.data, dtype=np.float64)
-        # NaN fails this comparison too.
-        bad = ~(values >= 0)
-        if bad.any():
-            first = int(np.argmax(bad))
+        if not (values >= 0).all():  # nor is NaN
+            first = int(np.argmin(values >= 0))
             position = f"({entries.row[first]}, {entries.col[first]})"
             raise InputError(f"entry {position} is {values[first]:g}", where=where, expected="0 or more")
         positive = values > 0
@@ -182,6 +180,25 @@ class Interactions:
         return binary_csr(self.users, self.items, (self.n_users, self.n_items))
 
 
+def is_table(data: Any) -> bool:
+    """Whether `data` is a table by one of the two protocols for it, Arrow's or that of data frames.
+
+    polars, Arrow, DuckDB's relations and pandas itself have one or both.
+    """
+    return hasattr(data, "__arrow_c_stream__") or hasattr(data, "__dataframe__")
+
+
+def as_frame(table: Any, columns: Sequence[str] = ()) -> pd.DataFrame:
+    """A table as a data frame of pandas: of `columns` where all are there, else of all of them."""
+    if isinstance(table, pd.DataFrame):
+        return table
+    read = pyarrow.table if hasattr(table, "__arrow_c_stream__") else pyarrow.interchange.from_dataframe
+    arrow = read(table)
+    if columns and set(columns) <= set(arrow.column_names):
+        arrow = arrow.select(list(dict.fromkeys(columns)))
+    return arrow.to_pandas()
+
+
 def _compact(codes: npt.NDArray[np.int64], ids: np.ndarray) -> tuple[npt.NDArray[np.int64], np.ndarray]:
     """Renumber `codes` so that every id left in `ids` is used."""
     used, codes = np.unique(codes, return_inverse=True)
@@ -202,18 +219,12 @@ def binary_csr(users: npt.NDArray[np.integer], items: npt.NDArray[np.integer], s
 
 
 class Entries:
-    """The stored entries of a matrix whose rows have ascending columns, asked for many at once by binary search.
-
-    Attributes
-    ----------
-    keys : int64 array, shape (nnz,)
-        ``row * n_columns + column``, ascending.
-    """
+    """The stored entries of a matrix whose rows have ascending columns, asked for many at once by binary search."""
 
     def __init__(self, matrix: csr_matrix) -> None:
         self.shape = matrix.shape
         rows = np.repeat(np.arange(matrix.shape[0], dtype=np.int64), np.diff(matrix.indptr))
-        self.keys = rows * matrix.shape[1] + matrix.indices
+        self.keys = rows * matrix.shape[1] + matrix.indices  # ascending
 
     def key(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Keys of pairs, which must lie within the matrix; the arrays broadcast."""

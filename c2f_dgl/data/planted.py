@@ -24,7 +24,6 @@ Labels = dict[str, npt.NDArray[np.int64]]
 DRAWN_AT_A_TIME = 1 << 22
 # Pairs that come up twice are drawn again. Users whose favourites are used up might do so for long.
 MOST_ROUNDS = 64
-LABELS_FILE = "labels.tsv"
 SAMPLE_SEED = 2024
 
 
@@ -141,10 +140,8 @@ def _check(
     n_users: int, n_items: int, n_interactions: int, n_fine: int, least: int, within: tuple[float, float]
 ) -> None:
     if n_fine < 1 or min(n_users, n_items) < n_fine:
-        raise InputError(
-            f"{n_users} users and {n_items} items cannot fill {n_fine} fine communities",
-            expected="at least one community, and a user and an item in each",
-        )
+        problem = f"{n_users} users and {n_items} items cannot fill {n_fine} fine communities"
+        raise InputError(problem, expected="at least one community, and a user and an item in each")
     most = n_items // 2
     if least < 1 or least > most:
         raise InputError(f"min_per_user = {least}", expected=f"1 to {most}, half of the items")
@@ -174,20 +171,4 @@ def write_planted(inter: Interactions, labels: Labels, folder: str | Path, *, se
                 "coarse": np.append(labels["user_coarse"], labels["item_coarse"]),
                 "fine": np.append(labels["user_fine"], labels["item_fine"]),
             }
-        ).to_csv(temporary / LABELS_FILE, sep="\t", index=False, lineterminator="\n")
-
-
-def read_labels(folder: str | Path) -> Labels:
-    """Read the ``labels.tsv`` that `write_planted` wrote: labels as `generate_planted` gives them, by id from 0."""
-    path = Path(folder) / LABELS_FILE
-    try:
-        table = pd.read_csv(path, sep="\t").set_index("kind")
-        return {
-            f"{kind}_{level}": table.loc[[kind], level].to_numpy(dtype=np.int64)
-            for kind in ("user", "item")
-            for level in ("coarse", "fine")
-        }
-    except (OSError, KeyError, ValueError) as error:
-        raise InputError(
-            f"cannot read the labels: {error}", where=path, expected="columns kind, id, coarse, fine"
-        ) from error
+        ).to_csv(temporary / "labels.tsv", sep="\t", index=False, lineterminator="\n")

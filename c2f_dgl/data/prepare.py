@@ -41,31 +41,12 @@ def prepare(
     memory: float = 4.0,
     reporter: Reporter | None = None,
 ) -> dict[str, Any]:
-    """Make a prepared log, which `load_dataset` and `train` read, of a log in one or many files.
+    """Make a prepared log, which `load_dataset` and `train` read, of a log in one or many files; its manifest.
 
-    Ids, ratings, times and repeated pairs are taken as `read_log` takes them. A run that was killed is begun anew.
-
-    Parameters
-    ----------
-    source : str or Path
-        A file, or a folder of files of one form at any depth: Parquet, delimited text or JSON lines.
-    out : str or Path
-        A new or empty folder.
-    user, item, rating, min_rating, timestamp, sep
-        As of `read_log`; times are kept where `timestamp` names their column.
-    memory : float
-        GiB that DuckDB may hold before it spills to disk, beside `out`.
-    reporter : Reporter, optional
-
-    Returns
-    -------
-    dict
-        The manifest (see `c2f_dgl.data.prepared`).
-
-    Raises
-    ------
-    InputError
-        The source cannot be used, or the folder not be written; nothing is left of it then.
+    `source` is a file, or a folder of files of one form at any depth: Parquet, delimited text or JSON lines. `out` is a
+    new or empty folder, of which nothing is left where the source cannot be used (`InputError`). Columns, ids, ratings,
+    times and repeated pairs are taken as `read_log` takes them; times are kept where `timestamp` names their column.
+    DuckDB holds `memory` GiB before it spills to disk, beside `out`. A run that was killed is begun anew.
     """
     check_installed("duckdb", where="data prepare")
     import duckdb
@@ -239,30 +220,27 @@ class _Preparation:
 
     def _normal(self, role: str) -> str:
         """SQL that makes ids of a role's raw ids: BIGINT where all are whole numbers, else VARCHAR."""
-        kind, table = self.types[role], f"(SELECT raw FROM raw_{role}s WHERE raw IS NOT NULL)"
-        normal = "CAST(raw AS BIGINT)"
+        kind, normal = self.types[role], "CAST(raw AS BIGINT)"
         if kind in FLOATS:
-            self._check(
-                f"{table} WHERE raw <> floor(raw) OR abs(raw) > 2.0 ** 53", role, "is not an exact whole number"
-            )
+            self._check(role, "raw <> floor(raw) OR abs(raw) > 2.0 ** 53", "is not an exact whole number")
         elif kind in WHOLE:
-            self._check(f"{table} WHERE raw > {2**63 - 1}", role, "is too large", "below 2**63")
+            self._check(role, f"raw > {2**63 - 1}", "is too large", "below 2**63")
         else:
             unlike = [f"count_if(NOT regexp_full_match(raw, '{form}'))" for form in (WHOLE_FLOAT, WHOLE_NUMBER)]
-            n_no_float, n_no_number = self._one(f"SELECT {', '.join(unlike)} FROM {table}")
+            n_no_float, n_no_number = self._one(f"SELECT {', '.join(unlike)} FROM raw_{role}s")
             if role in self.opened.whole:
-                where = f"WHERE NOT regexp_full_match(raw, '{WHOLE_NUMBER}')"
-                self._check(f"{table} {where}", role, "is no whole number, as the first one is", "one type of ids")
+                bad = f"NOT regexp_full_match(raw, '{WHOLE_NUMBER}')"
+                self._check(role, bad, "is no whole number, as the first one is", "one type of ids")
             if n_no_float == 0:
                 normal = "CAST(left(raw, -2) AS BIGINT)"
             elif n_no_number:
                 return "raw"
-        self._check(f"{table} WHERE {normal} < 0", role, "is negative", "ids of 0 or more, or text")
+        self._check(role, f"{normal} < 0", "is negative", "ids of 0 or more, or text")
         return normal
 
-    def _check(self, bad: str, role: str, problem: str, expected: str = "whole numbers or text") -> None:
-        """Refuse ids that a query finds."""
-        if found := self.db.execute(f"SELECT raw FROM {bad} LIMIT 1").fetchall():
+    def _check(self, role: str, bad: str, problem: str, expected: str = "whole numbers or text") -> None:
+        """Refuse a role's first raw id that is `bad`."""
+        if found := self.db.execute(f"SELECT raw FROM raw_{role}s WHERE {bad} LIMIT 1").fetchall():
             raise InputError(f"{role} id {found[0][0]} {problem}", where=self.source, expected=expected)
 
     def _parts(self, folder: Path) -> list[str]:

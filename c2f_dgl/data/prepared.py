@@ -34,20 +34,10 @@ def is_prepared(path: str | Path) -> bool:
 
 
 def read_prepared(folder: Path, *, timed: bool = False, **options: Any) -> Interactions:
-    """Read a prepared log, a batch of its memory-mapped parts after the other.
+    """Read a prepared log, with times where it is `timed`, a batch of its memory-mapped parts after the other.
 
-    Parameters
-    ----------
-    folder : Path
-    timed : bool
-        Whether times are needed; other times are left where they are.
-    **options
-        Refused: columns were chosen when the log was prepared.
-
-    Raises
-    ------
-    InputError
-        A file is missing, damaged, or not what the manifest counts; times are needed and were not kept.
+    Options are refused: columns were chosen when the log was prepared. So is a file that is missing, damaged or not
+    what the manifest counts.
     """
     if options:
         problem = f"{', '.join(options)} cannot be used with a prepared log"

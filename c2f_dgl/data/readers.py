@@ -17,16 +17,7 @@ from pyarrow import compute
 from c2f_dgl.data.columns import Origin, choose_columns, guesses, is_number, parsed
 from c2f_dgl.data.interactions import Interactions
 from c2f_dgl.data.prepared import is_prepared, read_prepared
-from c2f_dgl.data.tables import (
-    LOG_SUFFIXES,
-    first_line,
-    opened,
-    read_table,
-    reading,
-    suffix_of,
-    wrong_encoding,
-)
-from c2f_dgl.data.text import separator
+from c2f_dgl.data.tables import LIGHTGCN, form_of, opened, read_table, reading, wrong_encoding
 from c2f_dgl.errors import InputError
 
 # LightGCN's ids are row numbers: one beyond this is a damaged file, not a user.
@@ -51,10 +42,7 @@ def read_interactions(path: str | Path, *, timed: bool = False, **options: Any) 
     path = Path(path)
     if is_prepared(path):
         return read_prepared(path, timed=timed, **options)
-    if os.path.isdir(path) or suffix_of(path) in LOG_SUFFIXES or "sep" in options:
-        return read_log(path, timed=timed, **options)
-    line = first_line(path)
-    if separator(line) is not None or line.startswith("{"):
+    if os.path.isdir(path) or form_of(path, options.get("sep")) != LIGHTGCN:
         return read_log(path, timed=timed, **options)
     if options:
         problem = f"{', '.join(options)} cannot be used with LightGCN's format, which has no columns"
@@ -69,7 +57,7 @@ def read_lightgcn(path: str | Path) -> Interactions:
     indices; otherwise the numbers are external ids and the indices are made compact.
     """
     path = Path(path)
-    with reading(path, "LightGCN's text"), opened(path) as stream:
+    with reading(path, LIGHTGCN), opened(path) as stream:
         text = stream.read().removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     try:
         lines = pyarrow.array(text.split(b"\n")).cast(pyarrow.string())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -27,24 +27,14 @@ Edges: TypeAlias = "csr_matrix | tuple[Any, ...]"
 
 
 @dataclass(frozen=True)
-class _EdgeList:
-    """Edges by node index, -1 where an id is unknown, and where they stand."""
+class _Edges:
+    """Edges of a relation, and where they stand."""
 
-    source: npt.NDArray[np.int64]
-    destination: npt.NDArray[np.int64]
+    ends: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]  # indices of sources and destinations
     weights: np.ndarray | None
     origin: Origin
     shape: tuple[int, int] | None = None  # of the matrix they came as
-
-
-@dataclass(frozen=True)
-class _EdgeFile:
-    """Edges of a file: codes of the distinct ids of either end."""
-
-    codes: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
-    ids: tuple[np.ndarray, np.ndarray]
-    weights: np.ndarray | None
-    origin: Origin
+    ids: tuple[np.ndarray, ...] = ()  # of a file: external ids of either end's indices
 
 
 def read_side(split: Split, graph: GraphConfig, folder: Path) -> Split:
@@ -57,15 +47,7 @@ def read_side(split: Split, graph: GraphConfig, folder: Path) -> Split:
     files = {name: _read(name, relation, folder) for name, relation in graph.relations.items()}
     ids = {graph.query: split.user_ids, graph.ranked: split.item_ids}
     for node_type in graph.roles.others:
-        listed = [
-            end_ids
-            for name, file in files.items()
-            for end_ids, end in zip(file.ids, _ends(graph, name), strict=True)
-            if end == node_type
-        ]
-        if not listed:
-            raise _unreached(node_type)
-        ids[node_type], _ = align_ids(listed)
+        ids[node_type], _ = align_ids([files[name].ids[end] for name, end in _reaching(graph, node_type, files)])
     edges = {name: _by_index(graph, name, file, ids) for name, file in files.items()}
     features = {
         node_type: _load_features(folder / node.features, len(ids[node_type]))
@@ -75,37 +57,34 @@ def read_side(split: Split, graph: GraphConfig, folder: Path) -> Split:
     return _with_side(split, graph, edges, ids, features, "ids")
 
 
-def _read(name: str, relation: RelationConfig, folder: Path) -> _EdgeFile:
+def _read(name: str, relation: RelationConfig, folder: Path) -> _Edges:
     if relation.file is None:
         expected = "file, or edges from Python (add_relations)"
         raise InputError("names no file", where=f"graph.relations.{name}", expected=expected)
     roles = ["source", "destination", *(["weight"] if relation.weighted else [])]
     table, origin = read_leading(folder / relation.file, roles)
-    (sources, source_ids), (destinations, destination_ids) = (
-        index_ids(table[role], role, origin) for role in roles[:2]
-    )
+    sources, source_ids = index_ids(table["source"], "source", origin)
+    destinations, destination_ids = index_ids(table["destination"], "destination", origin)
     weights = numbers(table["weight"], "weight", origin) if relation.weighted else None
-    return _EdgeFile((sources, destinations), (source_ids, destination_ids), weights, origin)
+    return _Edges((sources, destinations), weights, origin, ids=(source_ids, destination_ids))
 
 
-def _by_index(graph: GraphConfig, name: str, file: _EdgeFile, ids: Mapping[str, np.ndarray]) -> _EdgeList:
-    """The edges of a file; those of unknown ids are refused, where the schema says so."""
-    ends = _ends(graph, name)
-    source, destination = (
-        IdMap(ids[node_type], node_type).find(end_ids)[codes]
-        for node_type, end_ids, codes in zip(ends, file.ids, file.codes, strict=True)
-    )
-    unknown = (source < 0) | (destination < 0)
+def _by_index(graph: GraphConfig, name: str, file: _Edges, ids: Mapping[str, np.ndarray]) -> _Edges:
+    """The edges of a file by node index, -1 for an unknown id; which is refused, where the schema says so."""
+    types, ends = _ends(graph, name), []
+    for node_type, codes, own_ids in zip(types, file.ends, file.ids, strict=True):
+        ends.append(IdMap(ids[node_type], node_type).find(own_ids)[codes])
+    unknown = (ends[0] < 0) | (ends[1] < 0)
     if unknown.any() and name != graph.target and graph.relations[name].unknown == "error":
         row = int(np.argmax(unknown))
-        end = 0 if source[row] < 0 else 1
-        external_id = file.ids[end][file.codes[end][row]]
+        end = 0 if ends[0][row] < 0 else 1
+        external_id = file.ids[end][file.ends[end][row]]
         raise file.origin.error(
             row,
-            f"the data has no {ends[end]} {external_id!s} ({int(unknown.sum()):,} such edges)",
+            f"the data has no {types[end]} {external_id!s} ({int(unknown.sum()):,} such edges)",
             f"known ids, or unknown: drop in graph.relations.{name}",
         )
-    return _EdgeList(source, destination, file.weights, file.origin)
+    return replace(file, ends=(ends[0], ends[1]))
 
 
 def _load_features(path: Path, n_nodes: int) -> np.ndarray:
@@ -171,7 +150,7 @@ def add_relations(
     return _with_side(split, graph, edges, all_ids, checked, "nodes")
 
 
-def _edge_list(name: str, edges: Edges, weighted: bool) -> _EdgeList:
+def _edge_list(name: str, edges: Edges, weighted: bool) -> _Edges:
     where, shape = f"relation {name}", None
     if issparse(edges):
         coo = csr_matrix(edges).tocoo()
@@ -188,26 +167,30 @@ def _edge_list(name: str, edges: Edges, weighted: bool) -> _EdgeList:
             raise InputError(f"node indices are {part.dtype}", where=where, expected="whole numbers")
     if weighted and len(arrays) == 2:
         raise InputError("no weights", where=where, expected="them as third array, or weighted: false")
-    source, destination = (part.astype(np.int64) for part in arrays[:2])
-    return _EdgeList(source, destination, arrays[2] if weighted else None, Origin(where, unit="edge"), shape)
+    ends = arrays[0].astype(np.int64), arrays[1].astype(np.int64)
+    return _Edges(ends, arrays[2] if weighted else None, Origin(where, unit="edge"), shape)
 
 
-def _size(graph: GraphConfig, node_type: str, edges: Mapping[str, _EdgeList], features: Mapping[str, Any]) -> int:
+def _size(graph: GraphConfig, node_type: str, edges: Mapping[str, _Edges], features: Mapping[str, Any]) -> int:
     """How many nodes of a further type there are."""
     stated = graph.node(node_type).size
     if stated is not None:
         return stated
     if node_type in features:
         return len(features[node_type])
-    sizes = [
-        int(indices.max(initial=-1)) + 1 if table.shape is None else table.shape[axis]
-        for name, table in edges.items()
-        for axis, (indices, end) in enumerate(zip((table.source, table.destination), _ends(graph, name), strict=True))
-        if end == node_type
-    ]
-    if not sizes:
-        raise _unreached(node_type)
+    sizes = []
+    for name, end in _reaching(graph, node_type, edges):
+        shape, indices = edges[name].shape, edges[name].ends[end]
+        sizes.append(int(indices.max(initial=-1)) + 1 if shape is None else shape[end])
     return max(sizes)
+
+
+def _reaching(graph: GraphConfig, node_type: str, names: Iterable[str]) -> list[tuple[str, int]]:
+    """Relations among `names` that have a node type at their end 0 or 1; refused where none has."""
+    reaching = [(name, end) for name in names for end in (0, 1) if _ends(graph, name)[end] == node_type]
+    if not reaching:
+        raise InputError("no relation reaches it", where=f"graph.nodes.{node_type}", expected="one that does")
+    return reaching
 
 
 def _ends(graph: GraphConfig, name: str) -> tuple[str, str]:
@@ -217,10 +200,6 @@ def _ends(graph: GraphConfig, name: str) -> tuple[str, str]:
     relation = graph.relations[name]
     assert relation.source is not None and relation.destination is not None, "validated by GraphConfig"
     return relation.source, relation.destination
-
-
-def _unreached(node_type: str) -> InputError:
-    return InputError("no relation reaches it", where=f"graph.nodes.{node_type}", expected="one that does")
 
 
 def _same_names(noun: str, wanted: set[str], names: set[str], *, allowed: set[str]) -> None:
@@ -234,7 +213,7 @@ def _same_names(noun: str, wanted: set[str], names: set[str], *, allowed: set[st
 def _with_side(
     split: Split,
     graph: GraphConfig,
-    edges: Mapping[str, _EdgeList],
+    edges: Mapping[str, _Edges],
     ids: Mapping[str, np.ndarray],
     features: Mapping[str, np.ndarray],
     noun: str,
@@ -242,12 +221,12 @@ def _with_side(
     """`split` with matrices of the edges between known nodes, of the target those that are training interactions."""
     relations, weights, notes = {}, None, list(split.notes)
     for name, table in edges.items():
-        source, destination = ends = _ends(graph, name)
-        shape = (len(ids[source]), len(ids[destination]))
-        known = _inside(shape, table.source, table.destination)
+        types, (source, destination) = _ends(graph, name), table.ends
+        nodes = ids[types[0]], ids[types[1]]
+        known = (source >= 0) & (source < len(nodes[0])) & (destination >= 0) & (destination < len(nodes[1]))
         if name == graph.target:
             train = Entries(split.train)
-            known &= train.hold(train.key(table.source, table.destination))
+            known &= train.hold(train.key(source, destination))
         elif graph.relations[name].unknown == "error":
             known[:] = True  # `edge_matrix` refuses the others
         elif n := int((~known).sum()):
@@ -255,25 +234,20 @@ def _with_side(
         if len(known) and not known.any():
             raise InputError("no edge between known nodes", where=table.origin.where, expected="ids of the data")
         matrix, mended = edge_matrix(
-            table.source[known],
-            table.destination[known],
+            source[known],
+            destination[known],
             None if table.weights is None else table.weights[known],
-            (ids[source], ids[destination]),
-            table.origin,
-            rows=np.flatnonzero(known),
-            loops=source != destination,
+            nodes,
+            replace(table.origin, row_of=np.flatnonzero(known).__getitem__),
+            loops=types[0] != types[1],
         )
         if name == graph.target:
             weights = _training_weights(split.train, matrix, name) if graph.relations[name].weighted else None
             continue
         relations[name] = matrix
-        notes += [f"{name}: {note}" for note in (*mended, *_leaks(split, matrix, ends, graph))]
+        notes += [f"{name}: {note}" for note in (*mended, *_leaks(split, matrix, types, graph))]
     further = {node_type: ids[node_type] for node_type in graph.roles.others}
     return replace(split, side=SideData(relations, weights, further, dict(features)), notes=tuple(notes))
-
-
-def _inside(shape: tuple[int, int], rows: np.ndarray, columns: np.ndarray) -> npt.NDArray[np.bool_]:
-    return (rows >= 0) & (rows < shape[0]) & (columns >= 0) & (columns < shape[1])
 
 
 def _training_weights(train: csr_matrix, matrix: csr_matrix, name: str) -> csr_matrix:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from c2f_dgl.data.columns import WHOLE_NUMBER
 from c2f_dgl.data.sources import FILE, Source, literal
+from c2f_dgl.data.tables import TEXT
 
 # Before what a query refuses to go on with.
 REFUSED = "c2f_dgl refuses: "
@@ -18,17 +19,10 @@ FLOATS = {"FLOAT", "DOUBLE"}
 
 @dataclass(frozen=True)
 class Rows:
-    """The values of a source's rows.
-
-    Attributes
-    ----------
-    source : Source
-    types : dict
-        DuckDB's type of the column of each role.
-    """
+    """The values of a source's rows."""
 
     source: Source
-    types: dict[str, str]
+    types: dict[str, str]  # DuckDB's type of the column of each role
 
     def id(self, role: str) -> str:
         """SQL for an id as the files have it; a missing one is refused, but where there is no header."""
@@ -37,7 +31,7 @@ class Rows:
             column = f"CASE WHEN isnan({column}) THEN NULL ELSE {column} END"
         elif kind not in WHOLE:
             column = f"CAST({column} AS VARCHAR)"
-            if self.source.form == "delimited text":
+            if self.source.form == TEXT:
                 column = f"nullif(ltrim({column}, ' '), '')"
         if self.source.headless:
             return column

@@ -20,22 +20,15 @@ _HUB_EDGES, _HUB_SHARE = 100, 0.5
 
 @dataclass(frozen=True, eq=False)
 class SideData:
-    """Relations and features over the nodes of a split and of further types.
+    """Relations and features over the nodes of a split and of further types."""
 
-    Attributes
-    ----------
-    relations : mapping of str to csr_matrix, n_source x n_destination, float32
-        Weights above 0, by the relation's name.
-    weights : csr_matrix, optional
-        Weights of the training interactions, with their structure.
-    ids : mapping of str to array
-        External ids of the further node types, by internal index.
-    features : mapping of str to float32 array, shape (n_nodes of the type, width)
-    """
-
+    # By a relation's name its weights above 0, float32, n_source x n_destination.
     relations: Mapping[str, csr_matrix] = field(default_factory=dict)
+    # Weights of the training interactions, with their structure.
     weights: csr_matrix | None = None
+    # External ids of the further node types, by internal index.
     ids: Mapping[str, np.ndarray] = field(default_factory=dict)
+    # By node type, float32, n_nodes x width.
     features: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def digest(self) -> bytes:
@@ -59,47 +52,26 @@ def edge_matrix(
     ids: tuple[np.ndarray, np.ndarray],
     origin: Origin,
     *,
-    rows: np.ndarray | None = None,
     loops: bool = True,
 ) -> tuple[csr_matrix, list[str]]:
     """Edges as a matrix of weights above 0 (n_source, n_destination), and notes on what was mended.
 
-    Repeated edges are merged: unweighted ones into one, of weighted ones the weights are added. Weights of 0 are no
-    edges. A hub is kept as it is; a note names it. No edges, ends outside and impossible weights are refused.
-
-    Parameters
-    ----------
-    source, destination : int64 arrays, length n
-        Node indices.
-    weights : array, length n, optional
-        Ones by default.
-    ids : pair of arrays
-        External ids of the source and of the destination nodes.
-    origin : Origin
-    rows : array, length n, optional
-        Where the edges stand in `origin`; one after the other by default.
-    loops : bool
-        Keep edges from a node to the one of the same index; False drops them, with a note.
+    Node indices and weights (ones by default) have length n; `ids` are the external ids of the two node types. Repeated
+    edges are merged: unweighted ones into one, of weighted ones the weights are added. Weights of 0 are no edges, nor,
+    without `loops`, are edges from a node to the one of the same index. A hub is kept as it is; a note names it. No
+    edges, ends outside and impossible weights are refused.
     """
-
-    def refused(edge: int, problem: str, expected: str) -> InputError:
-        return origin.error(edge if rows is None else int(rows[edge]), problem, expected)
-
     if len(source) == 0:
         raise InputError("no edges", where=origin.where, expected="at least one, or the relation left out")
     for role, ends, nodes in (("source", source, ids[0]), ("destination", destination, ids[1])):
         outside = (ends < 0) | (ends >= len(nodes))
-        if outside.any():
-            edge = int(np.argmax(outside))
-            raise refused(edge, f"{role} {ends[edge]} is no node", f"numbers from 0 to {len(nodes) - 1}")
+        origin.check(outside, ends, f"{role} {{}} is no node", f"numbers from 0 to {len(nodes) - 1}")
     # Checked in the precision they are kept in: what float32 cannot hold is 0 or infinite.
     with np.errstate(over="ignore"):
         values = np.ones(len(source)) if weights is None else np.asarray(weights).astype(np.float32)
     values = values.astype(np.float64)
     bad = ~(np.isfinite(values) & (values >= 0))
-    if bad.any():
-        edge = int(np.argmax(bad))
-        raise refused(edge, f"weight {values[edge]:g}", "finite weights of 0 or more")
+    origin.check(bad, values, "weight {:g}", "finite weights of 0 or more")
     if not values.any():
         raise InputError("all weights are 0", where=origin.where, expected="weights above 0, or the relation left out")
     weighty = values > 0

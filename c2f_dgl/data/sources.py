@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,15 +12,20 @@ import pyarrow.parquet
 
 from c2f_dgl.data.columns import MISSING, choose_columns, is_number
 from c2f_dgl.data.tables import (
-    JSON_SUFFIXES,
+    JSON,
+    LIGHTGCN,
     LOG_SUFFIXES,
-    PARQUET_SUFFIXES,
+    PARQUET,
+    TEXT,
+    first_object,
+    form_of,
     leading_line,
+    packing_of,
     reading,
     suffix_of,
     unpacked,
 )
-from c2f_dgl.data.text import TextForm, separator, text_form
+from c2f_dgl.data.text import TextForm, text_form
 from c2f_dgl.errors import InputError
 
 # The column that says which file a row is from.
@@ -29,41 +33,20 @@ FILE = "c2f_dgl_file"
 
 EXPECTED = "Parquet, CSV, TSV or JSON lines, the last three as they are, .gz or .zst"
 
-# First bytes of what DuckDB does and does not unpack, but Parquet's own compression.
-_PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
-_NOT_UNPACKED = (b"BZh", b"\xfd7zXZ\0", b"PK\x03\x04")
-
 Asked = Mapping[str, "str | int | None"]
 
 
 @dataclass(frozen=True)
 class Source:
-    """A log in files.
+    """A log in files."""
 
-    Attributes
-    ----------
-    form : str
-        Of all its files, for messages.
-    relation : str
-        SQL that reads them, with `FILE`.
-    columns : dict
-        The relation's column of each role, quoted for SQL.
-    called : dict
-        What the files call it: its name, or its number where there is no header.
-    headless : bool
-    decimal : str
-        What may stand before the decimals of numbers, beside the point.
-    whole : set of str
-        Roles whose text has to be whole numbers, as the first object of JSON lines has one there.
-    """
-
-    form: str
-    relation: str
-    columns: dict[str, str]
-    called: dict[str, str]
+    form: str  # of all its files, for messages
+    relation: str  # SQL that reads them, with `FILE`
+    columns: dict[str, str]  # the relation's column of each role, quoted for SQL
+    called: dict[str, str]  # what the files call it: its name, or its number where there is no header
     headless: bool = False
-    decimal: str = "."
-    whole: frozenset[str] = frozenset()
+    decimal: str = "."  # what may stand before the decimals of numbers, beside the point
+    whole: frozenset[str] = frozenset()  # roles whose text has to be whole numbers, as the first object of JSON has
 
 
 def open_source(path: Path, asked: Asked, sep: str | None = None) -> Source:
@@ -73,10 +56,12 @@ def open_source(path: Path, asked: Asked, sep: str | None = None) -> Source:
     """
     with reading(path, "a log"):
         files = _files(path)
-    form = _form(files[0], sep)
-    if form == "Parquet":
+    form = form_of(files[0], sep)
+    if form == LIGHTGCN:
+        raise InputError("lines have no separator", where=files[0], expected=f"a log with columns: {EXPECTED}")
+    if form == PARQUET:
         return _parquet(path, files, asked)
-    return _json(files, asked) if form == "JSON lines" else _text(files, asked, sep)
+    return _json(path, files, asked) if form == JSON else _text(files, asked, sep)
 
 
 def _files(path: Path) -> list[Path]:
@@ -92,27 +77,28 @@ def _files(path: Path) -> list[Path]:
         raise InputError("this is split already", where=path, expected="a log in one or many files")
     forms: dict[str, Path] = {}
     for file in files:
-        forms.setdefault(_form(file, None, by_name=True), file)
+        forms.setdefault(form_of(file), file)
     if len(forms) > 1:
         names = " and ".join(f"{form} ({file.relative_to(path)})" for form, file in forms.items())
         raise InputError(f"holds {names}", where=path, expected="files of one form")
     return files
 
 
-def _form(file: Path, sep: str | None, by_name: bool = False) -> str:
-    """The form of a file, by its suffix where it has a known one."""
-    suffix = suffix_of(file)
-    if suffix in PARQUET_SUFFIXES:
-        return "Parquet"
-    if suffix in JSON_SUFFIXES:
-        return "JSON lines"
-    if by_name or suffix in LOG_SUFFIXES or sep is not None:
-        return "delimited text"
-    with reading(file, "text"):
-        line, _ = leading_line(file, "utf-8-sig", "replace")
-    if not line.startswith("{") and separator(line) is None:
-        raise InputError("lines have no separator", where=file, expected=f"a log with columns: {EXPECTED}")
-    return "JSON lines" if line.startswith("{") else "delimited text"
+def _chosen(here: Mapping[str, str], asked: Asked, file: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """What the first file of a log calls the column of each role, and the kinds of these columns."""
+    names = list(here)
+    called = {role: names[at] for role, at in choose_columns(names, asked, file).items()}
+    return called, {name: here[name] for name in called.values()}
+
+
+def _check_same(here: Mapping[str, str], kinds: Mapping[str, str], file: Path, first: Path, lacks: str) -> None:
+    """Refuse a file where columns are not there, or not of the kind, that the first one has."""
+    for name, kind in kinds.items():
+        if name not in here:
+            raise InputError(lacks.format(repr(name), first), where=file, expected="the same columns in all files")
+        if here[name] != kind:
+            problem = f"column {name!r} is {here[name]}, and {kind} in {first}"
+            raise InputError(problem, where=file, expected="one type in all files")
 
 
 def _parquet(path: Path, files: Sequence[Path], asked: Asked) -> Source:
@@ -122,29 +108,22 @@ def _parquet(path: Path, files: Sequence[Path], asked: Asked) -> Source:
     for file in files:
         if unpacked(file) != file:
             raise InputError("Parquet that is packed once more", where=file, expected="it unpacked")
-        with reading(file, "Parquet"):
+        with reading(file, PARQUET):
             schema = pyarrow.parquet.read_schema(file)
         # A folder called day=2024-05-01 is a column for all that is in it.
         keys = [part.partition("=")[0] for part in file.relative_to(path).parts[:-1] if "=" in part]
         here = {field.name: _kind(field.type) for field in schema if not pyarrow.types.is_nested(field.type)}
         here.update(dict.fromkeys(keys, "a folder's name"))
         if not kinds:
-            called = {role: list(here)[at] for role, at in choose_columns(list(here), asked, file).items()}
-            kinds = {name: here[name] for name in called.values()}
-        for name, kind in kinds.items():
-            if name not in here:
-                problem = f"no column {name!r}, which {files[0].relative_to(path)} has"
-                raise InputError(problem, where=file, expected="the same columns in all parts")
-            if here[name] != kind:
-                problem = f"column {name!r} is {here[name]}, and {kind} in {files[0].relative_to(path)}"
-                raise InputError(problem, where=file, expected="one type in all parts")
-            if [other.lower() for other in here].count(name.lower()) > 1:
-                raise InputError(
-                    f"a second column is called {name!r} but for capitals", where=file, expected="names that differ"
-                )
+            called, kinds = _chosen(here, asked, file)
+        _check_same(here, kinds, file, files[0].relative_to(path), "no column {}, which {} has")
+        capitals = [name for name in kinds if [other.lower() for other in here].count(name.lower()) > 1]
+        if capitals:
+            problem = f"a second column is called {capitals[0]!r} but for capitals"
+            raise InputError(problem, where=file, expected="names that differ")
     options = "union_by_name=true, binary_as_string=true"
     relation = f"SELECT * FROM read_parquet({_list(files)}, filename={literal(FILE)}, {options})"
-    return Source("Parquet", relation, {role: _name(name) for role, name in called.items()}, called)
+    return Source(PARQUET, relation, {role: _name(name) for role, name in called.items()}, called)
 
 
 def _kind(kind: pyarrow.DataType) -> str:
@@ -162,7 +141,7 @@ def _text(files: Sequence[Path], asked: Asked, sep: str | None) -> Source:
     first: TextForm | None = None
     groups: dict[tuple[str, int, bool], list[Path]] = {}
     for file in files:
-        with reading(file, "delimited text"):
+        with reading(file, TEXT):
             line, n_blank = leading_line(file, "utf-8-sig", "replace")
         form = text_form(line, None, sep, numbered=any(map(is_number, asked.values())))
         first = first or form
@@ -176,69 +155,48 @@ def _text(files: Sequence[Path], asked: Asked, sep: str | None) -> Source:
     parts = []
     for (packing, skip, quoted), members in groups.items():
         quote = literal('"' if quoted else "")
-        options = f"delim={literal(first.sep)}, quote={quote}, escape={quote}, nullstr={_list(MISSING)}"
-        parts.append(
-            _reader("read_csv", members, columns, packing, f"auto_detect=false, header=false, skip={skip}, {options}")
-        )
+        form_of = f"auto_detect=false, header=false, skip={skip}, delim={literal(first.sep)}, nullstr={_list(MISSING)}"
+        parts.append(_reader("read_csv", members, columns, packing, f"{form_of}, quote={quote}, escape={quote}"))
+    sql = {role: f"c{at}" for role, at in chosen.items()}
     called = {role: str(at) if first.headless else first.columns[at] for role, at in chosen.items()}
-    return Source(
-        "delimited text",
-        " UNION ALL ".join(parts),
-        {role: f"c{at}" for role, at in chosen.items()},
-        called,
-        first.headless,
-        "," if first.sep == ";" else ".",
-    )
+    decimal = "," if first.sep == ";" else "."
+    return Source(TEXT, " UNION ALL ".join(parts), sql, called, first.headless, decimal)
 
 
-def _json(files: Sequence[Path], asked: Asked) -> Source:
+def _json(path: Path, files: Sequence[Path], asked: Asked) -> Source:
     """JSON lines: the first object of a file says which columns there are, and of which type."""
     called: dict[str, str] = {}
-    types: dict[str, str] = {}
+    kinds: dict[str, str] = {}
     groups: dict[str, list[Path]] = {}
-    for file in files:
-        with reading(file, "JSON lines"):
-            head = json.loads(leading_line(file, "utf-8-sig")[0])
-        if not isinstance(head, dict):
-            raise InputError("the first line holds no object", where=file, expected='lines of {"user": ..., ...}')
-        here = {name: _json_type(value) for name, value in head.items() if not isinstance(value, (dict, list))}
-        if not types:
-            called = {role: list(here)[at] for role, at in choose_columns(list(here), asked, file).items()}
-            types = {name: here[name] for name in called.values()}
-        for name, kind in types.items():
-            if name not in here:
-                problem = f"no {name!r} in the first object, where {files[0].name} has it"
-                raise InputError(problem, where=file, expected="the same columns in all files")
-            if (here[name] == "VARCHAR") != (kind == "VARCHAR"):
-                words = [f"{'text' if that == 'VARCHAR' else 'a number'}" for that in (here[name], kind)]
-                problem = f"column {name!r} is {words[0]}, and {words[1]} in {files[0].name}"
-                raise InputError(problem, where=file, expected="one type in all files")
+    heads = [first_object(file) for file in files]
+    for file, head in zip(files, heads, strict=True):
+        here = {name: "a number" if _is_json_number(value) else "text" for name, value in head.items()}
+        if not kinds:
+            called, kinds = _chosen(here, asked, file)
+        lacks = "no {} in the first object, where {} has it"
+        _check_same(here, kinds, file, files[0].relative_to(path), lacks)
         groups.setdefault(_packing(file), []).append(file)
     # DuckDB would round 2.5 to a whole number: these are read as text, and looked at as ids are.
-    whole = frozenset(role for role, name in called.items() if types[name] == "BIGINT")
-    columns = {name: "VARCHAR" if kind == "BIGINT" else kind for name, kind in types.items()}
-    parts = [
-        _reader("read_json", members, columns, packing, "format='newline_delimited'")
-        for packing, members in groups.items()
-    ]
+    whole = {name for name in kinds if _is_json_number(heads[0][name]) and isinstance(heads[0][name], int)}
+    columns = {name: "VARCHAR" if name in whole or kind == "text" else "DOUBLE" for name, kind in kinds.items()}
+    options = "format='newline_delimited'"
+    parts = [_reader("read_json", members, columns, packing, options) for packing, members in groups.items()]
     sql = {role: _name(name) for role, name in called.items()}
-    return Source("JSON lines", " UNION ALL ".join(parts), sql, called, whole=whole)
+    roles = frozenset(role for role, name in called.items() if name in whole)
+    return Source(JSON, " UNION ALL ".join(parts), sql, called, whole=roles)
 
 
-def _json_type(value: object) -> str:
-    """DuckDB's type for values like one of JSON."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return "BIGINT" if isinstance(value, int) else "DOUBLE"
-    return "VARCHAR"
+def _is_json_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _packing(file: Path) -> str:
-    """How a file is compressed, by its first bytes."""
-    with reading(file, "a log"), file.open("rb") as stream:
-        start = stream.read(6)
-    if start.startswith(_NOT_UNPACKED):
+    """How a file is compressed; refused where DuckDB does not unpack it."""
+    with reading(file, "a log"):
+        packing, _ = packing_of(file)
+    if packing not in ("none", "gzip", "zstd"):
         raise InputError("this is packed as DuckDB does not unpack it", where=file, expected="it unpacked, .gz or .zst")
-    return next((packing for magic, packing in _PACKED.items() if start.startswith(magic)), "none")
+    return packing
 
 
 def _reader(function: str, files: Sequence[Path], columns: Mapping[str, str], packing: str, options: str) -> str:

@@ -169,16 +169,8 @@ def given_split(
         else:
             matrices["valid"], matrices["test"] = _draw(matrices["test"], -(-per_user // 3), rng)
             notes.append("valid drawn from test")
-    return Split(
-        name,
-        matrices["train"],
-        matrices["valid"],
-        matrices["test"],
-        user_ids,
-        item_ids,
-        tuple(notes),
-        valid_from_train=valid_from_train,
-    )
+    three = matrices["train"], matrices["valid"], matrices["test"]
+    return Split(name, *three, user_ids, item_ids, tuple(notes), valid_from_train=valid_from_train)
 
 
 def _training_items_to_validate(per_user: np.ndarray, rng: np.random.Generator, name: str) -> npt.NDArray[np.int64]:
@@ -187,11 +179,8 @@ def _training_items_to_validate(per_user: np.ndarray, rng: np.random.Generator, 
     if not n_valid.any():
         n_valid[per_user.argmax()] = per_user.max() > 1
     if not n_valid.any():
-        raise InputError(
-            "no user has a training item to spare for validation",
-            where=name,
-            expected="a valid file, or users with two training items",
-        )
+        problem = "no user has a training item to spare for validation"
+        raise InputError(problem, where=name, expected="a valid file, or users with two training items")
     return n_valid
 
 
@@ -203,15 +192,20 @@ def random_split(
     Fractions are rounded to whole items; at random where all histories are so short that none would be held out.
     """
     check_fractions(valid, test)
-    matrix = inter.to_csr()
-    rng = np.random.default_rng(seed)
-    per_user = matrix.getnnz(axis=1)
+    per_user, rng = np.bincount(inter.users, minlength=inter.n_users), np.random.default_rng(seed)
     spare = np.maximum(per_user - 1, 0)
     n_test = np.minimum(_rounded(per_user * test, rng), spare)
     n_valid = np.minimum(_rounded(per_user * valid, rng), spare - n_test)
-    held_out, train = _draw(matrix, n_test + n_valid, rng)
-    test_part, valid_part = _draw(held_out, n_test, rng)
-    return Split(name, train, valid_part, test_part, inter.user_ids, inter.item_ids, inter.notes)
+    return _drawn_split(inter, n_valid, n_test, rng, name)
+
+
+def _drawn_split(
+    inter: Interactions, n_valid: np.ndarray, n_test: np.ndarray, rng: np.random.Generator, name: str
+) -> Split:
+    """A split that validates and tests on so many of each user's items, drawn at random."""
+    held_out, train = _draw(inter.to_csr(), n_test + n_valid, rng)
+    test, valid = _draw(held_out, n_test, rng)
+    return Split(name, train, valid, test, inter.user_ids, inter.item_ids, inter.notes)
 
 
 def _rounded(counts: np.ndarray, rng: np.random.Generator) -> npt.NDArray[np.int64]:
@@ -244,12 +238,10 @@ def leave_last_out(inter: Interactions, *, k: int = 1, name: str = "leave-last-o
 def leave_k_out(inter: Interactions, *, k: int = 1, seed: int, name: str = "leave-k-out split") -> Split:
     """Test on k of each user's items drawn at random and validate on k others, as `leave_last_out` counts them."""
     _check_k(k)
-    matrix, rng = inter.to_csr(), np.random.default_rng(seed)
-    spare = np.maximum(matrix.getnnz(axis=1) - 1, 0)
+    spare = np.maximum(np.bincount(inter.users, minlength=inter.n_users) - 1, 0)
     n_test = np.minimum(k, spare)
-    held_out, train = _draw(matrix, np.minimum(2 * k, spare), rng)
-    test, valid = _draw(held_out, n_test, rng)
-    return Split(name, train, valid, test, inter.user_ids, inter.item_ids, inter.notes)
+    n_valid = np.minimum(2 * k, spare) - n_test
+    return _drawn_split(inter, n_valid, n_test, np.random.default_rng(seed), name)
 
 
 def temporal_split(
@@ -267,9 +259,8 @@ def temporal_split(
         stamps >= ordered[-n] if n else np.zeros(len(stamps), dtype=bool) for n in (n_test, n_held_out)
     )
     if in_held_out.all():
-        raise InputError(
-            "no interaction is left for training", where=name, expected="timestamps that differ, or smaller fractions"
-        )
+        expected = "timestamps that differ, or smaller fractions"
+        raise InputError("no interaction is left for training", where=name, expected=expected)
     return partition(inter, in_held_out & ~in_test, in_test, name)
 
 
@@ -284,10 +275,8 @@ def timestamps_of(inter: Interactions, name: str) -> np.ndarray:
 def check_fractions(valid: float, test: float) -> None:
     """Raise `InputError` for fractions that leave nothing."""
     if not (valid >= 0 and test >= 0 and valid + test < 1):
-        raise InputError(
-            f"fractions valid = {valid:g} and test = {test:g} leave nothing to train on or are negative",
-            expected="0 or more, together below 1",
-        )
+        problem = f"fractions valid = {valid:g} and test = {test:g} leave nothing to train on or are negative"
+        raise InputError(problem, expected="0 or more, together below 1")
 
 
 def _check_k(k: int) -> None:

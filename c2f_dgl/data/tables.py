@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, cast
 
 import pandas as pd
 import pyarrow
@@ -24,7 +24,7 @@ import pyarrow.json
 import pyarrow.parquet
 
 from c2f_dgl.data.columns import MISSING, Origin, counted
-from c2f_dgl.data.text import TWO_COLONS, text_form
+from c2f_dgl.data.text import TWO_COLONS, separator, text_form
 from c2f_dgl.errors import InputError
 
 PACKED_SUFFIXES = ("", ".gz", ".bz2", ".xz", ".zst")
@@ -32,30 +32,22 @@ PARQUET_SUFFIXES = {".parquet", ".pq"}
 JSON_SUFFIXES = {".jsonl", ".ndjson", ".json"}
 LOG_SUFFIXES = {".csv", ".tsv", ".inter", *PARQUET_SUFFIXES, *JSON_SUFFIXES}
 
+# The forms of files, as messages call them.
+PARQUET, JSON, TEXT, LIGHTGCN = "Parquet", "JSON lines", "delimited text", "LightGCN's text"
+
 # From the names of all columns, the position of the column of each role.
 Choose = Callable[[list[str]], Mapping[str, int]]
 
 
 @dataclass(frozen=True)
 class Table:
-    """The wanted columns of a file, called by their roles, and where their rows stand.
-
-    Attributes
-    ----------
-    frame : DataFrame
-    names : dict
-        What the file calls the column of each role: its name, or its number where there is no header.
-    origin : Origin
-    headless : bool
-    notes : tuple of str
-        What was mended.
-    """
+    """The wanted columns of a file, called by their roles, and where their rows stand."""
 
     frame: pd.DataFrame
-    names: dict[str, str]
+    names: dict[str, str]  # the file's column of each role: its name, or its number where there is no header
     origin: Origin
     headless: bool = False
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what was mended
 
 
 def _zstd(path: Path) -> IO[bytes]:
@@ -64,12 +56,22 @@ def _zstd(path: Path) -> IO[bytes]:
 
 
 # By first bytes: a suffix may be missing, or be left where something has unpacked the file on its way.
-_OPENERS: dict[bytes, Callable[[Path], Any]] = {
-    b"\x1f\x8b": gzip.open,
-    b"BZh": bz2.open,
-    b"\xfd7zXZ\0": lzma.open,
-    b"\x28\xb5\x2f\xfd": _zstd,
+_PACKINGS: dict[bytes, tuple[str, Callable[[Path], Any]]] = {
+    b"\x1f\x8b": ("gzip", gzip.open),
+    b"BZh": ("bzip2", bz2.open),
+    b"\xfd7zXZ\0": ("xz", lzma.open),
+    b"\x28\xb5\x2f\xfd": ("zstd", _zstd),
 }
+
+
+def packing_of(path: Path) -> tuple[str, Callable[[Path], Any]]:
+    """How a file is compressed, ``"none"`` where it is not, and what opens it."""
+    with path.open("rb") as file:
+        start = file.read(6)
+    if start.startswith(b"PK\x03\x04"):
+        raise InputError("this is a zip archive", where=path, expected="the file within, as it is or as .gz")
+    plain = ("none", lambda path: path.open("rb"))
+    return next((packing for magic, packing in _PACKINGS.items() if start.startswith(magic)), plain)
 
 
 def opened(path: Path) -> IO[bytes]:
@@ -77,12 +79,8 @@ def opened(path: Path) -> IO[bytes]:
     # os.path: where a folder may not be entered it answers no, and pathlib raises.
     if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
         raise InputError("this is a pipe or a device", where=path, expected="a file, which can be read more than once")
-    with path.open("rb") as file:
-        start = file.read(6)
-    if start.startswith(b"PK\x03\x04"):
-        raise InputError("this is a zip archive", where=path, expected="the file within, as it is or as .gz")
-    opener = next((opener for magic, opener in _OPENERS.items() if start.startswith(magic)), None)
-    return path.open("rb") if opener is None else opener(path)
+    _, opener = packing_of(path)
+    return cast(IO[bytes], opener(path))
 
 
 @contextmanager
@@ -120,19 +118,26 @@ def log_files(folder: Path) -> list[Path]:
     return inter if len(inter) == 1 else [file for file in files if suffix_of(file) in PARQUET_SUFFIXES]
 
 
+def form_of(path: Path, sep: str | None = None) -> str:
+    """The form of a file: by its suffix where that is a known one, by the separator asked for, or by its first line."""
+    suffix = suffix_of(path)
+    if suffix in PARQUET_SUFFIXES:
+        return PARQUET
+    if sep is not None:
+        return TEXT
+    line = "{" if suffix in JSON_SUFFIXES else first_line(path)
+    if line.startswith("{"):
+        return JSON
+    return TEXT if suffix in LOG_SUFFIXES or separator(line) is not None else LIGHTGCN
+
+
 def read_table(
     path: Path, choose: Choose, names: list[str] | None = None, sep: str | None = None, numbered: bool = False
 ) -> Table:
     """The columns that `choose` picks, of a file in whichever form or of a folder of one log.
 
-    Parameters
-    ----------
-    path : Path
-    choose : callable
-    names, sep : optional
-        Of text: see `read_log`.
-    numbered : bool
-        Whether columns are asked for by number, so that a first line without any well-known name is no header.
+    `names` and `sep` are of text: see `read_log`. With `numbered`, which says that columns are asked for by number, a
+    first line without any well-known name is no header.
     """
     if os.path.isdir(path):  # where a folder may not be entered it answers no, and pathlib raises
         with reading(path, "a folder of one log"):
@@ -141,15 +146,16 @@ def read_table(
             return read_table(files[0], choose, names, sep, numbered)
         if files:
             return _read_parquet(path, files, choose)
-    if suffix_of(path) in PARQUET_SUFFIXES:
+    form = form_of(path, sep)
+    if form == PARQUET:
         return _read_parquet(path, [path], choose)
-    if sep is None and names is None and (suffix_of(path) in JSON_SUFFIXES or first_line(path).startswith("{")):
+    if form == JSON and names is None:
         return _read_json(path, choose)
     if sep is not None and (len(sep) != 1 or sep in "\r\n"):
         raise InputError(f"a separator {sep!r}", where=path, expected="one character, no line end")
     if names is not None and len(set(names)) < len(names):
         raise InputError("two columns have the same name", where="names", expected="a name of its own for each")
-    with reading(path, "delimited text"):
+    with reading(path, TEXT):
         try:
             return _read_text(path, choose, names, sep, numbered, "utf-8-sig")
         except UnicodeDecodeError:
@@ -187,7 +193,7 @@ def _read_parquet(path: Path, files: list[Path], choose: Choose) -> Table:
     parts: list[pyarrow.Table] = []
     names: dict[str, str] = {}
     for file in files:
-        with reading(file, "Parquet"), opened(file) as stream:
+        with reading(file, PARQUET), opened(file) as stream:
             # Parquet is read from its end, so that what is compressed is unpacked whole.
             source = str(file) if unpacked(file) == file else pyarrow.BufferReader(stream.read())
             data = pyarrow.parquet.ParquetFile(source)
@@ -195,7 +201,7 @@ def _read_parquet(path: Path, files: list[Path], choose: Choose) -> Table:
             names = names or {role: columns[position] for role, position in choose(columns).items()}
             parts.append(data.read(columns=list(dict.fromkeys(names.values()))))
             parts[-1].validate(full=True)
-    with reading(path, "Parquet"):
+    with reading(path, PARQUET):
         table = pyarrow.concat_tables(parts, promote_options="permissive")
         # Some writers leave it open whether bytes are text.
         types = [pyarrow.string() if pyarrow.types.is_binary(kind) else kind for kind in table.schema.types]
@@ -209,13 +215,20 @@ def _by_role(frame: pd.DataFrame, columns: Mapping[str, Any]) -> pd.DataFrame:
     return frame[list(columns.values())].set_axis(list(columns), axis=1)
 
 
-def _read_json(path: Path, choose: Choose) -> Table:
-    """Read JSON lines; the first object says which columns there are, and of which type."""
-    with reading(path, "JSON lines"):
+def first_object(path: Path) -> dict[str, Any]:
+    """The single values of the first of JSON lines, by name."""
+    with reading(path, JSON):
         head = json.loads(leading_line(path, "utf-8-sig")[0])
         if not isinstance(head, dict):
             raise InputError("the first line holds no object", where=path, expected='lines of {"user": ..., ...}')
-        columns = [name for name, value in head.items() if not isinstance(value, (dict, list))]
+        return {name: value for name, value in head.items() if not isinstance(value, (dict, list))}
+
+
+def _read_json(path: Path, choose: Choose) -> Table:
+    """Read JSON lines; the first object says which columns there are, and of which type."""
+    head = first_object(path)
+    with reading(path, JSON):
+        columns = list(head)
         names = {role: columns[position] for role, position in choose(columns).items()}
         arrow_types = {int: pyarrow.int64(), float: pyarrow.float64()}
         types = {name: arrow_types.get(type(head[name]), pyarrow.string()) for name in names.values()}

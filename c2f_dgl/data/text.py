@@ -17,26 +17,13 @@ DEFAULT_NAMES = ("user", "item", "rating", "timestamp")
 
 @dataclass(frozen=True)
 class TextForm:
-    """How the rows of delimited text are read.
+    """How the rows of delimited text are read."""
 
-    Attributes
-    ----------
-    columns : list of str
-        Names of all columns; from the header, given, or usual ones and numbers.
-    sep : str
-    headless : bool
-        Whether the columns had to be named for the file.
-    n_header : int
-        Lines before the first row, blank ones left out.
-    quoted : bool
-        Whether a quotation mark quotes.
-    """
-
-    columns: list[str]
+    columns: list[str]  # names of all of them; from the header, given, or usual ones and numbers
     sep: str
-    headless: bool
-    n_header: int
-    quoted: bool
+    headless: bool  # whether the columns had to be named for the file
+    n_header: int  # lines before the first row, blank ones left out
+    quoted: bool  # whether a quotation mark quotes
 
 
 def text_form(line: str, names: list[str] | None = None, sep: str | None = None, numbered: bool = False) -> TextForm:

@@ -81,34 +81,23 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 @contextmanager
-def replacing_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """A temporary folder beside `path`, moved to it on success and removed on failure.
-
-    An old folder is moved aside, whole, just before the new one takes its place, and comes back where that fails;
-    killed between these two moves, it is left in the temporary folder.
-    """
+def replacing_folder(path: str | Path) -> Iterator[Path]:
+    """A temporary folder beside `path` (new or empty), moved to it on success and removed on failure."""
     path = Path(path)
     with writing(path):
-        if path.exists() and not (path.is_dir() and (overwrite or not any(path.iterdir()))):
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise InputError("is there already", where=path, expected="a new or empty folder")
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
         try:
             # mkdtemp makes a private folder; mkdir one as the user's umask says.
-            new, old = temporary / "new", temporary / "old"
+            new = temporary / "new"
             new.mkdir()
             yield new
             for file in new.rglob("*"):
                 if file.is_file():
                     _settle(file, new.stat().st_mode)
-            if path.exists():
-                path.replace(old)
-            try:
-                new.replace(path)
-            except OSError:
-                if old.exists():
-                    old.replace(path)
-                raise
+            new.replace(path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 

@@ -25,8 +25,5 @@ def available_bytes() -> int:
 def check_memory(needed: int, what: str, *, where: str, expected: str) -> None:
     """Refuse (`InputError`) `what` needs more bytes than are available; `where` and `expected` say what to change."""
     if needed > (free := available_bytes()):
-        raise InputError(
-            f"{what} needs about {needed / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} GiB are available",
-            where=where,
-            expected=expected,
-        )
+        sizes = f"{needed / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} GiB are available"
+        raise InputError(f"{what} needs about {sizes}", where=where, expected=expected)

@@ -31,14 +31,9 @@ def plain_console(*, stderr: bool = False) -> Console:
 
 
 class Reporter:
-    """Shows what is going on and how far it is; what goes on inside something else stands below it.
+    """Shows, unless `quiet`, what is going on and how far it is; what goes on inside something else stands below it.
 
-    Parameters
-    ----------
-    console : Console, optional
-        Standard error by default. Where it is no terminal, lines are printed instead of bars.
-    quiet : bool
-        Show nothing.
+    The console is standard error by default. Where it is no terminal, lines are printed instead of bars.
     """
 
     def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:

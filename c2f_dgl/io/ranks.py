@@ -42,10 +42,7 @@ def size() -> int:
 def joined() -> Iterator[None]:
     """Train together with the others while the body runs, where RANK and WORLD_SIZE say that there are others.
 
-    Raises
-    ------
-    InputError
-        One of them does not come, ends, or does not answer in time.
+    One that does not come, ends, or does not answer in time ends this one with an `InputError`.
     """
     global _rank, _size, _group
     n, mine = (_environment(name, default) for name, default in (("WORLD_SIZE", 1), ("RANK", 0)))

@@ -18,7 +18,7 @@ from c2f_dgl.baselines import registry
 from c2f_dgl.baselines.registry import SYSTEMS, select_systems
 from c2f_dgl.bench import run, table, worker
 from c2f_dgl.bench.run import Bench, Job, best_settings, draw_settings, run_bench
-from c2f_dgl.cli.checks import check_systems
+from c2f_dgl.cli.bench import check_systems
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.significance import over_users
 from c2f_dgl.io.files import locked

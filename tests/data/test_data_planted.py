@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from c2f_dgl.data import planted
 from c2f_dgl.data.catalogue import load_dataset
-from c2f_dgl.data.planted import SAMPLE_SEED, built_in_sample, generate_planted, read_labels, write_planted
+from c2f_dgl.data.planted import SAMPLE_SEED, built_in_sample, generate_planted, write_planted
 from c2f_dgl.data.readers import read_lightgcn
 from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
+from tests.labels import read_labels
 
 SAMPLE = Path(__file__).parents[2] / "data" / "planted"
 
@@ -71,9 +72,6 @@ def test_labels_nest_and_come_back_from_their_file(tmp_path):
     assert all(np.array_equal(back[name], labels[name]) for name in labels)
     train, test = (read_lightgcn(tmp_path / "out" / f"{part}.txt") for part in ("train", "test"))
     assert len(train) + len(test) == len(inter)
-    (tmp_path / "out" / "labels.tsv").write_text("kind\tid\n")
-    with pytest.raises(InputError, match="cannot read the labels"):
-        read_labels(tmp_path / "out")
 
 
 @settings(max_examples=100)

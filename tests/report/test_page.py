@@ -14,7 +14,7 @@ import pytest
 import scipy.sparse as sp
 
 from c2f_dgl import load_run, top_items
-from c2f_dgl.cli.report import report as report_command
+from c2f_dgl.cli.runs import report as report_command
 from c2f_dgl.config.schema import DataConfig
 from c2f_dgl.errors import InputError
 from c2f_dgl.io.progress import Reporter

@@ -12,8 +12,8 @@ from sklearn.metrics import normalized_mutual_info_score
 from c2f_dgl import load_config, load_dataset, load_run, train
 from c2f_dgl.api import train_run
 from c2f_dgl.data.catalogue import planted_folder
-from c2f_dgl.data.planted import read_labels
 from c2f_dgl.evaluation.ranking import Scorer, evaluate
+from tests.labels import read_labels
 
 
 @pytest.mark.parametrize(("update", "found"), [("pursuit", 0.93), ("pinv", 0.75)])
