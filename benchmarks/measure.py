@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
@@ -89,9 +91,15 @@ def spread(times: list[float]) -> dict[str, float]:
     return {"median_seconds": median(times), "least": min(times), "most": max(times), "runs": len(times)}
 
 
-def timed(take: Callable[[], object], runs: int) -> dict[str, float]:
-    """`spread` of some runs, after one of warming up."""
-    return spread(alternate({"": take}, runs)[""])
+def timed(ways: Mapping[str, Callable[[], object]], runs: int) -> dict[str, dict[str, float]]:
+    """`spread` of each way's seconds, as `alternate` takes them."""
+    return {way: spread(seconds) for way, seconds in alternate(ways, runs).items()}
+
+
+def apart(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function returns in a process of its own, which begins with nothing in memory."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def mean_spread(values: Sequence[float]) -> str:
