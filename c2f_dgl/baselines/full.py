@@ -1,7 +1,11 @@
-"""Full tables: an embedding per user and item under LightGCN, the paper's uncompressed rows (UD).
+"""Full tables: an embedding per user and item under LightGCN, the paper's uncompressed rows (UD), whole or pruned.
 
 He et al. *LightGCN.* SIGIR 2020. d is 64 or 128 as in the paper's Table 3, or values / N rounded down: what there is at
 the budget without any compression.
+
+Magnitude pruning, Han et al. *Learning both Weights and Connections.* NIPS 2015: train, keep the largest |E_ij| of all
+rows and columns, as many as the budget has values, and train those on from where they are, or rank with them as they
+are.
 """
 
 from __future__ import annotations
@@ -9,8 +13,10 @@ from __future__ import annotations
 from pydantic import Field
 from torch import Tensor, nn
 
-from c2f_dgl.baselines.fitting import fit, layout_of
+from c2f_dgl.baselines.fitting import build_model, fit, fitted, layout_of, train_phase
+from c2f_dgl.baselines.searching import retrain
 from c2f_dgl.baselines.system import GRADIENT_SPACE, Context, Fitted, GradientSettings, System
+from c2f_dgl.baselines.tables import MaskedValues, MatrixTable, keep_largest
 from c2f_dgl.graph.layout import NodeLayout, take_rows
 from c2f_dgl.tiers.codebook import random_codebook
 from c2f_dgl.tiers.embedding import ComputedTable
@@ -18,6 +24,11 @@ from c2f_dgl.tiers.embedding import ComputedTable
 
 class FullSettings(GradientSettings):
     d: int | None = Field(None, ge=1, description="d; null: values / N")
+
+
+class PrunedSettings(GradientSettings):
+    d: int = Field(64, ge=1, description="d, the width of what is pruned")
+    retrain: bool = Field(True, description="train on what is kept")
 
 
 class FullTable(ComputedTable):
@@ -49,9 +60,25 @@ def train(context: Context[FullSettings]) -> Fitted:
     return fit(context, random_full_table(context, d))
 
 
-_SOURCE = "He et al. 2020 (SIGIR)"
+def train_pruned(context: Context[PrunedSettings]) -> Fitted:
+    """LightGCN with a full table, cut to its largest magnitudes and trained on (Han et al. 2015)."""
+    settings, layer = context.settings, random_full_table(context, context.settings.d)
+    model = build_model(context, layer, settings.layers)
+    deadline = context.share_of_time(0.5 if settings.retrain else 1.0)
+    record = train_phase(context, model, settings.training(), deadline=deadline)
+    table = layer.weight.detach().cpu()
+    (mask,) = keep_largest([table.abs()], context.values)
+    if settings.retrain:
+        return retrain(context, mask, table, [record])
+    cut = MatrixTable(layer.layout, MaskedValues(mask, table))
+    return fitted(build_model(context, cut, settings.layers), [record])
+
+
+_SOURCE, _HAN = "He et al. 2020 (SIGIR)", "Han et al. 2015 (NIPS)"
+_PRUNED_GRID = {**GRADIENT_SPACE, "d": (16, 32, 64, 128), "retrain": (False, True)}
 SYSTEMS = (
     System("full-64", "LightGCN, d = 64", _SOURCE, FullSettings(d=64), train, GRADIENT_SPACE, budgeted=False),
     System("full-128", "LightGCN, d = 128", _SOURCE, FullSettings(d=128), train, GRADIENT_SPACE, budgeted=False),
     System("full-budget", "LightGCN, d at the budget", _SOURCE, FullSettings(), train, GRADIENT_SPACE),
+    System("anchor-pruned", "LightGCN, pruned by magnitude", _HAN, PrunedSettings(), train_pruned, _PRUNED_GRID),
 )
