@@ -55,16 +55,6 @@ class Study:
     variants: tuple[Variant, ...]
     options: str = LENGTHS
 
-    def __post_init__(self) -> None:
-        names = [variant.name for variant in self.variants]
-        if len(set(names)) < len(names):
-            raise ValueError(f"study {self.name}: two variants have the same name")
-        for variant in self.variants:
-            if missing := set(variant.controls) - set(names):
-                raise ValueError(f"study {self.name}: {variant.name} has no control called {', '.join(missing)}")
-            if bool(variant.asks) != bool(variant.controls):
-                raise ValueError(f"study {self.name}: {variant.name} needs both a question and a control, or neither")
-
     def config(self, variant: Variant, data: str, seed: int) -> RunConfig:
         """The configuration of a run; sizes that are null are not yet resolved."""
         overrides = [*f"{self.options} {variant.options}".split(), f"data.source={data}", f"seed={seed}"]

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from safetensors.numpy import load_file
 
 from benchmarks import measure
@@ -36,7 +35,7 @@ from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import evaluate_per_user
 from c2f_dgl.io.files import write_text
-from c2f_dgl.io.progress import Reporter, plain_console
+from c2f_dgl.io.progress import Reporter
 from c2f_dgl.training.checkpoint import load_checkpoint
 from c2f_dgl.training.checks import check_device, stage_names
 from c2f_dgl.training.folder import RunFolder
@@ -105,16 +104,14 @@ def sweep(
     results: Path,
     budget: float = float("inf"),
     device: str = "auto",
-    console: Console | None = None,
 ) -> int:
     """Make the runs that have no record yet, start none after `budget` seconds, and return how many failed."""
-    console = console or plain_console(stderr=True)
     deadline = time.monotonic() + budget
     pending = [job for job in plan(studies, data, seeds) if not job.is_done(results)]
     n_failed = 0
     for number, job in enumerate(pending):
         if time.monotonic() >= deadline:
-            console.print(f"out of budget with {len(pending) - number} runs to go: the same command goes on")
+            print(f"out of budget with {len(pending) - number} runs to go: the same command goes on")
             break
         task = json.dumps({**asdict(job), "config": job.config.model_dump(mode="json")})
         failure = run_process([sys.executable, "-m", "benchmarks.studies.run", task, str(results), device])
@@ -123,8 +120,7 @@ def sweep(
         record = json.loads(job.path(results).read_text(encoding="utf-8"))
         outcome = f"failed: {record['reason']}" if record["status"] == "failed" else _figures(record)
         n_failed += record["status"] == "failed"
-        label = f"{number + 1} of {len(pending)}: {job.data} {job.seed} {job.study} {job.variant}"
-        console.print(f"{label}: {outcome}", markup=False, soft_wrap=True)
+        print(f"{number + 1} of {len(pending)}: {job.data} {job.seed} {job.study} {job.variant}: {outcome}", flush=True)
     return n_failed
 
 

@@ -11,15 +11,13 @@ are.
 from __future__ import annotations
 
 from pydantic import Field
-from torch import Tensor, nn
 
 from c2f_dgl.baselines.fitting import build_model, fit, fitted, layout_of, train_phase
 from c2f_dgl.baselines.searching import retrain
 from c2f_dgl.baselines.system import GRADIENT_SPACE, Context, Fitted, GradientSettings, System
 from c2f_dgl.baselines.tables import MaskedValues, MatrixTable, keep_largest
-from c2f_dgl.graph.layout import NodeLayout, take_rows
 from c2f_dgl.tiers.codebook import random_codebook
-from c2f_dgl.tiers.embedding import ComputedTable
+from c2f_dgl.tiers.tiered import TieredEmbedding
 
 
 class FullSettings(GradientSettings):
@@ -31,24 +29,10 @@ class PrunedSettings(GradientSettings):
     retrain: bool = Field(True, description="train on what is kept")
 
 
-class FullTable(ComputedTable):
-    """E (N x d) itself, from where it starts."""
-
-    def __init__(self, layout: NodeLayout, table: Tensor) -> None:
-        super().__init__(layout)
-        self.weight = nn.Parameter(table.clone())
-
-    def table(self) -> Tensor:
-        return self.weight
-
-    def entity_rows(self, rows: Tensor) -> Tensor:
-        return take_rows(self.weight, rows)
-
-
-def random_full_table(context: Context, d: int) -> FullTable:
+def random_full_table(context: Context, d: int) -> TieredEmbedding:
     """A full table that starts as Xavier has it."""
     table = random_codebook(context.n_entities, d, "xavier", context.generator("table"))
-    return FullTable(layout_of(context), table)
+    return TieredEmbedding(layout_of(context), table=table)
 
 
 def train(context: Context[FullSettings]) -> Fitted:
@@ -66,7 +50,7 @@ def train_pruned(context: Context[PrunedSettings]) -> Fitted:
     model = build_model(context, layer, settings.layers)
     deadline = context.share_of_time(0.5 if settings.retrain else 1.0)
     record = train_phase(context, model, settings.training(), deadline=deadline)
-    table = layer.weight.detach().cpu()
+    table = layer.codebooks()[0].detach().cpu()
     (mask,) = keep_largest([table.abs()], context.values)
     if settings.retrain:
         return retrain(context, mask, table, [record])

@@ -8,8 +8,8 @@ import torch
 
 from c2f_dgl.baselines import full
 from c2f_dgl.baselines.fitting import build_model, layout_of, train_phase
-from c2f_dgl.baselines.full import FullTable
 from c2f_dgl.tiers.codebook import random_codebook
+from c2f_dgl.tiers.tiered import TieredEmbedding
 from tests.baselines.made import all_scores, dense, random_context
 
 
@@ -27,9 +27,9 @@ def test_the_largest_magnitudes_are_what_is_left_of_the_table(retrain: bool) -> 
     settings = full.PrunedSettings(d=8, epochs=6, evaluate_every=2, lr=0.05, layers=2, retrain=retrain)
     context = random_context(settings, seed=2, values=300)
     # The table before it is cut: the same start and the same training.
-    layer = FullTable(layout_of(context), random_codebook(85, 8, "xavier", context.generator("table")))
+    layer = TieredEmbedding(layout_of(context), table=random_codebook(85, 8, "xavier", context.generator("table")))
     train_phase(context, build_model(context, layer, 2), settings.training())
-    table = layer.weight.detach().double().numpy()
+    table = layer.table.detach().double().numpy()
     kept = np.zeros(table.size)
     order = np.argsort(-np.abs(table).ravel())[:300]
     kept[order] = table.ravel()[order]
