@@ -1,21 +1,19 @@
 """Run studies: `python -m benchmarks.studies STUDY ... [--data lastfm planted] [--budget MINUTES]`.
 
-Each run is a process of its own, which leaves a record, and its metrics per user, under
-benchmarks/results/studies/<study>/<data set>/. A stopped sweep goes on with what has no record yet; a run that fails
-leaves a record that says so, and is tried again by the next call. `python -m benchmarks.tables` then renews the page
-and the figures.
+Each run leaves a record, and its metrics per user, under benchmarks/results/studies/<study>/<data set>/: a stopped
+sweep goes on with what has none. A run that fails leaves a record that says so, and is tried again by the next call.
+`python -m benchmarks.tables` then renews the page and the figures.
 """
 
 from __future__ import annotations
 
 import json
-import signal
 import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,6 @@ from safetensors.numpy import load_file
 from benchmarks import measure
 from benchmarks.studies.catalogue import STUDIES, Study
 from c2f_dgl.api import train_run
-from c2f_dgl.bench.run import run_process
 from c2f_dgl.bench.worker import error_line, of_all_users, write_tensors
 from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.config.sizes import resolve_sizes
@@ -113,11 +110,12 @@ def sweep(
         if time.monotonic() >= deadline:
             print(f"out of budget with {len(pending) - number} runs to go: the same command goes on")
             break
-        task = json.dumps({**asdict(job), "config": job.config.model_dump(mode="json")})
-        failure = run_process([sys.executable, "-m", "benchmarks.studies.run", task, str(results), device])
-        if failure is not None:  # killed: a run that raises leaves its own record
-            job.write(results, {"status": "failed", "reason": failure})
-        record = json.loads(job.path(results).read_text(encoding="utf-8"))
+        try:
+            record = run_job(job, results, device)
+        except Exception as error:
+            traceback.print_exc()
+            record = {"status": "failed", "reason": error_line(error)}
+        job.write(results, record)
         outcome = f"failed: {record['reason']}" if record["status"] == "failed" else _figures(record)
         n_failed += record["status"] == "failed"
         print(f"{number + 1} of {len(pending)}: {job.data} {job.seed} {job.study} {job.variant}: {outcome}", flush=True)
@@ -145,8 +143,8 @@ def plan(studies: Iterable[Study], data: Sequence[str], seeds: Sequence[int]) ->
     return jobs
 
 
-def run_job(job: Job, results: Path, device: str) -> None:
-    """Train a job's run, and write its record and its last stage's metrics per user."""
+def run_job(job: Job, results: Path, device: str) -> dict[str, Any]:
+    """Train a job's run, write its last stage's metrics per user, and return its figures."""
     started, last, split = time.perf_counter(), stage_names(job.config)[-1], _split(job.config)
     with tempfile.TemporaryDirectory(prefix="c2f_dgl-") as name:
         folder = RunFolder(Path(name) / "run")
@@ -157,7 +155,8 @@ def run_job(job: Job, results: Path, device: str) -> None:
             named = {f"{part}.{metric}": metrics[metric] for metric in METRICS}
             per_user |= of_all_users(users, named, split.n_users, np.float16)  # off by less than 0.0003
         validated = [line for line in folder.records() if line["stage"] == last and "valid" in line]
-        figures = {
+        write_tensors(job.path(results).with_suffix(".safetensors"), per_user)
+        return {
             "status": "done",
             "stage": last,
             "stages": run.summary["stages"],
@@ -167,8 +166,6 @@ def run_job(job: Job, results: Path, device: str) -> None:
             "environment": folder.environment(),
             "fingerprint": split.fingerprint,
         }
-    write_tensors(job.path(results).with_suffix(".safetensors"), per_user)
-    job.write(results, figures)
 
 
 @lru_cache(maxsize=4)
@@ -203,19 +200,3 @@ def read_records(results: Path, study: str, data: str, variant: str) -> list[dic
             record["per_user"] = {name: values.astype(np.float64) for name, values in per_user.items()}
         records.append(record)
     return records
-
-
-def _run_given() -> None:
-    """Run the job given on the command line; where it fails, its record says so."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the sweep says that it stopped
-    task, results, device = sys.argv[1:]
-    job = Job(**{**json.loads(task), "config": RunConfig.model_validate(json.loads(task)["config"])})
-    try:
-        run_job(job, Path(results), device)
-    except Exception as error:
-        traceback.print_exc()
-        job.write(Path(results), {"status": "failed", "reason": error_line(error)})
-
-
-if __name__ == "__main__":
-    _run_given()
