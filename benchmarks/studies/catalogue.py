@@ -22,27 +22,15 @@ LENGTHS = (
 
 @dataclass(frozen=True)
 class Variant:
-    """One configuration of a study, and the yes-or-no question about it (none about what is only a control).
-
-    Parameters
-    ----------
-    options : str
-        ``key=value`` as for ``--set``, with blanks between.
-    controls : tuple of str
-        Variants of the same study it is compared with; a yes needs a yes against each.
-    yes_if : {"higher", "lower"}
-        Which difference in accuracy to the controls is a yes.
-    at : (str, float), optional
-        Sweep it belongs to and its place there: a point of a curve instead of a row of a forest plot.
-    """
+    """One configuration of a study, and the yes-or-no question about it (none about what is only a control)."""
 
     name: str
-    options: str = ""
+    options: str = ""  # ``key=value`` as for ``--set``, with blanks between
     asks: str = ""
-    controls: tuple[str, ...] = ()
-    yes_if: Direction = "higher"
+    controls: tuple[str, ...] = ()  # variants of the study it is compared with; a yes needs a yes against each
+    yes_if: Direction = "higher"  # which difference in accuracy to the controls is a yes
     preset: str = "paper"
-    at: tuple[str, float] | None = None
+    at: tuple[str, float] | None = None  # a sweep and the place there: a point of a curve, not a row of a forest plot
 
 
 @dataclass(frozen=True)
