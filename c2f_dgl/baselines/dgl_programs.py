@@ -91,10 +91,20 @@ class NGCF(LightGCN):
 
 
 def neighbour_sums(graph: dgl.DGLGraph, h: dict[str, Tensor]) -> dict[str, Tensor]:
-    """sum_i h_i / sqrt(|N_u| |N_i|) over the neighbours of every node (n x d), per node type; one relation to each."""
-    summed = dgl.nn.GraphConv(0, 0, norm="both", weight=False, bias=False, allow_zero_in_degree=True)
-    ends = {etype: (etype[0], etype[2]) for etype in graph.canonical_etypes}
-    return {target: summed(graph[etype], (h[source], h[target])) for etype, (source, target) in ends.items()}
+    """sum_i h_i / sqrt(|N_u| |N_i|) over the neighbours of every node (n x d), per node type."""
+    copy, add = dgl.function.copy_u("h", "m"), dgl.function.sum("m", "h")
+    norm = {ntype: degree_norm(graph, ntype) for ntype in graph.ntypes}
+    with graph.local_scope():
+        for ntype in graph.ntypes:
+            graph.nodes[ntype].data["h"] = h[ntype] * norm[ntype]
+        graph.multi_update_all({etype: (copy, add) for etype in graph.canonical_etypes}, "sum")
+        return {ntype: graph.nodes[ntype].data["h"] * norm[ntype] for ntype in graph.ntypes}
+
+
+def degree_norm(graph: dgl.DGLGraph, ntype: str) -> Tensor:
+    """|N|^(-1/2) of the nodes of a type (n x 1); 1 for isolated ones."""
+    (etype,) = (etype for etype in graph.canonical_etypes if etype[2] == ntype)
+    return graph.in_degrees(etype=etype).clamp(min=1).float().rsqrt()[:, None]
 
 
 def bpr_loss(model: LightGCN, batch: Triplets, l2: float) -> Tensor:
