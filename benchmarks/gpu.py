@@ -1,4 +1,4 @@
-"""Everything that is to be known of a GPU, in one command: `python -m benchmarks.gpu [DATASET]`.
+"""Everything that is to be known of a GPU, in one command: `python -m benchmarks.gpu DATASET`.
 
 In this order: our steps on each kernel that this DGL has, and what training does beside them (`benchmarks.throughput`);
 the collapsed step as a share of the device's bound (`benchmarks.roofline`); a whole run of the `fast` preset from an
@@ -19,8 +19,7 @@ from c2f_dgl.training.checks import check_device
 
 
 def main() -> None:
-    parser = measure.parser(__doc__, device="cuda", batches=[8192, 32768], runs=9)
-    parser.add_argument("dataset", nargs="?", default="gowalla")
+    parser = measure.parser(__doc__, "dataset", device="cuda", batches=[8192, 32768], runs=9)
     parser.add_argument("--seeds", type=int, nargs="*", default=[2024, 2025, 2026], help="of the published preset")
     arguments = parser.parse_args()
     dataset, device, runs, batches = arguments.dataset, arguments.device, arguments.runs, arguments.batches

@@ -31,9 +31,11 @@ RESULTS = Path(__file__).parent / "results"
 SHAPES = {"yelp2020-shape": (71_135, 45_063, 1_782_999), "amazon-book-shape": (52_643, 91_599, 2_984_108)}
 
 
-def parser(doc: str | None, **options: Any) -> argparse.ArgumentParser:
-    """A command line with options by their defaults: a list takes several values, a type has no default."""
+def parser(doc: str | None, *positional: str, **options: Any) -> argparse.ArgumentParser:
+    """A command line of texts, and options by their defaults: a list takes several values, a type has no default."""
     built = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
+    for name in positional:
+        built.add_argument(name)
     for name, default in options.items():
         flag = f"--{name.replace('_', '-')}"
         if isinstance(default, bool):

@@ -31,9 +31,7 @@ COPIED = 1 << 26  # float32 values: 256 MiB, beyond any cache
 
 
 def main() -> None:
-    parser = measure.parser(__doc__, batches=[8192, 32768], runs=9, device="cpu")
-    parser.add_argument("dataset")
-    arguments = parser.parse_args()
+    arguments = measure.parser(__doc__, "dataset", batches=[8192, 32768], runs=9, device="cpu").parse_args()
     runs, device = arguments.runs, arguments.device
     check_device(device)
     split, machine = measure.load(arguments.dataset), measure.machine()

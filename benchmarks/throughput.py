@@ -48,9 +48,7 @@ TOLERANCE = 1e-3
 
 
 def main() -> None:
-    parser = measure.parser(__doc__, batches=[8192, 32768], runs=5, parts=False)
-    parser.add_argument("dataset")
-    arguments = parser.parse_args()
+    arguments = measure.parser(__doc__, "dataset", batches=[8192, 32768], runs=5, parts=False).parse_args()
     machine, split = measure.machine(), measure.load(arguments.dataset)
     record: dict[str, Any] = {
         "data": split.name,

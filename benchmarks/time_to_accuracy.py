@@ -26,9 +26,7 @@ TARGETS = {
 
 
 def main() -> None:
-    parser = measure.parser(__doc__, runs=3)
-    parser.add_argument("dataset", nargs="?", default="gowalla")
-    arguments = parser.parse_args()
+    arguments = measure.parser(__doc__, "dataset", runs=3).parse_args()
     data, machine = Path(arguments.dataset).name, measure.machine()
     rows = {name: timed(arguments.dataset, arguments.runs, *reached_by) for name, reached_by in TARGETS.items()}
     record = {"data": data, "preset": PRESET, "machine": machine, "targets": rows}
