@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import gpu, measure, roofline, scaling, throughput
+from benchmarks import gpu, measure, roofline, scaling, speed, throughput
 from c2f_dgl.data.splits import Split
 from c2f_dgl.engines.pairs import pair_scores
 
@@ -92,3 +92,4 @@ def test_the_gpu_benchmark_takes_its_way_on_a_cpu(
     assert set(record["steps"]["40"]) >= {"collapsed", "message passing, csr", "message passing, dgl"}
     assert record["roofline"]["steps"]["40"]["times_bound"] > 0
     assert record["parts"]["whole assignment update"]["median_seconds"] > 0
+    assert "| message passing, csr | 40 |" in speed.gpu("400x350x6000")
