@@ -24,8 +24,7 @@ SYSTEMS = {"gfcf": "anchor-gfcf", "svd": "anchor-svd-budget", "coarse": "c2f-fas
 
 def main() -> None:
     budgets = [50_000, 100_000, 190_000, 500_000, 1_000_000]
-    parser = measure.parser(__doc__, values=budgets, systems=list(SYSTEMS), seeds=[2024], minutes=10.0)
-    parser.add_argument("dataset")
+    parser = measure.parser(__doc__, "dataset", values=budgets, systems=list(SYSTEMS), seeds=[2024], minutes=10.0)
     arguments = parser.parse_args()
     data = Path(arguments.dataset).name
     for seed in arguments.seeds:

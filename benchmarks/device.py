@@ -76,9 +76,7 @@ class Items:
 
 def main() -> None:
     budgets = [100_000, 250_000, 500_000, 1_000_000, 2_000_000]
-    parser = measure.parser(__doc__, bytes=budgets, systems=list(SYSTEMS), seeds=[2024])
-    parser.add_argument("dataset")
-    arguments = parser.parse_args()
+    arguments = measure.parser(__doc__, "dataset", bytes=budgets, systems=list(SYSTEMS), seeds=[2024]).parse_args()
     for seed in arguments.seeds:
         split = load_dataset(arguments.dataset, seed=seed)
         name = f"{split.name}-{seed}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,8 +20,6 @@ from c2f_dgl.api import train_run
 from c2f_dgl.baselines.registry import find_system
 from c2f_dgl.bench.table import table_3
 from c2f_dgl.config.load import load_config
-from c2f_dgl.config.schema import RunConfig
-from c2f_dgl.data.splits import Split
 from c2f_dgl.io.files import write_text
 from c2f_dgl.io.progress import Reporter
 
@@ -116,7 +113,8 @@ def entities_of_fine_stage() -> str:
     for entities in ("unrefined", "refined"):
         changes = [f"{tier}.training.{key}" for tier in ("coarse", "fine") for key in _SHORT]
         changes += [f"model.entity_input={entities}", "fine.threshold=null", "fine.start=rows"]
-        figures[entities] = _trained(split, load_config("paper", changes))["fine"]["valid"]["ndcg@20"]
+        run = train_run(split, None, load_config("paper", changes), device="cpu", reporter=Reporter(quiet=True))
+        figures[entities] = run.summary["stages"]["fine"]["valid"]["ndcg@20"]
     return (
         "Eq. 18 defines refined entities, and Eq. 19 stacks the unrefined ones of Eq. 12. They are different models: "
         f"on `planted`, after 20 epochs of each stage, they validate at {figures['unrefined']:.4f} (Eq. 19, what the "
@@ -134,14 +132,6 @@ def early_stop() -> str:
         f"and {stale['ndcg@20']} after its best N@20: the early stop is five validations (25 epochs) without a better "
         "N@5, where Sec. 4.1.4 says a threshold of 10 and names no metric."
     )
-
-
-def _trained(split: Split, config: RunConfig) -> dict[str, Any]:
-    """The stages of a run's summary."""
-    stages: dict[str, Any] = train_run(split, None, config, device="cpu", reporter=Reporter(quiet=True)).summary[
-        "stages"
-    ]
-    return stages
 
 
 # By the place in the paper.

@@ -28,9 +28,7 @@ from c2f_dgl.training.build import spectral_model, start_graph
 
 
 def main() -> None:
-    parser = measure.parser(__doc__, preset="best", seeds=[2024, 2025, 2026], on_test=False)
-    parser.add_argument("dataset")
-    arguments = parser.parse_args()
+    arguments = measure.parser(__doc__, "dataset", preset="best", seeds=[2024, 2025, 2026], on_test=False).parse_args()
     name = Path(arguments.dataset).name
     runs = [full_test(arguments.dataset, arguments.preset, seed, arguments.on_test) for seed in arguments.seeds]
     record = {

@@ -60,34 +60,18 @@ _CONTROL = LeadSettings()
 
 @dataclass(frozen=True)
 class Lead:
-    """What a lead changes.
+    """What a lead changes; S is an assignment."""
 
-    Parameters
-    ----------
-    asks : str
-        The question, answered by yes where it ranks better than the control.
-    start, match, updates : callable
-        S before training; S after an epoch; whether it is matched, from the number of epochs done and that of all.
-    objective, terms : callable, optional
-        The loss of a step, and the bases whose weights are trained along, with their weights at the start.
-    learned_links : bool
-        Whether the weights of the users' and the items' links to atoms have a trained factor each.
-    link_scale : float
-        What the weights of S are multiplied by in the graph.
-    more : float
-        Values more an entity, spent on atoms: rounded to whole ones.
-    """
-
-    asks: str
+    asks: str  # the question, answered by yes where it ranks better than the control
     settings: LeadSettings = _CONTROL
-    start: Callable[[Context[LeadSettings]], Assignment] = matching.anchored_parts
-    match: Callable[[Model, Context[LeadSettings], int], Assignment] = matching.pursued
-    updates: Callable[[int, int], bool] = lambda epoch, epochs: epoch >= matching.FIXED
-    objective: Callable[[Context[LeadSettings]], Objective] | None = None
-    terms: Callable[[Context[LeadSettings]], Terms] | None = None
-    learned_links: bool = False
-    link_scale: float = 1.0
-    more: float = 0.0
+    start: Callable[[Context[LeadSettings]], Assignment] = matching.anchored_parts  # S before training
+    match: Callable[[Model, Context[LeadSettings], int], Assignment] = matching.pursued  # S after an epoch
+    updates: Callable[[int, int], bool] = lambda epoch, epochs: epoch >= matching.FIXED  # whether it is matched then
+    objective: Callable[[Context[LeadSettings]], Objective] | None = None  # the loss of a step
+    terms: Callable[[Context[LeadSettings]], Terms] | None = None  # bases whose weights are trained along
+    learned_links: bool = False  # whether links of users and of items to atoms have a trained factor each
+    link_scale: float = 1.0  # of the weights of S in the graph
+    more: float = 0.0  # values more an entity, spent on atoms: rounded to whole ones
 
     def train(self, context: Context[LeadSettings]) -> Fitted:
         """One phase of the package's trainer; S is matched between its epochs."""

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
@@ -29,9 +31,11 @@ RESULTS = Path(__file__).parent / "results"
 SHAPES = {"yelp2020-shape": (71_135, 45_063, 1_782_999), "amazon-book-shape": (52_643, 91_599, 2_984_108)}
 
 
-def parser(doc: str | None, **options: Any) -> argparse.ArgumentParser:
-    """A command line with options by their defaults: a list takes several values, a type has no default."""
+def parser(doc: str | None, *positional: str, **options: Any) -> argparse.ArgumentParser:
+    """A command line of texts, and options by their defaults: a list takes several values, a type has no default."""
     built = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
+    for name in positional:
+        built.add_argument(name)
     for name, default in options.items():
         flag = f"--{name.replace('_', '-')}"
         if isinstance(default, bool):
@@ -89,9 +93,15 @@ def spread(times: list[float]) -> dict[str, float]:
     return {"median_seconds": median(times), "least": min(times), "most": max(times), "runs": len(times)}
 
 
-def timed(take: Callable[[], object], runs: int) -> dict[str, float]:
-    """`spread` of some runs, after one of warming up."""
-    return spread(alternate({"": take}, runs)[""])
+def timed(ways: Mapping[str, Callable[[], object]], runs: int) -> dict[str, dict[str, float]]:
+    """`spread` of each way's seconds, as `alternate` takes them."""
+    return {way: spread(seconds) for way, seconds in alternate(ways, runs).items()}
+
+
+def apart(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function returns in a process of its own, which begins with nothing in memory."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def mean_spread(values: Sequence[float]) -> str:

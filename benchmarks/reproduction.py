@@ -38,8 +38,7 @@ METRICS = ("ndcg@5", "ndcg@20", "recall@20")
 
 
 def main() -> None:
-    parser = measure.parser(__doc__, seed=2024, runs=Path("runs"), keep=False)
-    parser.add_argument("dataset")
+    parser = measure.parser(__doc__, "dataset", seed=2024, runs=Path("runs"), keep=False)
     parser.add_argument("run", choices=RUNS)
     arguments = parser.parse_args()
     out = arguments.runs / f"{arguments.run}-{arguments.seed}"

@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from c2f_dgl.config.roles import EdgeType
 from c2f_dgl.data.splits import Split
 from c2f_dgl.dgl_import import dgl
+from c2f_dgl.graph.hetero import entity_layout, interaction_graph, link_tier
 from c2f_dgl.tiers.assignment import Assignment
 from c2f_dgl.training.sampler import Triplets
 
@@ -55,7 +57,7 @@ def dgl_step(split: Split, values: Tensor, assignment: Assignment | None, l2: fl
     With weights on ``edges`` these are normalised and nothing is scaled at a step (`u_mul_e`). On ``nodes`` features
     are scaled by D^(-1/2) before and after, and relations whose weights are all 1 send them as they are (`copy_u`).
     """
-    propagated = _on_heterograph(split, assignment, weights)
+    propagated = _on_heterograph(_graph(split, assignment), weights)
     parameter, n_users = nn.Parameter(values.clone()), split.n_users
 
     def loss(batch: Triplets) -> Tensor:
@@ -71,10 +73,16 @@ def coo_compositional(split: Split, codebook: Tensor, assignment: Assignment, l2
     """The same with ``torch.sparse.mm`` of COO matrices, as the published code has it."""
     n_users, n = split.n_users, split.n_users + split.n_items
     parameter = nn.Parameter(codebook.clone())
-    source, target, weight, norm = _expanded_edges(split, assignment)
-    adjacency = _coo(target, source, weight * norm[source] * norm[target], (n + len(codebook),) * 2)
-    rows = np.repeat(np.arange(n), assignment.indices.shape[1])
-    composition = _coo(rows, assignment.indices.numpy().ravel(), assignment.weights.numpy().ravel(), (n, len(codebook)))
+    graph, first = _graph(split, assignment), {"user": 0, "item": n_users, "coarse": n}
+    ends = []
+    for etype in graph.canonical_etypes:
+        source, target = graph.edges(etype=etype)
+        ends.append(torch.stack([target + first[etype[2]], source + first[etype[0]]]))
+    values = torch.cat([_normalised(graph, etype) for etype in graph.canonical_etypes])
+    adjacency = _coo(torch.cat(ends, dim=1), values, n + len(codebook), n + len(codebook))
+    rows = torch.arange(n).repeat_interleave(assignment.indices.shape[1])
+    entries = torch.stack([rows, assignment.indices.flatten()])
+    composition = _coo(entries, assignment.weights.flatten(), n, len(codebook))
 
     def loss(batch: Triplets) -> Tensor:
         ego = torch.sparse.mm(composition, parameter)
@@ -106,49 +114,32 @@ def pyg_table(split: Split, table: Tensor, l2: float) -> Step:
     return Step(model.embedding.weight, loss)
 
 
-def _expanded_edges(split: Split, assignment: Assignment | None) -> tuple[np.ndarray, ...]:
-    """Both directions of every link between users, items and, after them, coarse nodes; weights; D^(-1/2)."""
-    coo, n_users = split.train.tocoo(), split.n_users
-    first, second, weights = [coo.row.astype(np.int64)], [coo.col.astype(np.int64) + n_users], [coo.data]
-    n = n_users + split.n_items
-    if assignment is not None:
-        rows, slots = np.nonzero(assignment.weights.numpy())
-        first.append(rows)
-        second.append(assignment.indices.numpy()[rows, slots] + n)
-        weights.append(assignment.weights.numpy()[rows, slots])
-        n += assignment.n_atoms
-    source, target = np.concatenate([*first, *second]), np.concatenate([*second, *first])
-    weight = np.tile(np.concatenate(weights), 2).astype(np.float32)
-    degree = np.bincount(target, weights=weight, minlength=n)
-    norm = np.divide(1.0, np.sqrt(degree), out=np.zeros_like(degree), where=degree > 0).astype(np.float32)
-    return source, target, weight, norm
+def _graph(split: Split, assignment: Assignment | None) -> dgl.DGLGraph:
+    """The interactions and, with an assignment, the links to its coarse nodes, both ways."""
+    graph = interaction_graph(split.train)
+    if assignment is None:
+        return graph
+    indices, weights, entities = assignment.indices, assignment.weights, entity_layout(graph)
+    return link_tier(graph, "coarse", entities, indices, weights, n_nodes=assignment.n_atoms)
 
 
-def _on_heterograph(
-    split: Split, assignment: Assignment | None, weights: Weights
-) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
+def _normalised(graph: dgl.DGLGraph, etype: EdgeType) -> Tensor:
+    """Weights of a relation's edges, divided by the square roots of the degrees of both ends."""
+    source, target = graph.edges(etype=etype)
+    scale = graph.nodes[etype[0]].data["norm"][source] * graph.nodes[etype[2]].data["norm"][target]
+    return graph.edges[etype].data["weight"] * scale
+
+
+def _on_heterograph(graph: dgl.DGLGraph, weights: Weights) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
     """Mean over layers, one `multi_update_all` a layer."""
-    source, target, weight, norm = _expanded_edges(split, assignment)
-    sizes = {"user": split.n_users, "item": split.n_items}
-    if assignment is not None:
-        sizes["coarse"] = assignment.n_atoms
-    bounds, types = np.cumsum([0, *sizes.values()]), list(sizes)
-    of_source, of_target = (np.searchsorted(bounds, nodes, side="right") - 1 for nodes in (source, target))
-    relations, data = {}, {}
-    for a, b in sorted(set(zip(of_source.tolist(), of_target.tolist(), strict=True))):
-        chosen = (of_source == a) & (of_target == b)
-        etype = types[a], f"{types[a]}_to_{types[b]}", types[b]
-        relations[etype] = tuple(torch.as_tensor(x[chosen] - bounds[i]) for x, i in ((source, a), (target, b)))
-        scale = norm[source] * norm[target] if weights == "edges" else 1.0
-        data[etype] = torch.as_tensor((weight * scale)[chosen])
-    graph = dgl.heterograph(relations, num_nodes_dict=sizes)
     functions = {}
-    for etype, values in data.items():
+    for etype in graph.canonical_etypes:
+        values = _normalised(graph, etype) if weights == "edges" else graph.edges[etype].data["weight"]
         graph.edges[etype].data["w"] = values
         plain = weights == "nodes" and bool((values == 1).all())
         message = dgl.function.copy_u("x", "m") if plain else dgl.function.u_mul_e("x", "w", "m")
         functions[etype] = message, dgl.function.sum("m", "y")
-    scales = {kind: torch.as_tensor(norm[bounds[i] : bounds[i + 1], None]) for i, kind in enumerate(types)}
+    scales = {kind: graph.nodes[kind].data["norm"][:, None] for kind in graph.ntypes}
 
     def scaled(features: dict[str, Tensor]) -> dict[str, Tensor]:
         return features if weights == "edges" else {kind: scales[kind] * x for kind, x in features.items()}
@@ -166,6 +157,5 @@ def _on_heterograph(
     return propagated
 
 
-def _coo(rows: np.ndarray, columns: np.ndarray, values: np.ndarray, shape: tuple[int, int]) -> Tensor:
-    indices = torch.as_tensor(np.stack([rows, columns]))
-    return torch.sparse_coo_tensor(indices, torch.as_tensor(values), shape, check_invariants=False).coalesce()
+def _coo(entries: Tensor, values: Tensor, *shape: int) -> Tensor:
+    return torch.sparse_coo_tensor(entries, values, shape, check_invariants=False).coalesce()

@@ -3,8 +3,8 @@
 In one run: the rate of a square matrix product, and how much longer or shorter it takes in bfloat16 (whether a step in
 it could win); the bandwidth of a copy; the step of `benchmarks.throughput` at each batch size. The step's operations
 and bytes are those that it cannot do without, counted from its sizes; the bound is the longer of the two times, as if
-each hid the other entirely. Also what full ranking is made of. Writes benchmarks/results/roofline/<data set>.json; with
---profile also each operator's share of a step.
+each hid the other entirely. Also each operator's share of a step, and what full ranking is made of. Writes
+benchmarks/results/roofline/<data set>.json.
 """
 
 from __future__ import annotations
@@ -31,13 +31,11 @@ COPIED = 1 << 26  # float32 values: 256 MiB, beyond any cache
 
 
 def main() -> None:
-    parser = measure.parser(__doc__, batches=[8192, 32768], runs=9, device="cpu", profile=False)
-    parser.add_argument("dataset")
-    arguments = parser.parse_args()
+    arguments = measure.parser(__doc__, "dataset", batches=[8192, 32768], runs=9, device="cpu").parse_args()
     runs, device = arguments.runs, arguments.device
     check_device(device)
     split, machine = measure.load(arguments.dataset), measure.machine()
-    figures = measured(split, arguments.batches, runs, device, profile=arguments.profile)
+    figures = measured(split, arguments.batches, runs, device)
     record = {"data": split.name, "device": device, "machine": machine, **figures}
     record["ranking"] = ranking(split, runs, device)
     for size, step in record["steps"].items():
@@ -45,7 +43,7 @@ def main() -> None:
     print(measure.keep("roofline", split.name, record))
 
 
-def measured(split: Split, batches: list[int], runs: int, device: str, *, profile: bool = False) -> dict[str, Any]:
+def measured(split: Split, batches: list[int], runs: int, device: str) -> dict[str, Any]:
     """Rates of the machine, and each step beside its bound."""
     model = throughput.build(split, "collapsed", "csr", device)
     sampler = TripletSampler(split.train, throughput.NEGATIVES)
@@ -65,13 +63,17 @@ def measured(split: Split, batches: list[int], runs: int, device: str, *, profil
     for size in batches:
         n = size // throughput.NEGATIVES
         ways[str(size)] = partial(take, sampler.epoch(n, n, np.random.default_rng(0)))
-    times = {way: measure.spread(seconds) for way, seconds in measure.alternate(ways, runs).items()}
+    times = measure.timed(ways, runs)
     median = {way: row["median_seconds"] for way, row in times.items()}
     flops, bandwidth = 2 * SIDE**3 / median["product"], 2 * source.nbytes / median["copy"]
     steps = {}
     for size in batches:
         n, c = size // throughput.NEGATIVES, throughput.NEGATIVES + 1
         operations, traffic = needed(n, c, throughput.M, throughput.D)
+        with torch.profiler.profile() as profiled:
+            ways[str(size)]()
+        spent = {row.key: row.self_cpu_time_total for row in profiled.key_averages()}
+        longest = sorted(spent, key=spent.__getitem__, reverse=True)[:OPERATORS]
         steps[str(size)] = {
             **times[str(size)],
             "operations": operations,
@@ -79,13 +81,8 @@ def measured(split: Split, batches: list[int], runs: int, device: str, *, profil
             "seconds_of_operations": operations / flops,
             "seconds_of_bytes": traffic / bandwidth,
             "times_bound": median[str(size)] / max(operations / flops, traffic / bandwidth),
+            "profile": {name: spent[name] / sum(spent.values()) for name in longest},
         }
-        if profile:
-            with torch.profiler.profile() as profiled:
-                ways[str(size)]()
-            spent = {row.key: row.self_cpu_time_total for row in profiled.key_averages()}
-            longest = sorted(spent, key=spent.__getitem__, reverse=True)[:OPERATORS]
-            steps[str(size)]["profile"] = {name: spent[name] / sum(spent.values()) for name in longest}
     in_bfloat16 = median["small product in bfloat16"] / median["small product"]
     rates = {"flops_a_second": flops, "bytes_a_second": bandwidth, "bfloat16_times_float32": in_bfloat16}
     return {**rates, "steps": steps}
@@ -106,7 +103,7 @@ def ranking(split: Split, runs: int, device: str) -> dict[str, Any]:
         "product": multiply,
         "search": lambda: [largest(scores[: len(users)], min(DEPTH, split.n_items)) for users in blocks],
     }
-    return {way: measure.spread(seconds) for way, seconds in measure.alternate(ways, min(runs, 5)).items()}
+    return measure.timed(ways, min(runs, 5))
 
 
 def needed(n: int, c: int, m: int, d: int) -> tuple[float, float]:

@@ -9,13 +9,11 @@ it already are not measured again.
 
 from __future__ import annotations
 
-import argparse
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -37,11 +35,7 @@ FIGURES = ("seconds_an_epoch", "seconds_an_update", "peak_bytes")
 
 def main() -> None:
     parser = measure.parser(__doc__, interactions=[1e6, 1e7, 1e8], steps=100, memory_budget=float, name="planted")
-    parser.add_argument("--one", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.one:
-        print(json.dumps(one(**arguments.one)))
-        return
 
     def at(n: float) -> dict[str, Any]:
         sizes = {"interactions": int(n), "users": int(n) // 20, "items": int(n) // 100, "m": 300, "d": 128}
@@ -62,10 +56,7 @@ def main() -> None:
     for name, points in sweeps.items():
         for key, point in ((json.dumps(point), point) for point in points):
             if key not in rows_by_point:
-                # In a fresh process, whose peak memory is its own.
-                command = [sys.executable, "-m", "benchmarks.scaling", "--one", key]
-                printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-                rows_by_point[key] = json.loads(printed)
+                rows_by_point[key] = measure.apart(partial(one, **point))  # the peak memory is then the point's
             figures = "  ".join(f"{figure} {rows_by_point[key][figure]:,.4g}" for figure in FIGURES)
             print(f"{name:12} {value(name, point):>12,}  {figures}")
         rows = [rows_by_point[json.dumps(point)] for point in points]

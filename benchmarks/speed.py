@@ -12,9 +12,9 @@ from c2f_dgl.bench.table import markdown_table
 Record = dict[str, Any]
 
 
-def steps(data: str) -> str:
+def steps(data: str, benchmark: str = "throughput") -> str:
     """Every way to take a step, per batch size."""
-    record = read("throughput", data)
+    record = read(benchmark, data)
     table = [
         [
             name,
@@ -45,9 +45,9 @@ def ratios(data: str) -> str:
     return markdown_table([f"a step of the same triplets, {where(record, data)}", *sizes], table)
 
 
-def parts(data: str) -> str:
+def parts(data: str, benchmark: str = "throughput") -> str:
     """What training does beside its steps."""
-    record = read("throughput", data)
+    record = read(benchmark, data)
     table = []
     for name, row in record["parts"].items():
         share = f" ({row['share']:.1%} of an epoch's steps)" if "share" in row else ""
@@ -163,17 +163,9 @@ def gpu(data: str) -> str:
     record = read("gpu", data)
     if record is None:
         return f"The GPU was not measured: `python -m benchmarks.gpu {data}`."
-    table = []
-    for size, ways in record["steps"].items():
-        for name, row in ways.items():
-            rate = f"{row['triplets_a_second']:,.0f} triplets/s"
-            table.append([f"step, {int(size):,} triplets, {name}", f"{span(row)} ({rate})"])
-    for size, row in record.get("roofline", {}).get("steps", {}).items():
-        table.append([f"step, {int(size):,} triplets, × the bound", f"{row['times_bound']:.2f}"])
-    table += [[name, span(row)] for name, row in record.get("parts", {}).items()]
-    if "fast" in record:
-        table.append(["preset `fast`, whole process", f"{record['fast']['seconds']:.1f}"])
-    return markdown_table([f"{record['machine']['gpu'] or record['device']}, {data}", "seconds"], table)
+    bounds = [f"{int(n):,} triplets {row['times_bound']:.2f}" for n, row in record["roofline"]["steps"].items()]
+    whole = f"× the bound: {', '.join(bounds)}. Preset `fast`, whole process: {record['fast']['seconds']:.1f} s."
+    return "\n\n".join([steps(data, "gpu"), parts(data, "gpu"), whole])
 
 
 def span(row: Record, digits: int = 4) -> str:
@@ -182,5 +174,8 @@ def span(row: Record, digits: int = 4) -> str:
 
 
 def where(record: Record, data: str) -> str:
-    """Data, processor and threads of a record."""
-    return f"{data}, {record['machine']['processor']}, {record['machine']['threads']} threads"
+    """Data, and the GPU or the processor and threads of a record."""
+    machine = record["machine"]
+    if record.get("device") == "cuda":
+        return f"{data}, {machine['gpu']}"
+    return f"{data}, {machine['processor']}, {machine['threads']} threads"

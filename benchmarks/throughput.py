@@ -1,6 +1,6 @@
 """Training steps against those of other ways to train the same model, in one process, alternating.
 
-    python -m benchmarks.throughput DATASET [--batches 8192 32768] [--runs 5] [--without coo,pyg] [--parts]
+    python -m benchmarks.throughput DATASET [--batches 8192 32768] [--runs 5] [--parts]
 
 DATASET is a name or a path, or `planted` at a shape: yelp2020-shape, amazon-book-shape (the paper's Table 2), or
 USERSxITEMSxINTERACTIONS. The model is the paper's coarse stage, m = 300, t = 2, d = 128, L = 3; each step is the loss
@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from torch.nn import functional as F
 
 from benchmarks import measure, rivals
@@ -33,7 +32,7 @@ from c2f_dgl.engines import Propagation
 from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.graph.hetero import entity_layout, interaction_graph
 from c2f_dgl.graph.partition import metis_parts
-from c2f_dgl.graph.propagate import Kernel
+from c2f_dgl.graph.propagate import Kernel, chosen_kernel
 from c2f_dgl.model import Readout, Recommender, item_degrees
 from c2f_dgl.tiers.assignment import Assignment, anchored
 from c2f_dgl.tiers.codebook import sparse_pca_codebook
@@ -49,12 +48,8 @@ TOLERANCE = 1e-3
 
 
 def main() -> None:
-    parser = measure.parser(__doc__, batches=[8192, 32768], runs=5, without="", parts=False)
-    parser.add_argument("dataset")
-    arguments = parser.parse_args()
-    console, machine = Console(stderr=True), measure.machine()
-    with console.status("reading"):
-        split = measure.load(arguments.dataset)
+    arguments = measure.parser(__doc__, "dataset", batches=[8192, 32768], runs=5, parts=False).parse_args()
+    machine, split = measure.machine(), measure.load(arguments.dataset)
     record: dict[str, Any] = {
         "data": split.name,
         "users": split.n_users,
@@ -62,20 +57,17 @@ def main() -> None:
         "train": int(split.train.nnz),
         "model": {"m": M, "t": T, "d": D, "layers": rivals.LAYERS, "negatives": NEGATIVES},
         "machine": machine,
+        "steps": steps(split, arguments.batches, arguments.runs),
     }
-    without = tuple(filter(None, arguments.without.split(",")))
-    record["steps"] = steps(split, arguments.batches, arguments.runs, without, console)
     if arguments.parts:
         fastest = record["steps"][str(arguments.batches[0])]["collapsed"]
-        record["parts"] = parts(split, arguments.runs, fastest["triplets_a_second"], console)
+        record["parts"] = parts(split, arguments.runs, fastest["triplets_a_second"])
     print(measure.keep("throughput", split.name, record))
 
 
-def steps(
-    split: Split, batches: list[int], runs: int, without: tuple[str, ...], console: Console
-) -> dict[str, dict[str, dict[str, float]]]:
+def steps(split: Split, batches: list[int], runs: int, device: str = "cpu") -> dict[str, dict[str, dict[str, float]]]:
     """Per batch size and way: seconds, triplets a second, how many times the collapsed step's seconds, memory."""
-    rng, sampler = np.random.default_rng(0), TripletSampler(split.train, NEGATIVES)
+    rng, sampler = np.random.default_rng(0), TripletSampler(split.train, NEGATIVES, device)
     drawn = {size: next(sampler.batches(size // NEGATIVES, size // NEGATIVES, rng)) for size in batches}
     built: dict[str, Step] = {}
 
@@ -83,21 +75,15 @@ def steps(
         built[name] = make()
         built[name].loss(drawn[batches[0]]).backward()
 
-    memory = {}
-    for name, make in _ways(split).items():
-        if not without or not name.startswith(without):
-            with console.status(f"{name}: first step"):
-                memory[name] = measure.peak_bytes(partial(first_step, name, make))
+    memory = {name: measure.peak_bytes(partial(first_step, name, make)) for name, make in _ways(split, device).items()}
     errors = _compare({name: step.parameter.grad.clone() for name, step in built.items() if len(step.parameter) == M})
     steppers = {name: stepper(step) for name, step in built.items()}
     rows: dict[str, dict[str, dict[str, float]]] = {}
     for size, batch in drawn.items():
-        with console.status(f"{size} triplets"):
-            seconds = measure.alternate({name: partial(take, batch) for name, take in steppers.items()}, runs)
-        rows[str(size)] = {name: measure.spread(times) for name, times in seconds.items()}
+        rows[str(size)] = measure.timed({name: partial(take, batch) for name, take in steppers.items()}, runs)
         least = rows[str(size)]["collapsed"]["median_seconds"]
         for name, row in rows[str(size)].items():
-            row["triplets_a_second"] = batch.negatives.size / row["median_seconds"]
+            row["triplets_a_second"] = size // NEGATIVES * NEGATIVES / row["median_seconds"]
             row["times_collapsed"] = row["median_seconds"] / least
             row["peak_bytes"] = memory[name]
             if name in errors:
@@ -137,12 +123,22 @@ def _xavier(m: int, d: int) -> torch.Tensor:
     return torch.nn.init.xavier_uniform_(torch.empty(m, d), generator=torch.Generator().manual_seed(0))
 
 
-def _ways(split: Split) -> dict[str, Callable[[], Step]]:
+def kernels(device: str) -> list[Kernel]:
+    """Those that run on a device: a DGL that was built without CUDA has its own on the CPU alone."""
+    on_gpu = device == "cpu" or chosen_kernel("auto", torch.device(device)) == "dgl"
+    return ["csr", "dgl"] if on_gpu else ["csr"]
+
+
+def _ways(split: Split, device: str) -> dict[str, Callable[[], Step]]:
+    """Ours and, on a CPU, the others."""
     codebook, assignment = _start(split)
+    ours = lambda engine, kernel: our_step(build(split, engine, kernel, device))
+    ways: dict[str, Callable[[], Step]] = {"collapsed": partial(ours, "collapsed", "csr")}
+    for kernel in kernels(device):
+        ways[f"message passing, {kernel}"] = partial(ours, "message_passing", kernel)
+    if device != "cpu":
+        return ways
     table = _xavier(split.n_users + split.n_items, D)
-    ways: dict[str, Callable[[], Step]] = {"collapsed": lambda: our_step(build(split, "collapsed", "csr"))}
-    for kernel in ("csr", "dgl"):
-        ways[f"message passing, {kernel}"] = lambda kernel=kernel: our_step(build(split, "message_passing", kernel))
     for weights in ("edges", "nodes"):
         for name, values, of in (("compositional", codebook, assignment), ("full table", table, None)):
             way = partial(rivals.dgl_step, split, values, of, L2, weights)
@@ -201,30 +197,21 @@ def products(split: Split) -> dict[str, Callable[[], object]]:
 def rebuilt(model: Recommender) -> None:
     """Propagate the basis anew: it is when some row is asked for."""
     model.relink()
-    model.engine.entities(torch.zeros(1, dtype=torch.int64))
+    model.engine.entities(torch.zeros(1, dtype=torch.int64, device=next(model.parameters()).device))
 
 
-def repeated_parts(
-    split: Split, models: dict[str, Recommender], sample: Callable[[], object]
-) -> dict[str, Callable[[], object]]:
-    """What training does epoch by epoch, or less often, beside its steps; `sample` draws an epoch."""
-    return {
-        **{f"basis propagated, {kernel}": partial(rebuilt, of) for kernel, of in models.items()},
-        "whole assignment update": lambda: update_assignment(models["csr"], CoarseConfig()),
-        "sampling an epoch": sample,
-        "evaluation of all users": lambda: evaluate(models["csr"].scorer(), split.train, split.test),
-    }
-
-
-def parts(split: Split, runs: int, triplets_a_second: float, console: Console) -> dict[str, dict[str, float]]:
+def parts(split: Split, runs: int, triplets_a_second: float, device: str = "cpu") -> dict[str, dict[str, float]]:
     """What training does beside its steps: seconds of each, and sampling as a share of an epoch."""
     codebook, _ = _start(split)
-    models = {kernel: build(split, "collapsed", kernel) for kernel in ("csr", "dgl")}
-    model, sampler = models["csr"], TripletSampler(split.train, NEGATIVES)
+    models = {kernel: build(split, "collapsed", kernel, device) for kernel in kernels(device)}
+    model, sampler = models["csr"], TripletSampler(split.train, NEGATIVES, device)
     n, size = int(split.train.nnz), 8192 // NEGATIVES
     often: dict[str, Callable[[], object]] = {
         "relations rebuilt from the assignment": lambda: model.embedding.link(model.graph, 0),
-        **repeated_parts(split, models, lambda: list(sampler.batches(n, size, np.random.default_rng(1)))),
+        **{f"basis propagated, {kernel}": partial(rebuilt, of) for kernel, of in models.items()},
+        "whole assignment update": lambda: update_assignment(model, CoarseConfig()),
+        "sampling an epoch": lambda: list(sampler.batches(n, size, np.random.default_rng(1))),
+        "evaluation of all users": lambda: evaluate(model.scorer(), split.train, split.test),
         **{f"one relation times 32 columns: {name}": take for name, take in products(split).items()},
     }
     once: dict[str, Callable[[], object]] = {
@@ -235,12 +222,10 @@ def parts(split: Split, runs: int, triplets_a_second: float, console: Console) -
     }
     rows = {}
     for name, take in {**often, **once}.items():
-        with console.status(name):
-            rows[name] = measure.timed(take, 1 if name in once else runs)
+        rows |= measure.timed({name: take}, 1 if name in once else runs)
         print(f"{name:40} {rows[name]['median_seconds']:9.4f} s")
-    steps_seconds, sampling = n * NEGATIVES / triplets_a_second, rows["sampling an epoch"]
-    sampling["share"] = sampling["median_seconds"] / steps_seconds
-    print(f"sampling is {sampling['share']:.1%} of the {steps_seconds:.2f} s of an epoch's steps")
+    sampling = rows["sampling an epoch"]
+    sampling["share"] = sampling["median_seconds"] / (n * NEGATIVES / triplets_a_second)
     return rows
 
 

@@ -22,27 +22,15 @@ LENGTHS = (
 
 @dataclass(frozen=True)
 class Variant:
-    """One configuration of a study, and the yes-or-no question about it (none about what is only a control).
-
-    Parameters
-    ----------
-    options : str
-        ``key=value`` as for ``--set``, with blanks between.
-    controls : tuple of str
-        Variants of the same study it is compared with; a yes needs a yes against each.
-    yes_if : {"higher", "lower"}
-        Which difference in accuracy to the controls is a yes.
-    at : (str, float), optional
-        Sweep it belongs to and its place there: a point of a curve instead of a row of a forest plot.
-    """
+    """One configuration of a study, and the yes-or-no question about it (none about what is only a control)."""
 
     name: str
-    options: str = ""
+    options: str = ""  # ``key=value`` as for ``--set``, with blanks between
     asks: str = ""
-    controls: tuple[str, ...] = ()
-    yes_if: Direction = "higher"
+    controls: tuple[str, ...] = ()  # variants of the study it is compared with; a yes needs a yes against each
+    yes_if: Direction = "higher"  # which difference in accuracy to the controls is a yes
     preset: str = "paper"
-    at: tuple[str, float] | None = None
+    at: tuple[str, float] | None = None  # a sweep and the place there: a point of a curve, not a row of a forest plot
 
 
 @dataclass(frozen=True)
@@ -54,16 +42,6 @@ class Study:
     about: str
     variants: tuple[Variant, ...]
     options: str = LENGTHS
-
-    def __post_init__(self) -> None:
-        names = [variant.name for variant in self.variants]
-        if len(set(names)) < len(names):
-            raise ValueError(f"study {self.name}: two variants have the same name")
-        for variant in self.variants:
-            if missing := set(variant.controls) - set(names):
-                raise ValueError(f"study {self.name}: {variant.name} has no control called {', '.join(missing)}")
-            if bool(variant.asks) != bool(variant.controls):
-                raise ValueError(f"study {self.name}: {variant.name} needs both a question and a control, or neither")
 
     def config(self, variant: Variant, data: str, seed: int) -> RunConfig:
         """The configuration of a run; sizes that are null are not yet resolved."""

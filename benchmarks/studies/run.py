@@ -1,35 +1,29 @@
 """Run studies: `python -m benchmarks.studies STUDY ... [--data lastfm planted] [--budget MINUTES]`.
 
-A run is a folder named by its configuration, so a stopped sweep goes on where it was, and equal configurations of
-several studies are trained once. Runs that differ only below the first tier share one coarse stage: it is trained in a
-folder of its own and copied. Each run is a process of its own, which leaves a record, and its metrics per user, under
-benchmarks/results/studies/<study>/<data set>/; one that fails leaves a record that says so, and is tried again by the
-next call. `python -m benchmarks.tables` then renews the page and the figures.
+Each run leaves a record, and its metrics per user, under benchmarks/results/studies/<study>/<data set>/: a stopped
+sweep goes on with what has none. A run that fails leaves a record that says so, and is tried again by the next call.
+`python -m benchmarks.tables` then renews the page and the figures.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
-import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from safetensors.numpy import load_file
 
 from benchmarks import measure
 from benchmarks.studies.catalogue import STUDIES, Study
-from c2f_dgl.api import load_run, train
-from c2f_dgl.bench.run import run_process
+from c2f_dgl.api import train_run
 from c2f_dgl.bench.worker import error_line, of_all_users, write_tensors
 from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.config.sizes import resolve_sizes
@@ -38,8 +32,7 @@ from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import evaluate_per_user
 from c2f_dgl.io.files import write_text
-from c2f_dgl.io.progress import Reporter, plain_console
-from c2f_dgl.training.build import COARSE
+from c2f_dgl.io.progress import Reporter
 from c2f_dgl.training.checkpoint import load_checkpoint
 from c2f_dgl.training.checks import check_device, stage_names
 from c2f_dgl.training.folder import RunFolder
@@ -77,8 +70,7 @@ class Job:
 
 
 def main() -> None:
-    options = {"budget": float("inf"), "runs": Path("runs/studies"), "results": RESULTS, "device": "auto"}
-    parser = measure.parser(__doc__, seeds=[2024, 2025, 2026], **options)
+    parser = measure.parser(__doc__, seeds=[2024, 2025, 2026], budget=float("inf"), results=RESULTS, device="auto")
     parser.add_argument("study", nargs="+", choices=[*STUDIES, "all"])
     parser.add_argument("--data", nargs="+", action="extend", help="names or paths (default: lastfm and planted)")
     arguments = parser.parse_args()
@@ -89,7 +81,6 @@ def main() -> None:
             [STUDIES[name] for name in names],
             arguments.data or ["lastfm", "planted"],
             arguments.seeds,
-            runs=arguments.runs,
             results=arguments.results,
             budget=60 * arguments.budget,
             device=arguments.device,
@@ -107,31 +98,27 @@ def sweep(
     data: Sequence[str],
     seeds: Sequence[int],
     *,
-    runs: Path,
     results: Path,
     budget: float = float("inf"),
     device: str = "auto",
-    console: Console | None = None,
 ) -> int:
     """Make the runs that have no record yet, start none after `budget` seconds, and return how many failed."""
-    console = console or plain_console(stderr=True)
     deadline = time.monotonic() + budget
     pending = [job for job in plan(studies, data, seeds) if not job.is_done(results)]
     n_failed = 0
     for number, job in enumerate(pending):
         if time.monotonic() >= deadline:
-            console.print(f"out of budget with {len(pending) - number} runs to go: the same command goes on")
+            print(f"out of budget with {len(pending) - number} runs to go: the same command goes on")
             break
-        task = json.dumps({**asdict(job), "config": job.config.model_dump(mode="json")})
-        module = ["-m", "benchmarks.studies.run"]
-        failure = run_process([sys.executable, *module, task, str(runs), str(results), device])
-        if failure is not None:  # killed: a run that raises leaves its own record
-            job.write(results, {"status": "failed", "reason": failure})
-        record = json.loads(job.path(results).read_text(encoding="utf-8"))
+        try:
+            record = run_job(job, results, device)
+        except Exception as error:
+            traceback.print_exc()
+            record = {"status": "failed", "reason": error_line(error)}
+        job.write(results, record)
         outcome = f"failed: {record['reason']}" if record["status"] == "failed" else _figures(record)
         n_failed += record["status"] == "failed"
-        label = f"{number + 1} of {len(pending)}: {job.data} {job.seed} {job.study} {job.variant}"
-        console.print(f"{label}: {outcome}", markup=False, soft_wrap=True)
+        print(f"{number + 1} of {len(pending)}: {job.data} {job.seed} {job.study} {job.variant}: {outcome}", flush=True)
     return n_failed
 
 
@@ -156,65 +143,29 @@ def plan(studies: Iterable[Study], data: Sequence[str], seeds: Sequence[int]) ->
     return jobs
 
 
-def run_job(job: Job, runs: Path, results: Path, device: str) -> None:
-    """Make a job's run, or go on with it, and write its record and its last stage's metrics per user."""
-    started = time.perf_counter()
-    run = RunFolder(make_run(job.config if job.config.finer else coarse_alone(job.config), runs, device))
-    last = stage_names(job.config)[-1]
-    model, split = load_run(run.path, stage=last, device=device)
-    scorer, per_user = model.scorer(), {}
-    for part, held_out in (("valid", split.valid), ("test", split.test)):
-        users, metrics = evaluate_per_user(scorer, split.train, held_out)
-        named = {f"{part}.{metric}": metrics[metric] for metric in METRICS}
-        per_user |= of_all_users(users, named, split.n_users, np.float16)  # off by less than 0.0003
-    write_tensors(job.path(results).with_suffix(".safetensors"), per_user)
-    summary = run.summary()
-    assert summary is not None  # `make_run` finishes a run
-    validated = [line for line in run.records() if line["stage"] == last and "valid" in line]
-    figures = {
-        "status": "done",
-        "stage": last,
-        "stages": summary["stages"],
-        "end": {key: validated[-1][key] for key in ("epoch", "valid", "parameters")},
-        "bytes": stored_bytes(run.checkpoint(last)),
-        "seconds": round(time.perf_counter() - started, 1),
-        "environment": run.environment(),
-        "fingerprint": summary["fingerprint"],
-    }
-    job.write(results, figures)
-
-
-def make_run(config: RunConfig, runs: Path, device: str) -> Path:
-    """The folder of a configuration's finished run; a coarse stage below others is that of a run of its own."""
-    folder = run_folder(runs, config)
-    if config.finer and not RunFolder(folder).started:
-        _start_from(make_run(coarse_alone(config), runs, device), config, folder)
-    if RunFolder(folder).summary() is None:
-        train(_split(config), folder, config, resume=True, device=device, reporter=Reporter(quiet=True))
-    return folder
-
-
-def coarse_alone(config: RunConfig) -> RunConfig:
-    """The coarse stage of a configuration, without what only finer tiers see: equal where that stage is."""
-    model = config.model.model_copy(update={"entity_input": "unrefined", "gate_layers": False})
-    return config.model_copy(update={"model": model, "finer": {}})
-
-
-def run_folder(runs: Path, config: RunConfig) -> Path:
-    """Where a configuration is run."""
-    digest = hashlib.sha256(json.dumps(config.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
-    return runs / f"{Path(str(config.data.source)).name}-{config.seed}-{digest[:12]}"
-
-
-def _start_from(coarse: Path, config: RunConfig, folder: Path) -> None:
-    """A run folder whose coarse stage is done: that of another run. Whole or not there."""
-    aside = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(aside, ignore_errors=True)
-    RunFolder(aside).begin(config)
-    (aside / "checkpoints").mkdir()
-    for name in ("metrics.jsonl", f"checkpoints/{COARSE}.safetensors", "checkpoints/last.safetensors"):
-        shutil.copyfile(coarse / name, aside / name)
-    aside.rename(folder)
+def run_job(job: Job, results: Path, device: str) -> dict[str, Any]:
+    """Train a job's run, write its last stage's metrics per user, and return its figures."""
+    started, last, split = time.perf_counter(), stage_names(job.config)[-1], _split(job.config)
+    with tempfile.TemporaryDirectory(prefix="c2f_dgl-") as name:
+        folder = RunFolder(Path(name) / "run")
+        run = train_run(split, folder.path, job.config, device=device, reporter=Reporter(quiet=True))
+        scorer, per_user = run.model(last).scorer(), {}
+        for part, held_out in (("valid", split.valid), ("test", split.test)):
+            users, metrics = evaluate_per_user(scorer, split.train, held_out)
+            named = {f"{part}.{metric}": metrics[metric] for metric in METRICS}
+            per_user |= of_all_users(users, named, split.n_users, np.float16)  # off by less than 0.0003
+        validated = [line for line in folder.records() if line["stage"] == last and "valid" in line]
+        write_tensors(job.path(results).with_suffix(".safetensors"), per_user)
+        return {
+            "status": "done",
+            "stage": last,
+            "stages": run.summary["stages"],
+            "end": {key: validated[-1][key] for key in ("epoch", "valid", "parameters")},
+            "bytes": stored_bytes(folder.checkpoint(last)),
+            "seconds": round(time.perf_counter() - started, 1),
+            "environment": folder.environment(),
+            "fingerprint": split.fingerprint,
+        }
 
 
 @lru_cache(maxsize=4)
@@ -249,19 +200,3 @@ def read_records(results: Path, study: str, data: str, variant: str) -> list[dic
             record["per_user"] = {name: values.astype(np.float64) for name, values in per_user.items()}
         records.append(record)
     return records
-
-
-def _run_given() -> None:
-    """Run the job given on the command line; where it fails, its record says so."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the sweep says that it stopped
-    task, runs, results, device = sys.argv[1:]
-    job = Job(**{**json.loads(task), "config": RunConfig.model_validate(json.loads(task)["config"])})
-    try:
-        run_job(job, Path(runs), Path(results), device)
-    except Exception as error:
-        traceback.print_exc()
-        job.write(Path(results), {"status": "failed", "reason": error_line(error)})
-
-
-if __name__ == "__main__":
-    _run_given()

@@ -22,19 +22,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from c2f_dgl.baselines import tables
 from c2f_dgl.baselines.fitting import bpr_loss, build_model, fit, layout_of
 from c2f_dgl.baselines.searching import SEARCH_SPACE, SearchSettings, degrees, heldout_sampler, search_phase
 from c2f_dgl.baselines.system import Context, Fitted, System
-from c2f_dgl.baselines.tables import (
-    SizedTable,
-    allocate,
-    indifferent_network,
-    left_for_embeddings,
-    random_table,
-    size_counts,
-    start_gains,
-    unify,
-)
 from c2f_dgl.graph.layout import NodeLayout
 from c2f_dgl.model import Recommender
 from c2f_dgl.tiers.codebook import random_codebook
@@ -62,11 +53,11 @@ class SoftSizes(ComputedTable):
         self.candidates, self.maps, self.controllers = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
         sizes, std = settings.sizes, settings.std
         for node_type, n in zip(layout.types, layout.sizes, strict=True):
-            self.candidates[node_type] = nn.ParameterList([random_table(n, k, std, generator) for k in sizes])
+            self.candidates[node_type] = nn.ParameterList([tables.random_table(n, k, std, generator) for k in sizes])
             maps = [random_codebook(k, settings.d, "xavier", generator) for k in sizes]
             self.maps[node_type] = nn.ParameterList(maps)
-            self.controllers[node_type] = indifferent_network(1, settings.hidden, len(sizes), generator)
-        self.gains = start_gains(layout, std)
+            self.controllers[node_type] = tables.indifferent_network(1, settings.hidden, len(sizes), generator)
+        self.gains = tables.start_gains(layout, std)
 
     def log_weights(self) -> Tensor:
         """log alpha (N x candidates)."""
@@ -78,12 +69,12 @@ class SoftSizes(ComputedTable):
         for node_type, weights in self.layout.split(self.log_weights().exp()).items():
             candidates = cast("nn.ParameterList", self.candidates[node_type])
             maps = cast("nn.ParameterList", self.maps[node_type])
-            unified = torch.stack([unify(e @ w) for e, w in zip(candidates, maps, strict=True)], dim=1)
+            unified = torch.stack([tables.unify(e @ w) for e, w in zip(candidates, maps, strict=True)], dim=1)
             parts.append(self.gains[node_type] * (weights[:, :, None] * unified).sum(dim=1))
         return torch.cat(parts)
 
 
-class HardSizes(SizedTable):
+class HardSizes(tables.SizedTable):
     """The table when every entity has one size d_k; choice: index of each entity's size (N,), int64."""
 
     order: Tensor
@@ -93,7 +84,7 @@ class HardSizes(SizedTable):
     ) -> None:
         super().__init__(layout)
         members, kinds = [], []
-        self.gains = start_gains(layout, settings.std)
+        self.gains = tables.start_gains(layout, settings.std)
         self.embeddings, self.maps = nn.ParameterList(), nn.ParameterList()
         for node_type, choices in layout.split(choice).items():
             for k, size in enumerate(settings.sizes):
@@ -101,7 +92,7 @@ class HardSizes(SizedTable):
                 if len(rows):
                     members.append(rows)
                     kinds.append(node_type)
-                    self.embeddings.append(random_table(len(rows), size, settings.std, generator))
+                    self.embeddings.append(tables.random_table(len(rows), size, settings.std, generator))
                     self.maps.append(random_codebook(size, settings.d, "xavier", generator))
         self.kinds = tuple(kinds)
         # Groups are computed one below the other; where each entity's row is then.
@@ -109,7 +100,7 @@ class HardSizes(SizedTable):
 
     def table(self) -> Tensor:
         groups = zip(self.kinds, self.embeddings, self.maps, strict=True)
-        return torch.cat([self.gains[kind] * unify(e @ w) for kind, e, w in groups]).index_select(0, self.order)
+        return torch.cat([self.gains[kind] * tables.unify(e @ w) for kind, e, w in groups]).index_select(0, self.order)
 
     def count_values(self) -> dict[str, int]:
         count = lambda part: sum(x.numel() for x in part)
@@ -120,7 +111,7 @@ def train(context: Context[AutoEmbSettings]) -> Fitted:
     """Learn the controllers and the candidates on two levels, choose sizes, retrain."""
     settings, layout = context.settings, layout_of(context)
     maps_and_gains = len(layout.types) * (sum(settings.sizes) * settings.d + 1)
-    budget = left_for_embeddings(context, maps_and_gains, settings.sizes[0], "autoemb")
+    budget = tables.left_for_embeddings(context, maps_and_gains, settings.sizes[0], "autoemb")
     popularity = degrees(context).log1p()
     popularity = (popularity - popularity.mean()) / popularity.std().clamp_min(1e-6)
     soft = SoftSizes(layout, popularity, settings, context.generator("table"))
@@ -141,8 +132,8 @@ def train(context: Context[AutoEmbSettings]) -> Fitted:
 
     record = search_phase(context, model, "two levels", objective=objective, parameters=lower)
     with torch.no_grad():
-        choice = allocate(soft.log_weights().cpu(), torch.tensor(settings.sizes), budget)
-    record["sizes"] = size_counts(layout, choice, len(settings.sizes))
+        choice = tables.allocate(soft.log_weights().cpu(), torch.tensor(settings.sizes), budget)
+    record["sizes"] = tables.size_counts(layout, choice, len(settings.sizes))
     return fit(context, HardSizes(layout, choice, settings, context.generator("retrain")), "retrain", [record])
 
 

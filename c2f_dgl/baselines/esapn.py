@@ -26,18 +26,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from c2f_dgl.baselines import tables
 from c2f_dgl.baselines.fitting import build_model, fitted, layout_of, train_phase
 from c2f_dgl.baselines.searching import SEARCH_SPACE, SearchSettings, degrees, heldout_sampler, search_phase
 from c2f_dgl.baselines.system import Context, Fitted, System
-from c2f_dgl.baselines.tables import (
-    SizedTable,
-    indifferent_network,
-    left_for_embeddings,
-    random_table,
-    size_counts,
-    start_gains,
-    unify,
-)
 from c2f_dgl.graph.layout import NodeLayout
 from c2f_dgl.model import Recommender
 from c2f_dgl.tiers.codebook import random_codebook
@@ -56,7 +48,7 @@ class EnlargePolicy:
 
     def __init__(self, n_sizes: int, hidden: int, lr: float, generator: torch.Generator) -> None:
         self.n_sizes, self.generator = n_sizes, generator
-        self.network = indifferent_network(1 + n_sizes, hidden, 1, generator)
+        self.network = tables.indifferent_network(1 + n_sizes, hidden, 1, generator)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=lr)
 
     def logits(self, frequency: Tensor, level: Tensor) -> Tensor:
@@ -79,7 +71,7 @@ class EnlargePolicy:
         self.optimizer.step()
 
 
-class GrownSizes(SizedTable):
+class GrownSizes(tables.SizedTable):
     """The table when every entity has one size d_k, which can be enlarged; std is of what embeddings start with."""
 
     level: Tensor
@@ -88,14 +80,14 @@ class GrownSizes(SizedTable):
         super().__init__(layout)
         self.sizes, n = tuple(sizes), layout.total
         stds = [std, *(0.0 for _ in sizes[1:])]
-        tables = [random_table(n, k, start, generator) for k, start in zip(sizes, stds, strict=True)]
-        self.embeddings = nn.ParameterList(tables)
+        pairs = zip(sizes, stds, strict=True)
+        self.embeddings = nn.ParameterList([tables.random_table(n, k, start, generator) for k, start in pairs])
         self.maps, self.shifts = nn.ModuleDict(), nn.ModuleDict()
         for node_type in layout.types:
             maps = [random_codebook(*pair, "xavier", generator) for pair in itertools.pairwise(sizes)]
             self.maps[node_type] = nn.ParameterList(maps)
             self.shifts[node_type] = nn.ParameterList([torch.zeros(large) for large in sizes[1:]])
-        self.gains = start_gains(layout, std)
+        self.gains = tables.start_gains(layout, std)
         self.register_buffer("level", torch.zeros(n, dtype=torch.int64))
 
     def table(self) -> Tensor:
@@ -106,7 +98,7 @@ class GrownSizes(SizedTable):
             for k in range(len(self.sizes) - 1):
                 is_larger = self.level[rows, None] > k
                 x = torch.where(is_larger, self.embeddings[k + 1][rows], self._mapped(node_type, k, x))
-            parts.append(self.gains[node_type] * unify(x))
+            parts.append(self.gains[node_type] * tables.unify(x))
         return torch.cat(parts)
 
     @torch.no_grad()
@@ -211,11 +203,11 @@ def train(context: Context[EsapnSettings]) -> Fitted:
     settings, layout = context.settings, layout_of(context)
     layer = GrownSizes(layout, settings.sizes, settings.std, context.generator("table"))
     counts = layer.count_values()
-    values = left_for_embeddings(context, counts["maps"] + counts["gains"], settings.sizes[0], "esapn")
+    values = tables.left_for_embeddings(context, counts["maps"] + counts["gains"], settings.sizes[0], "esapn")
     model = build_model(context, layer, settings.layers)
     growth = Growth(context, model, values)
     record = search_phase(context, model, "grow", after_epoch=growth.step)
-    record["sizes"] = size_counts(layout, layer.level.cpu(), len(settings.sizes))
+    record["sizes"] = tables.size_counts(layout, layer.level.cpu(), len(settings.sizes))
     return fitted(model, [record, train_phase(context, model, settings.training(), "train on")])
 
 

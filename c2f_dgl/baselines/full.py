@@ -1,43 +1,38 @@
-"""Full tables: an embedding per user and item under LightGCN, the paper's uncompressed rows (UD).
+"""Full tables: an embedding per user and item under LightGCN, the paper's uncompressed rows (UD), whole or pruned.
 
 He et al. *LightGCN.* SIGIR 2020. d is 64 or 128 as in the paper's Table 3, or values / N rounded down: what there is at
 the budget without any compression.
+
+Magnitude pruning, Han et al. *Learning both Weights and Connections.* NIPS 2015: train, keep the largest |E_ij| of all
+rows and columns, as many as the budget has values, and train those on from where they are, or rank with them as they
+are.
 """
 
 from __future__ import annotations
 
 from pydantic import Field
-from torch import Tensor, nn
 
-from c2f_dgl.baselines.fitting import fit, layout_of
+from c2f_dgl.baselines.fitting import build_model, fit, fitted, layout_of, train_phase
+from c2f_dgl.baselines.searching import retrain
 from c2f_dgl.baselines.system import GRADIENT_SPACE, Context, Fitted, GradientSettings, System
-from c2f_dgl.graph.layout import NodeLayout, take_rows
+from c2f_dgl.baselines.tables import MaskedValues, MatrixTable, keep_largest
 from c2f_dgl.tiers.codebook import random_codebook
-from c2f_dgl.tiers.embedding import ComputedTable
+from c2f_dgl.tiers.tiered import TieredEmbedding
 
 
 class FullSettings(GradientSettings):
     d: int | None = Field(None, ge=1, description="d; null: values / N")
 
 
-class FullTable(ComputedTable):
-    """E (N x d) itself, from where it starts."""
-
-    def __init__(self, layout: NodeLayout, table: Tensor) -> None:
-        super().__init__(layout)
-        self.weight = nn.Parameter(table.clone())
-
-    def table(self) -> Tensor:
-        return self.weight
-
-    def entity_rows(self, rows: Tensor) -> Tensor:
-        return take_rows(self.weight, rows)
+class PrunedSettings(GradientSettings):
+    d: int = Field(64, ge=1, description="d, the width of what is pruned")
+    retrain: bool = Field(True, description="train on what is kept")
 
 
-def random_full_table(context: Context, d: int) -> FullTable:
+def random_full_table(context: Context, d: int) -> TieredEmbedding:
     """A full table that starts as Xavier has it."""
     table = random_codebook(context.n_entities, d, "xavier", context.generator("table"))
-    return FullTable(layout_of(context), table)
+    return TieredEmbedding(layout_of(context), table=table)
 
 
 def train(context: Context[FullSettings]) -> Fitted:
@@ -49,9 +44,25 @@ def train(context: Context[FullSettings]) -> Fitted:
     return fit(context, random_full_table(context, d))
 
 
-_SOURCE = "He et al. 2020 (SIGIR)"
+def train_pruned(context: Context[PrunedSettings]) -> Fitted:
+    """LightGCN with a full table, cut to its largest magnitudes and trained on (Han et al. 2015)."""
+    settings, layer = context.settings, random_full_table(context, context.settings.d)
+    model = build_model(context, layer, settings.layers)
+    deadline = context.share_of_time(0.5 if settings.retrain else 1.0)
+    record = train_phase(context, model, settings.training(), deadline=deadline)
+    table = layer.codebooks()[0].detach().cpu()
+    (mask,) = keep_largest([table.abs()], context.values)
+    if settings.retrain:
+        return retrain(context, mask, table, [record])
+    cut = MatrixTable(layer.layout, MaskedValues(mask, table))
+    return fitted(build_model(context, cut, settings.layers), [record])
+
+
+_SOURCE, _HAN = "He et al. 2020 (SIGIR)", "Han et al. 2015 (NIPS)"
+_PRUNED_GRID = {**GRADIENT_SPACE, "d": (16, 32, 64, 128), "retrain": (False, True)}
 SYSTEMS = (
     System("full-64", "LightGCN, d = 64", _SOURCE, FullSettings(d=64), train, GRADIENT_SPACE, budgeted=False),
     System("full-128", "LightGCN, d = 128", _SOURCE, FullSettings(d=128), train, GRADIENT_SPACE, budgeted=False),
     System("full-budget", "LightGCN, d at the budget", _SOURCE, FullSettings(), train, GRADIENT_SPACE),
+    System("anchor-pruned", "LightGCN, pruned by magnitude", _HAN, PrunedSettings(), train_pruned, _PRUNED_GRID),
 )

@@ -34,7 +34,6 @@ Shape = tuple[int, int, int]
 
 class NimbleTTSettings(GradientSettings):
     d_factors: Shape = Field((4, 4, 4), description="n1, n2, n3 with d = n1 n2 n3")
-    graph_order: bool = Field(True, description="number entities by the METIS partition, not as they come")
 
 
 def row_factors(n: int) -> Shape:
@@ -127,7 +126,7 @@ def train(context: Context[NimbleTTSettings]) -> Fitted:
     rows, columns = row_factors(layout.total), settings.d_factors
     rank = largest_rank(rows, columns, context.values)
     with context.reporter.busy("partitioning the graph"):
-        order = graph_order(context.graph, rows, context.seed) if settings.graph_order else np.arange(layout.total)
+        order = graph_order(context.graph, rows, context.seed)
     cores = start_cores(rows, columns, rank, context.generator("cores"))
     return fit(context, TensorTrain(layout, order, cores))
 

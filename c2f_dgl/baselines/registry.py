@@ -11,7 +11,7 @@ from c2f_dgl.errors import InputError
 # In the order of the table.
 _MODULES = (
     *("ours", "full", "qr", "legcf", "dhe", "nimble_tt", "pruning", "autoemb", "esapn", "optembed", "ciess"),
-    *("anchors", "item_item", "graph_filters", "pruned", "dgl_programs"),
+    *("anchors", "item_item", "graph_filters", "dgl_programs"),
 )
 
 SYSTEMS: dict[str, System] = {

@@ -8,8 +8,8 @@ import torch
 
 from c2f_dgl.baselines import dgl_programs
 from c2f_dgl.baselines.fitting import build_model, layout_of
-from c2f_dgl.baselines.full import FullTable
 from c2f_dgl.evaluation.ranking import evaluate
+from c2f_dgl.tiers.tiered import TieredEmbedding
 from c2f_dgl.training.loss import batch_loss
 from c2f_dgl.training.sampler import TripletSampler
 
@@ -22,14 +22,14 @@ def test_lightgcn_has_the_losses_and_gradients_of_this_package(planted_context) 
     context = planted_context(dgl_programs.DGLSettings(d=6))
     plain = dgl_programs.LightGCN(context.graph, 6, 3, generator())
     table = torch.cat([plain.embedding["user"], plain.embedding["item"]]).detach()
-    ours = build_model(context, FullTable(layout_of(context), table), 3)
+    ours = build_model(context, TieredEmbedding(layout_of(context), table=table), 3)
     batch = next(TripletSampler(context.split.train, 5).epoch(300, 300, np.random.default_rng(0)).batches(300))
     left, right = dgl_programs.bpr_loss(plain, batch, 0.1), batch_loss(ours, batch, "bpr", 0.1)
     torch.testing.assert_close(left, right)
     left.backward()
     right.backward()
     gradient = torch.cat([plain.embedding["user"].grad, plain.embedding["item"].grad])
-    torch.testing.assert_close(gradient, ours.embedding.weight.grad, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(gradient, ours.embedding.table.grad, rtol=1e-4, atol=1e-6)
 
 
 def test_ngcf_is_its_equations(planted_context) -> None:

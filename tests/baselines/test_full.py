@@ -16,12 +16,12 @@ def test_it_trains_far_above_most_popular(planted_context, popular_ndcg: float) 
     assert figure > 2 * popular_ndcg
     # What is left is the best state, not the last one.
     assert figure == pytest.approx(fitted.phases[0]["valid"]["ndcg@20"])
-    assert fitted.values == {"weight": 16 * 1800}
+    assert fitted.values == {"table": 16 * 1800}
     assert fitted.bytes == 4 * 16 * 1800
 
 
 def test_the_budget_sets_the_width(planted_context) -> None:
     settings = full.FullSettings(epochs=1)
-    assert full.train(planted_context(settings, values=1800 * 3 + 5)).values == {"weight": 1800 * 3}
+    assert full.train(planted_context(settings, values=1800 * 3 + 5)).values == {"table": 1800 * 3}
     with pytest.raises(InputError, match="at least 1,800"):
         full.train(planted_context(settings, values=1799))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from c2f_dgl.baselines.fitting import build_model, layout_of, train_phase
-from c2f_dgl.baselines.full import FullSettings, FullTable
+from c2f_dgl.baselines.full import FullSettings
 from c2f_dgl.engines import MessagePassing, Propagation, make_engine
 from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.tiers.embedding import ComputedTable, EmbeddingLayer, stored_bytes
@@ -78,7 +78,7 @@ def test_sparse_storage_is_taken_where_it_is_smaller() -> None:
 
 def test_a_phase_takes_another_objective_and_tells_of_steps_and_epochs(planted_context) -> None:
     context = planted_context(FullSettings(epochs=4, evaluate_every=2, lr=0.02))
-    model = build_model(context, FullTable(layout_of(context), torch.randn(1800, 4)), 1)
+    model = build_model(context, TieredEmbedding(layout_of(context), table=torch.randn(1800, 4)), 1)
     steps, epochs, calls = [], [], []
 
     def objective(model, batch):
@@ -100,18 +100,18 @@ def test_a_phase_takes_another_objective_and_tells_of_steps_and_epochs(planted_c
 
 def test_the_best_state_is_kept_not_the_last(planted_context) -> None:
     context = planted_context(FullSettings(epochs=4, evaluate_every=1, lr=0.02))
-    model = build_model(context, FullTable(layout_of(context), 0.1 * torch.randn(1800, 8)), 2)
+    model = build_model(context, TieredEmbedding(layout_of(context), table=0.1 * torch.randn(1800, 8)), 2)
 
     def spoil(epoch: int) -> None:
         if epoch == 3:
-            model.embedding.weight.data.zero_()
+            model.embedding.table.data.zero_()
 
     record = train_phase(context, model, context.settings.training(), after_epoch=spoil)
     found = evaluate(model.scorer(), context.split.train, context.split.valid)
     # From a table of noughts nothing is learned: the last state ranks by nothing.
     assert record["epochs"] == 4 and record["best_epoch"] <= 3
     assert found == pytest.approx(record["valid"])
-    assert model.embedding.weight.abs().sum() > 0
+    assert model.embedding.table.abs().sum() > 0
 
 
 def test_parameters_left_out_stay_as_they_are(planted_context) -> None:
@@ -137,7 +137,7 @@ def test_parameters_left_out_stay_as_they_are(planted_context) -> None:
 
 def test_a_deadline_ends_a_phase_with_the_best_there_is(planted_context) -> None:
     context = replace(planted_context(FullSettings(epochs=100_000)), deadline=time.monotonic() + 1.0)
-    model = build_model(context, FullTable(layout_of(context), torch.randn(1800, 4)), 1)
+    model = build_model(context, TieredEmbedding(layout_of(context), table=torch.randn(1800, 4)), 1)
     record = train_phase(context, model, context.settings.training())
     assert record["stopped_by_time"] and record["epochs"] < 100_000
     share = context.share_of_time(0.5)

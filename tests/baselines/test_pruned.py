@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from c2f_dgl.baselines import pruned
+from c2f_dgl.baselines import full
 from c2f_dgl.baselines.fitting import build_model, layout_of, train_phase
-from c2f_dgl.baselines.full import FullTable
 from c2f_dgl.tiers.codebook import random_codebook
+from c2f_dgl.tiers.tiered import TieredEmbedding
 from tests.baselines.made import all_scores, dense, random_context
 
 
@@ -24,17 +24,17 @@ def light_gcn(r: np.ndarray, by_user: np.ndarray, by_item: np.ndarray, table: np
 
 @pytest.mark.parametrize("retrain", [False, True])
 def test_the_largest_magnitudes_are_what_is_left_of_the_table(retrain: bool) -> None:
-    settings = pruned.PrunedSettings(d=8, epochs=6, evaluate_every=2, lr=0.05, layers=2, retrain=retrain)
+    settings = full.PrunedSettings(d=8, epochs=6, evaluate_every=2, lr=0.05, layers=2, retrain=retrain)
     context = random_context(settings, seed=2, values=300)
     # The table before it is cut: the same start and the same training.
-    layer = FullTable(layout_of(context), random_codebook(85, 8, "xavier", context.generator("table")))
+    layer = TieredEmbedding(layout_of(context), table=random_codebook(85, 8, "xavier", context.generator("table")))
     train_phase(context, build_model(context, layer, 2), settings.training())
-    table = layer.weight.detach().double().numpy()
+    table = layer.table.detach().double().numpy()
     kept = np.zeros(table.size)
     order = np.argsort(-np.abs(table).ravel())[:300]
     kept[order] = table.ravel()[order]
     expected = light_gcn(*dense(context), kept.reshape(table.shape), 2)
-    fitted = pruned.train(context)
+    fitted = full.train_pruned(context)
     scores = all_scores(context, fitted.ranker)
     assert fitted.values == {"table": 300} and fitted.bytes == min(4 * 85 * 8, 8 * 300 + 4 * 86)
     assert [record["phase"] for record in fitted.phases] == ["train", "retrain"][: 1 + retrain]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from c2f_dgl.baselines import autoemb, esapn
+from c2f_dgl.baselines import autoemb, esapn, tables
 from c2f_dgl.baselines.fitting import build_model, layout_of
 from c2f_dgl.baselines.tables import unify
 from c2f_dgl.errors import InputError
@@ -80,13 +80,13 @@ def test_autoembs_chosen_sizes_are_in_place() -> None:
 def log_weights_after(context, monkeypatch) -> torch.Tensor:
     """What AutoEmb's controllers say when sizes are chosen."""
     seen: list[torch.Tensor] = []
-    original = autoemb.allocate
+    original = tables.allocate
 
     def spy(utility: torch.Tensor, sizes: torch.Tensor, budget: int) -> torch.Tensor:
         seen.append(utility)
         return original(utility, sizes, budget)
 
-    monkeypatch.setattr(autoemb, "allocate", spy)
+    monkeypatch.setattr(tables, "allocate", spy)
     autoemb.train(context)
     return seen[0]
 

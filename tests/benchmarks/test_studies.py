@@ -5,18 +5,17 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from benchmarks.studies import figures, report
 from benchmarks.studies.catalogue import STUDIES, Study, Variant
-from benchmarks.studies.run import PARTS, coarse_alone, plan, read_records, run_folder, sweep
+from benchmarks.studies.run import PARTS, plan, read_records, sweep
 from c2f_dgl.bench.worker import write_tensors
-from c2f_dgl.training.folder import RunFolder
 
 TINY = " ".join(
     [
@@ -41,25 +40,24 @@ STUDY = Study(
 )
 
 
-def go(results: Path, runs: Path, **options: float) -> tuple[int, str]:
-    console = Console(file=io.StringIO(), width=200)
-    failed = sweep([STUDY], ["planted"], [2024], runs=runs, results=results, console=console, **options)
-    assert isinstance(console.file, io.StringIO)
-    return failed, console.file.getvalue()
+def go(results: Path, **options: float) -> tuple[int, str]:
+    with redirect_stdout(io.StringIO()) as said:
+        failed = sweep([STUDY], ["planted"], [2024], results=results, **options)
+    return failed, said.getvalue()
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, int, str]:
-    folder = tmp_path_factory.mktemp("studies")
-    return folder / "results", folder / "runs", *go(folder / "results", folder / "runs")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str]:
+    results = tmp_path_factory.mktemp("studies") / "results"
+    return results, *go(results)
 
 
 def record(results: Path, variant: str) -> dict:
     return json.loads((results / "made" / "planted" / f"{variant}-2024.json").read_text())
 
 
-def test_records_hold_figures_sizes_and_what_made_them(swept: tuple[Path, Path, int, str]) -> None:
-    results, _, _, _ = swept
+def test_records_hold_figures_sizes_and_what_made_them(swept: tuple[Path, int, str]) -> None:
+    results, _, _ = swept
     refined = record(results, "refined")
     assert refined["status"] == "done" and refined["stage"] == "fine" and refined["config"]["coarse"]["m"] == 10
     assert refined["bytes"]["values"] == 4 * (10 + 4) * 6
@@ -73,19 +71,8 @@ def test_records_hold_figures_sizes_and_what_made_them(swept: tuple[Path, Path, 
             assert np.nanmean(per_user[f"{part}.{metric}"]) == pytest.approx(figure, abs=3e-4)
 
 
-def test_the_coarse_stage_is_trained_once(swept: tuple[Path, Path, int, str]) -> None:
-    _, runs, _, _ = swept
-    coarse = {
-        folder.name: [line for line in RunFolder(folder).records() if line["stage"] == "coarse"]
-        for folder in runs.iterdir()
-    }
-    assert len(coarse) == 3
-    # Seconds too: they are the same records, not the same training again.
-    assert len({json.dumps(lines) for lines in coarse.values()}) == 1
-
-
-def test_a_failed_run_is_recorded_and_the_rest_go_on(swept: tuple[Path, Path, int, str]) -> None:
-    results, _, failed, said = swept
+def test_a_failed_run_is_recorded_and_the_rest_go_on(swept: tuple[Path, int, str]) -> None:
+    results, failed, said = swept
     assert failed == 1
     broken = record(results, "broken")
     assert broken["status"] == "failed" and "the loss is" in broken["reason"]
@@ -94,32 +81,28 @@ def test_a_failed_run_is_recorded_and_the_rest_go_on(swept: tuple[Path, Path, in
     assert "failed: InputError" in page and "Does it pay?" in page and "Does it break?" not in page
 
 
-def test_a_second_call_goes_on_where_the_first_stopped(swept: tuple[Path, Path, int, str], tmp_path: Path) -> None:
-    results, runs = tmp_path / "results", tmp_path / "runs"
+def test_a_second_call_goes_on_where_the_first_stopped(swept: tuple[Path, int, str], tmp_path: Path) -> None:
+    results = tmp_path / "results"
     shutil.copytree(swept[0], results)
-    shutil.copytree(swept[1], runs)
     kept, lost = record(results, "alone"), record(results, "refined")
     (results / "made" / "planted" / "refined-2024.json").unlink()
-    # Killed between training and measuring, and while starting from the coarse stage.
-    for folder in list(runs.iterdir()):
-        if RunFolder(folder).config().finer:
-            (folder.parent / f".{folder.name}.part").mkdir()
     before = (results / "made" / "planted" / "alone-2024.json").stat().st_mtime_ns
-    failed, _ = go(results, runs)
+    failed, _ = go(results)
     assert failed == 1  # tried again
     assert (results / "made" / "planted" / "alone-2024.json").stat().st_mtime_ns == before
     assert record(results, "alone") == kept
-    assert {**record(results, "refined"), "seconds": 0} == {**lost, "seconds": 0}
+    again = record(results, "refined")
+    assert again["stages"]["fine"]["test"] == lost["stages"]["fine"]["test"] and again["end"] == lost["end"]
 
 
 def test_no_run_starts_out_of_budget(tmp_path: Path) -> None:
-    failed, said = go(tmp_path / "results", tmp_path / "runs", budget=0)
+    failed, said = go(tmp_path / "results", budget=0)
     assert failed == 0 and "out of budget with 3 runs to go" in said
-    assert not (tmp_path / "runs").exists() and not (tmp_path / "results").exists()
+    assert not (tmp_path / "results").exists()
 
 
-def test_a_changed_configuration_is_run_again(swept: tuple[Path, Path, int, str]) -> None:
-    results, _, _, _ = swept
+def test_a_changed_configuration_is_run_again(swept: tuple[Path, int, str]) -> None:
+    results, _, _ = swept
     (job, *_) = plan([STUDY], ["planted"], [2024])
     assert job.is_done(results)
     (other, *_) = plan([replace(STUDY, options=f"{TINY} coarse.m=11")], ["planted"], [2024])
@@ -127,24 +110,12 @@ def test_a_changed_configuration_is_run_again(swept: tuple[Path, Path, int, str]
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_every_study_has_valid_configurations_and_a_folder_for_each(name: str) -> None:
-    jobs = plan([STUDIES[name]], ["planted"], [1])
-    assert [job.variant for job in jobs] == [variant.name for variant in STUDIES[name].variants]
-    configs = {job.config.model_dump_json() for job in jobs}
-    assert len({run_folder(Path("runs"), job.config) for job in jobs}) == len(configs)
-
-
-def test_what_only_finer_tiers_see_does_not_split_the_coarse_stage() -> None:
-    jobs = {job.variant: job.config for job in plan([STUDIES["fine-tier"]], ["planted"], [1])}
-    assert coarse_alone(jobs["refined"]) == coarse_alone(jobs["fine"]) == coarse_alone(jobs["coarse"])
-    assert coarse_alone(jobs["wider"]) != coarse_alone(jobs["coarse"])
-
-
-def test_a_variant_needs_controls_that_exist() -> None:
-    with pytest.raises(ValueError, match="no control called nobody"):
-        Study("x", "X", "", (Variant("one", "", "Is it?", ("nobody",)),))
-    with pytest.raises(ValueError, match="same name"):
-        Study("x", "X", "", (Variant("one"), Variant("one")))
+def test_every_study_has_valid_configurations_and_controls_that_exist(name: str) -> None:
+    variants = {variant.name: variant for variant in STUDIES[name].variants}
+    assert [job.variant for job in plan([STUDIES[name]], ["planted"], [1])] == list(variants)
+    assert len(variants) == len(STUDIES[name].variants)
+    for variant in variants.values():
+        assert variants.keys() >= set(variant.controls) and bool(variant.asks) == bool(variant.controls)
 
 
 def write_record(results: Path, variant: str, seed: int, per_user: np.ndarray) -> None:
