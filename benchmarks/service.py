@@ -31,7 +31,7 @@ def served(path: Path, *options: str) -> Iterator[tuple[int, str, int]]:
         yield server.pid, address[1], int(address[2])
     finally:
         server.kill()
-        server.communicate()
+        server.wait()
 
 
 def random_model(n_items: int = 40_981, d: int = 256, n_levels: int = 8, k: int = 4) -> ServingModel:
