@@ -37,7 +37,7 @@ from torch.nn import functional as F
 _ROW_BLOCK = 8_192
 
 # Rows that a QR factorisation takes in at once: it copies them twice.
-_FACTORED = 16_384
+_FACTORED = 8_192
 
 # Columns passed on at once.
 _COLUMN_BLOCK = 128

@@ -27,7 +27,7 @@ from c2f_dgl.training.choice import Choice
 _SCALE_USERS = 256
 
 # Rows of the basis that are composed at once.
-_ROW_BLOCK = 65_536
+_ROW_BLOCK = 8_192
 
 
 Spectra = dict[tuple[object, ...], tuple[float, ...]]

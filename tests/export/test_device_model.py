@@ -111,7 +111,7 @@ def test_a_filter_loses_little_on_the_way_to_a_file(tmp_path: Path) -> None:
         for ranker in (model.scorer(), *(Served(file, split.train, split.item_ids) for file in (whole, coded)))
     ]
     assert figures[1] == pytest.approx(figures[0], rel=0.03)
-    assert figures[2] == pytest.approx(figures[0], rel=0.06)
+    assert figures[2] == pytest.approx(figures[0], rel=0.08)
 
 
 def test_codes_take_the_bytes_they_may(fast: Trained, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_a_graph_with_its_own_names_is_trained_ranked_and_read_again(tmp_path: P
     split, schema = from_heterograph(library(), "borrowed", features={"book": "feat"})
     nodes = {**schema.nodes, "author": schema.nodes["author"].model_copy(update={"codebook": "own", "m": 2, "t": 1})}
     schema = schema.model_copy(update={"nodes": nodes})
-    summary = train(split, tmp_path / "run", load_config("fast", FAST, graph=schema))
+    summary = train(split, tmp_path / "run", load_config("fast", [*FAST, "model.d=8"], graph=schema))
     model, _ = load_run(tmp_path / "run", split=split)
     assert isinstance(model.engine, Collapsed)
     assert set(model.importances()) == {"follows", "written_by"}

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from c2f_dgl.evaluation.ranking import Scorer, evaluate
 from c2f_dgl.graph.item_filter import GraphFilter
 from c2f_dgl.graph.neighbourhood import FilterShape, item_filter
+from c2f_dgl.model import item_factors
 from c2f_dgl.serving import Csr
 from c2f_dgl.training.choice import Choice, by_work, ranked, reshaped, scaled, trimmed, weighted
 from c2f_dgl.training.comparison import Candidates, Comparison
@@ -67,14 +68,16 @@ def test_figures_are_those_of_full_ranking(each: int, seed: int) -> None:
 
 
 @pytest.mark.parametrize("item_scale", [0.0, 0.7])
-def test_a_codebook_gives_scores_of_variance_one(item_scale: float) -> None:
+def test_factors_give_scores_of_variance_one(item_scale: float) -> None:
     seen, _, solution = drawn(0)
-    solution = replace(solution, codebook=torch.eye(4, dtype=torch.float64))
-    codebook = solution.unit_codebook(seen, 3, 1.5, item_scale)
-    choice = replace(CHOICE, rank=3, item_scale=item_scale)
-    scores = scorer(seen, solution, choice).scores(torch.as_tensor(np.flatnonzero(seen.getnnz(axis=1))))
-    expected = solution.factors(1.5)[:3].square().sum() / scores.std()
-    assert float(codebook.square().sum()) == pytest.approx(float(expected), rel=1e-4)
+    factors = solution.unit_factors(seen, 3, 1.5, item_scale).float()
+    users = torch.as_tensor(np.flatnonzero(seen.getnnz(axis=1)))
+    scale = item_factors(torch.as_tensor(seen.getnnz(axis=0), dtype=torch.float32), item_scale)
+    scores = (solution.users[users, :3] * factors) @ (solution.items[:, :3] * factors).T * scale
+    assert float(scores.std()) == pytest.approx(1, rel=1e-4)
+    choice = replace(CHOICE, rank=3, power=1.5, item_scale=item_scale)
+    expected = scorer(seen, solution, choice).scores(users)
+    torch.testing.assert_close(scores, expected / expected.std(), rtol=1e-4, atol=1e-5)
 
 
 def test_steps_go_both_ways_and_end_where_the_model_does() -> None:
