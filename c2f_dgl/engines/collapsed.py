@@ -25,7 +25,7 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import numpy as np
@@ -176,16 +176,24 @@ def basis_shape(embedding: TieredEmbedding) -> tuple[int, int]:
 
 
 def propagated_basis(
-    graph: dgl.DGLGraph, embedding: TieredEmbedding, propagation: Propagation, k: int, atoms: Tensor
+    graph: dgl.DGLGraph,
+    embedding: TieredEmbedding,
+    propagation: Propagation,
+    k: int,
+    atoms: Tensor,
+    report: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """H of all nodes, entities first, if tier number `k` had the codebook `atoms` and the other tiers zeros.
 
     The identity gives M_k, W_k gives M_k W_k. Weights of the graph, linked to the tiers, are of the dtype of `atoms`.
+    `report` is called with the columns that are done, and all of them.
     """
-    basis, start = atoms.new_empty(embedding.nodes.total, atoms.shape[1]), 0
+    basis, done = atoms.new_empty(embedding.nodes.total, atoms.shape[1]), 0
     for block in _propagated_blocks(graph, embedding, propagation, k, atoms):
-        basis[:, start : start + block.shape[1]] = block
-        start += block.shape[1]
+        basis[:, done : done + block.shape[1]] = block
+        done += block.shape[1]
+        if report is not None:
+            report(done, atoms.shape[1])
     return basis
 
 

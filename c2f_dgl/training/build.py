@@ -6,7 +6,6 @@ import logging
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -34,7 +33,7 @@ from c2f_dgl.tiers.codebook import lower_triangular, random_codebook, soft_thres
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
 from c2f_dgl.training.choice import Choice
 from c2f_dgl.training.search import Search
-from c2f_dgl.training.solution import solve, weighted_graph
+from c2f_dgl.training.solution import Solution, Spectra, solve, weighted_graph
 
 log = logging.getLogger("c2f_dgl")
 
@@ -121,13 +120,14 @@ def spectral_model(
         It needs more memory than is available.
     """
     assert config.coarse is not None
-    assignment, columns = _anchored_assignment(config, config.coarse, graph), feature_columns(split)
-    ranks.of_first(assignment.indices, assignment.weights)
-    m, entities = n_atoms(config), split.n_users + split.n_items
+    m, entities, columns = n_atoms(config), split.n_users + split.n_items, feature_columns(split)
     if device.type == "cpu":
         what = f"a start with {m:,} atoms for {entities:,} entities"
         fewer = f"coarse.m below {m:,}, or a smaller model.budget"
         check_memory(_COPIES * 8 * m * entities, what, where="coarse.m", expected=fewer)
+    with reporter.busy("grouping entities"):
+        assignment = _anchored_assignment(config, config.coarse, graph)
+    ranks.of_first(assignment.indices, assignment.weights)
     embedding = TieredEmbedding(
         entity_layout(graph, config.graph.roles),
         [Tier(COARSE, torch.zeros(m, embedding_size(config)), assignment)],
@@ -135,7 +135,12 @@ def spectral_model(
         link_scale=config.model.link_scale,
         columns=columns,
     ).to(device)
-    solver = partial(solve, config, embedding, graph, {})
+    spectra: Spectra = {}
+
+    def solver(choice: Choice) -> Solution:
+        with reporter.bar("solving") as report:
+            return solve(config, embedding, graph, choice, spectra, report)
+
     if choice is None:
         search = Search(config, solver, split, device, reporter)
         search.run()

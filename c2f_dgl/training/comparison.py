@@ -56,6 +56,7 @@ class Candidates:
         seen: sp.csr_matrix,
         relevant: sp.csr_matrix,
         device: torch.device,
+        report: Callable[[int, int], None] | None = None,
     ) -> Candidates:
         """The first k items of each of some rankings (users, int64, to matrices of scores, len(users) x n_items)."""
         held_out, history = HeldOut(relevant), HeldOut(seen).entries
@@ -66,6 +67,8 @@ class Candidates:
             rankings_of_block = rankings(torch.as_tensor(users[rows], device=device))
             first = [top_unseen(scores, min(k, n_items), seen[users[rows]])[0] for scores in rankings_of_block]
             blocks_of_items.append(torch.cat(first, dim=1).sort().values)
+            if report is not None:
+                report(rows.stop, len(users))
         columns = torch.cat(blocks_of_items).cpu().numpy()
         # Seen items, and all but the first of equal ones, go to the end of their row, which is cut.
         closed = history.hold(history.key(users[:, None], columns))

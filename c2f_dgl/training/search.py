@@ -300,7 +300,8 @@ class Search:
         return self._solutions[key]
 
     def _compared(self, relevant: sp.csr_matrix, proposals: Callable[[Tensor], Iterator[Tensor]]) -> Comparison:
-        candidates = Candidates.ranked_first(proposals, _EACH, self.split.train, relevant, self.device)
+        with self.reporter.bar("proposing items") as report:
+            candidates = Candidates.ranked_first(proposals, _EACH, self.split.train, relevant, self.device, report)
         return Comparison(candidates, self._degree, self._filter, self.config.select)
 
     def _proposals(self) -> Callable[[Tensor], Iterator[Tensor]]:

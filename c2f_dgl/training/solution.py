@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -72,11 +72,17 @@ def weighted_graph(
 
 
 def solve(
-    config: RunConfig, embedding: TieredEmbedding, graph: dgl.DGLGraph, spectra: Spectra, choice: Choice
+    config: RunConfig,
+    embedding: TieredEmbedding,
+    graph: dgl.DGLGraph,
+    choice: Choice,
+    spectra: Spectra,
+    report: Callable[[int, int], None] | None = None,
 ) -> Solution:
     """The codebook of the embedding's first tier on the entities' graph weighted as chosen.
 
     `spectra` has the largest and the m-th singular value of graphs that were weighted before, and gets this one's.
+    `report` is called with the atoms that are propagated, and all of them.
     """
     model, schema, layout, tier = config.model, config.graph, embedding.layout, embedding.tiers[0]
     weighted = weighted_graph(graph, schema, choice.exponents, dict(choice.importances))
@@ -92,7 +98,8 @@ def solve(
     linked = in_float64(embedding.link(weighted))
     atoms = torch.eye(m, dtype=torch.float64, device=tier.codebook.device)
     mine = atoms[:, ranks.share(m)]  # all of them, but where several processes train
-    basis = ranks.gathered(propagated_basis(linked, embedding, propagation, 0, mine)[: layout.total], dim=1)
+    basis = propagated_basis(linked, embedding, propagation, 0, mine, report)
+    basis = ranks.gathered(basis[: layout.total], dim=1)
     d = tier.codebook.shape[1]
     if schema.extra:
         pass_on = partial(_passed, linked, embedding, model.kernel)

@@ -79,7 +79,7 @@ def test_the_leading_directions_are_those_of_a_dense_svd(kind: str, seed: int, a
     users = Assignment(torch.zeros(r.shape[0], 0, dtype=torch.int64), torch.zeros(r.shape[0], 0), 20)
     tier = Tier("coarse", torch.zeros(20, 20), stack([users, items]))
     embedding = TieredEmbedding(entity_layout(graph), [tier], link_scale=config.model.link_scale)
-    found = solve(config, embedding, graph, {}, Choice((a, b), (), cutoff=0.9, rank=20, power=1.0, item_scale=0.0))
+    found = solve(config, embedding, graph, Choice((a, b), (), cutoff=0.9, rank=20, power=1.0, item_scale=0.0), {})
     matrix = normalised(r, a, b)
     _, values, right = np.linalg.svd(matrix)
     values = values / values[0]
