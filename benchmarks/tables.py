@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from benchmarks import relations, reliability, reproduction, speed
+from benchmarks import device_report, relations, reliability, reproduction, speed
 from benchmarks.measure import RESULTS, mean_spread, read, read_all
 from benchmarks.studies import figures, report
 from benchmarks.studies.catalogue import STUDIES
@@ -29,6 +29,9 @@ EXAMPLES = ROOT / "c2f_dgl" / "examples"
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted(EXAMPLES.glob("*/README.md"))]
 
 Rows = dict[str, dict[str, Any]]
+
+# Figures that are not of a study, by their names.
+CURVES = {"reproduction": reproduction, "device_report": device_report}
 
 
 def everywhere() -> str:
@@ -72,31 +75,6 @@ def _by_system(
     titles = {name: row["title"] for rows in by_data.values() for name, row in rows.items()}
     table = [[title, *(cell(data, rows.get(name)) for data, rows in by_data.items())] for name, title in titles.items()]
     return markdown_table([corner, *head], table)
-
-
-def device() -> str:
-    """Test N@20 of device models within a number of bytes, beside other ways to make the same items small."""
-    titles = {
-        "ours": "codes, and neighbours where they pay",
-        "fine": "a coarse and fine codes",
-        "coarse": "a coarse code alone",
-        "opq": "OPQ",
-        "pq": "PQ",
-        "int4": "SVD, int4",
-        "int8": "SVD, int8",
-        "float32": "SVD, float32",
-        "pruned": "SVD, pruned",
-    }
-    table = []
-    for record in read_all("device").values():
-        for budget in sorted({row["budget"] for row in record["rows"]}):
-            scores = {row["system"]: row["test"]["ndcg@20"] for row in record["rows"] if row["budget"] == budget}
-            best = max(scores.values())
-            cells = [
-                _bold(f"{scores[name]:.4f}", scores[name] == best) if name in scores else "not run" for name in titles
-            ]
-            table.append([record["data"], f"{budget:,}", *cells])
-    return markdown_table(["test N@20", "bytes", *titles.values()], table)
 
 
 def further_terms() -> str:
@@ -257,7 +235,7 @@ def relations_cost(data: str) -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "presets everywhere": everywhere,
     "presets everywhere, cost": everywhere_cost,
-    "device models": device,
+    "device models": device_report.table,
     "exported": exported,
     "further terms": further_terms,
     "leads as many values": fair_leads,
@@ -312,17 +290,18 @@ def main() -> None:
     stale = [path for path, text in texts.items() if text != path.read_text(encoding="utf-8")]
     drawn = {FIGURES / f"{name}.svg": (study.title, report.points(study)) for name, study in STUDIES.items()}
     old = [path for path, (_, points) in drawn.items() if points and not figures.is_current(path, points)]
-    curves, shown = FIGURES / "reproduction.svg", reproduction.points()
-    is_old = not figures.is_current(curves, shown)
+    curves = {FIGURES / f"{name}.svg": (module.points(), module.draw) for name, module in CURVES.items()}
+    old_curves = [path for path, (points, _) in curves.items() if not figures.is_current(path, points)]
     if "--check" in sys.argv[1:]:
-        names = ", ".join(path.name for path in (*stale, *old, *([curves] if is_old else [])))
+        names = ", ".join(path.name for path in (*stale, *old, *old_curves))
         sys.exit(f"out of date: {names}" if names else 0)
     for path in stale:
         path.write_text(texts[path], encoding="utf-8")
     for path in old:
         figures.draw(path, *drawn[path])
-    if is_old:
-        reproduction.draw(curves, {"Date": None, "Description": f"points {report.digest(shown)}"})
+    for path in old_curves:
+        points, draw = curves[path]
+        draw(path, {"Date": None, "Description": f"points {report.digest(points)}"})
 
 
 if __name__ == "__main__":

@@ -27,14 +27,12 @@ PAIRS = {
 def fitted(pairs: list[tuple[int, int]] | np.ndarray, preset: str, n_threads: int) -> tuple[C2FRecommender, np.ndarray]:
     """A model, and scores of all pairs of its first users and items, on some threads."""
     users, items = np.array(pairs).T
-    # A budget for each user and item pays for nothing where there are next to none.
-    options = {"coarse.m": 1} if len(np.unique(users)) + len(np.unique(items)) < 20 else None
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(n_threads)
         with warnings.catch_warnings():
             warnings.simplefilter("error", RuntimeWarning)
-            model = C2FRecommender(preset, options=options).fit((users, items))
+            model = C2FRecommender(preset).fit((users, items))
             return model, model.score(np.unique(users)[:200, None], np.unique(items)[:200])
     finally:
         torch.set_num_threads(before)

@@ -31,13 +31,13 @@ class AtomBlock:
 
 
 def resolve_sizes(config: RunConfig, n_users: int, n_items: int) -> RunConfig:
-    """The configuration with every null among ``m``, ``d`` and ``components`` replaced by a number.
+    """The configuration with every null among ``m`` and ``components`` replaced by a number.
 
-    d is m^c, and d^r half of d (at most `_COMPONENTS`), where they are null. A finer tier gets a tenth of the tier
-    above, at least its t. The first tier gets the most atoms with which all tiers together, no value of a finer
-    codebook being zero, stay within ``model.budget`` values per user and item, and at most `_MOST_SPECTRAL` for a
-    spectral start: further node types and features are paid for out of the same budget. A budget for less than t
-    atoms, and more atoms than nodes to share them, are refused.
+    d^r is half of d (at most `_COMPONENTS`) where it is null; a d^c that is null is chosen later, m at most. A finer tier
+    gets a tenth of the tier above, at least its t. The first tier gets the most atoms with which all tiers together, no
+    value of a finer codebook being zero, stay within ``model.budget`` values per user and item: further node types and
+    features are paid for out of the same budget. A spectral start gets at most `_MOST_SPECTRAL`, and at least t; elsewhere
+    a budget for less than t atoms is refused, as are more atoms than nodes to share them.
     """
     coarse = config.coarse
     if coarse is None:
@@ -56,6 +56,8 @@ def resolve_sizes(config: RunConfig, n_users: int, n_items: int) -> RunConfig:
         most = min(most, max(_MOST_SPECTRAL, least))
     sizes = range(least, min(budget, most) + 1)
     n_fitting = bisect_right(sizes, budget, key=lambda m: most_values(_with_sizes(config, m), n_users, n_items))
+    if n_fitting == 0 and coarse.start == "spectral":  # a handful of users and items: its other scalars cost as much
+        return _with_sizes(config, least)
     if n_fitting == 0:
         problem = f"{config.model.budget:g} learned values per entity do not pay for {least} coarse meta-embeddings"
         expected = "a larger budget, a smaller model.d or coarse.t, or coarse.m"
