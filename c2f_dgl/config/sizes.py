@@ -33,11 +33,11 @@ class AtomBlock:
 def resolve_sizes(config: RunConfig, n_users: int, n_items: int) -> RunConfig:
     """The configuration with every null among ``m`` and ``components`` replaced by a number.
 
-    d^r is half of d (at most `_COMPONENTS`) where it is null; a d^c that is null is chosen later, m at most. A finer tier
-    gets a tenth of the tier above, at least its t. The first tier gets the most atoms with which all tiers together, no
-    value of a finer codebook being zero, stay within ``model.budget`` values per user and item: further node types and
-    features are paid for out of the same budget. A spectral start gets at most `_MOST_SPECTRAL`, and at least t; elsewhere
-    a budget for less than t atoms is refused, as are more atoms than nodes to share them.
+    d^r is half of d (at most `_COMPONENTS`) where it is null; a d^c that is null is chosen later, m at most. A finer
+    tier gets a tenth of the tier above, at least its t. The first tier gets the most atoms with which all tiers
+    together, no value of a finer codebook being zero, stay within ``model.budget`` values per user and item: further
+    node types and features are paid for out of the same budget. A spectral start gets at most `_MOST_SPECTRAL`, and at
+    least t; elsewhere a budget for less than t atoms is refused, as are more atoms than nodes to share them.
     """
     coarse = config.coarse
     if coarse is None:
