@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks import rivals, roofline, throughput
-from benchmarks.measure import read
+from benchmarks.measure import read, read_all
 from benchmarks.scaling import FIGURES, value
 from c2f_dgl.bench.table import markdown_table
 
@@ -115,17 +115,17 @@ def growth(name: str) -> str:
     return markdown_table([*head, "peak, GiB", "basis, GiB"], table)
 
 
-def large(name: str) -> str:
-    """The default on a log of many interactions."""
-    record = read("scaling", name)
-    rows = [
-        ["interactions, users, items", ", ".join(f"{record[part]:,}" for part in ("interactions", "users", "items"))],
-        ["test N@20 / R@20", f"{record['test']['ndcg@20']:.4f} / {record['test']['recall@20']:.4f}"],
-        ["learned values", f"{record['parameters']['total']:,}"],
-        ["processor minutes, reading and ranking included", f"{record['processor_seconds'] / 60:.0f}"],
-        ["peak memory, GiB", f"{record['peak_bytes'] / 2**30:.1f}"],
-    ]
-    return markdown_table([f"`{record['preset']}`, planted", "value"], rows)
+def whole_process() -> str:
+    """What `c2f-dgl train` takes from start to end, and what it reaches."""
+    rows = []
+    for record in read_all("whole_process").values():
+        test, n = record["test"], record["users_drawn"]
+        rows.append([f"{record['data']}, `{record['preset']}`", f"{record['seconds']:.0f}"])
+        rows[-1] += [f"{record['processor_seconds']:.0f}", f"{record['peak_bytes'] / 2**30:.2f}"]
+        rows[-1] += [f"{test['ndcg@20']:.4f} / {test['recall@20']:.4f}", f"{record['parameters']['total']:,}"]
+        rows[-1] += ["all" if n is None else f"{n:,}"]
+    columns = ["", "seconds", "processor seconds", "peak GiB", "test N@20 / R@20", "learned values", "users ranked for"]
+    return markdown_table(columns, rows)
 
 
 def prepared() -> str:

@@ -240,7 +240,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "further terms": further_terms,
     "leads as many values": fair_leads,
     "scaling": partial(speed.growth, "planted"),
-    "ten million": partial(speed.large, "ten-million"),
+    "whole process": speed.whole_process,
     "prepared": speed.prepared,
     "reproduction curves": reproduction.curves,
     "reproduction ends": reproduction.ends,
