@@ -104,12 +104,13 @@ def full_test(data: str) -> str:
 
 
 def exported() -> str:
-    """Test figures of model files of trained runs."""
+    """Test figures of model files of trained runs: of a seed, or means of some."""
     table = []
     for name, record in read_all("exported").items():
         data, preset, _ = name.rsplit("-", 2)
-        scores = [f"{record[metric]:.4f}" for metric in ("ndcg@20", "recall@20")]
-        table.append([f"{data}, {preset}", f"{record['bytes']:,}", *scores])
+        files = record if isinstance(record, list) else [record]
+        scores = [f"{mean(file[metric] for file in files):.4f}" for metric in ("ndcg@20", "recall@20")]
+        table.append([f"{data}, {preset}, {_seeds(len(files))}", f"{max(file['bytes'] for file in files):,}", *scores])
     return markdown_table(["run", "bytes of the file", "test N@20", "test R@20"], table)
 
 
