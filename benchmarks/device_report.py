@@ -60,13 +60,15 @@ def draw(path: Path, metadata: dict[str, Any]) -> None:
                 colour, marks, width = _STYLES.get(curve["system"], (_OTHERS.get(curve["system"]), "s--", 1.0))
                 axis.plot(x, y, marks, color=colour, linewidth=width, markersize=3, label=TITLES[curve["system"]])
             axis.set_xscale("log")
+            budgets = sorted({x for curve in curves if curve["data"] == data for x, _ in curve["points"]})
+            axis.set_xticks(budgets, labels=[f"{budget // 1000:,} kB" for budget in budgets])
+            axis.minorticks_off()
             axis.set_title(data, loc="left", fontsize=9)
             best = max(y for curve in curves if curve["data"] == data for _, y in curve["points"])
             axis.set_ylim(0.8 * best, 1.01 * best)  # what is 20 % below is not looked for
             axis.grid(color="0.92", linewidth=0.8)
         for axis in axes.flat[len(names) :]:
             axis.set_axis_off()
-        axes[-1][0].set_xlabel("bytes")
         axes[0][0].set_ylabel("test N@20")
         drawn.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
         drawn.tight_layout(rect=(0, 0.5 / (2.6 * n_rows + 0.6), 1, 1))
