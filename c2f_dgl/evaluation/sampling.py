@@ -27,7 +27,8 @@ def drawn_users(split: Split, seed: int) -> np.ndarray | None:
 
     Beyond that they are drawn at random, 10,000 at least: the same in each part and each epoch.
     """
-    users, n = HeldOut(split.valid + split.test).users, max(_LEAST_USERS, _MOST_SCORES // max(split.n_items, 1))
+    users = np.flatnonzero((split.valid + split.test).getnnz(axis=1))
+    n = max(_LEAST_USERS, _MOST_SCORES // max(split.n_items, 1))
     return None if len(users) <= n else np.random.default_rng(seed).choice(users, n, replace=False)
 
 
@@ -37,7 +38,6 @@ def evaluate_split(
     parts: Sequence[str],
     seed: int,
     report: Callable[[int, int], None] | None = None,
-    cutoffs: Sequence[int] = CUTOFFS,
 ) -> dict[str, dict[str, float]]:
     """Metrics of parts of the split by name, from one ranking for `drawn_users`; nothing of a part that is empty.
 
@@ -53,11 +53,11 @@ def evaluate_split(
     users = np.unique(np.concatenate([part.users for part in held_out.values()]))
     check_any(users)
     users = users[ranks.share(len(users))]
-    items, scores = top_items(scorer, users, max(cutoffs), split.train, report)
+    items, scores = top_items(scorer, users, max(CUTOFFS), split.train, report)
     figures = {}
     for name, part in held_out.items():
         mine = np.isin(users, part.users, assume_unique=True)
-        metrics = part.metrics(users[mine], items[mine], scores[mine], cutoffs)
+        metrics = part.metrics(users[mine], items[mine], scores[mine], CUTOFFS)
         figures[name] = means(of_all_ranks(metrics)) if len(part.users) else {}
     return figures
 
