@@ -6,12 +6,8 @@ figures it ends with: benchmarks/results/whole_process/<data>-<preset>.json.
 
 from __future__ import annotations
 
-import json
 import resource
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +28,8 @@ def whole(dataset: str, preset: str) -> dict[str, Any]:
     """What the process took, the only one that this one starts, and what it reached."""
     machine = measure.machine()
     with tempfile.TemporaryDirectory(prefix="c2f_dgl-") as folder:
-        run, started = Path(folder) / "run", time.perf_counter()
-        command = [sys.executable, "-m", "c2f_dgl", "train", dataset, "--preset", preset, "--out", str(run)]
-        subprocess.run(command, check=True)
-        seconds, used = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
-        summary = json.loads((run / "summary.json").read_text())
+        seconds, summary = measure.train_run(dataset, Path(folder) / "run", ["--preset", preset])
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
     stage = summary["stages"][summary["chosen"]]
     return {
         "data": summary["data"],
