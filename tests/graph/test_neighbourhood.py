@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from c2f_dgl.graph import neighbourhood as module
-from c2f_dgl.graph.neighbourhood import PLAIN, FilterShape, ItemFilter, item_filter
+from c2f_dgl.graph.neighbourhood import PLAIN, FilterShape, ItemFilter, _inverse, item_filter
 from c2f_dgl.serving import Csr
 
 
@@ -72,3 +73,11 @@ def test_filter_is_its_formula(seed: int, n_users: int, n_items: int, k: int, bl
 def test_of_equal_neighbours_the_first_are_kept() -> None:
     found = item_filter(Csr.from_pairs(np.zeros(5, dtype=int), np.arange(5), (1, 5)), 2)
     assert found.weights[[0, 3]].indices.tolist() == [1, 2, 0, 1]
+
+
+@pytest.mark.parametrize("definite", [True, False])
+def test_symmetric_matrices_are_inverted_whether_definite_or_not(definite: bool) -> None:
+    values = np.random.default_rng(0).normal(size=(7, 7))
+    symmetric = values @ values.T + np.eye(7) if definite else values + values.T
+    assert (np.linalg.eigvalsh(symmetric).min() > 0) == definite
+    np.testing.assert_allclose(_inverse(symmetric) @ symmetric, np.eye(7), atol=1e-9)
