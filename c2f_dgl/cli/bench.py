@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import resources
@@ -107,6 +108,7 @@ def bench(
         if job.trial is None:
             _write(common, out, control, command)
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the process of a run is ended, too
     with stoppable(f"the same command goes on with {out}"):
         run_bench(common, references, seeds, out, report)
     rows = _write(common, out, control, command).rows

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -43,6 +47,22 @@ def test_the_system_of_the_docs_runs_beside_the_packages_own(
     assert set(record["test"]) == {f"{metric}@{k}" for metric in ("ndcg", "recall") for k in (5, 10, 20, 50)}
     assert "| Hashing trick | 4,800 | 19,200 |" in (out / "results.md").read_text()
     assert "<svg" in (out / "accuracy.svg").read_text()
+
+
+def test_a_bench_that_is_terminated_ends_its_run_and_says_how_to_go_on(tmp_path: Path) -> None:
+    out = tmp_path / "bench"
+    command = [sys.executable, "-m", "c2f_dgl", "bench", "planted", "--out", str(out)]
+    options = ["--systems", "qr-sum", "--against", "qr-sum", "--seeds", "1"]
+    process = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while process.poll() is None and not ((out / "bench.json").is_file() and children.read_text()):
+        time.sleep(0.01)
+    (run,) = children.read_text().split()
+    process.send_signal(signal.SIGTERM)
+    assert "goes on with" in process.communicate()[1].decode().splitlines()[-1]
+    assert process.returncode == 130
+    status = Path("/proc", run, "status")
+    assert not status.exists() or "State:\tZ" in status.read_text()  # gone, or waiting for init to note its end
 
 
 def test_data_is_read_by_the_options_that_train_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
