@@ -181,6 +181,9 @@ def planted(
     """Generate a data set with planted communities: train.txt, test.txt and labels.tsv."""
     from c2f_dgl.data.planted import generate_planted, write_planted
 
-    inter, labels = generate_planted(users, items, interactions, coarse, fine, seed=seed)
-    write_planted(inter, labels, out, seed=seed)
+    reporter = Reporter()
+    with reporter.busy("drawing interactions"):
+        inter, labels = generate_planted(users, items, interactions, coarse, fine, seed=seed)
+    with reporter.busy("splitting and writing them"):
+        write_planted(inter, labels, out, seed=seed)
     typer.echo(f"{len(inter):,} interactions of {users:,} users and {items:,} items are in {out}")
