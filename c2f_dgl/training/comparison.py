@@ -100,7 +100,12 @@ class Comparison:
     ) -> None:
         self.candidates, self.metric = candidates, metric
         self._degree, self._filter_of = item_degree, filter_of
-        self._terms, self._filtered = _Recent[tuple[Tensor, Tensor]](_KEPT), _Recent[Tensor](_KEPT)
+        self._filtered = _Recent[Tensor](_KEPT)
+        self.forget_directions()
+
+    def forget_directions(self) -> None:
+        """Let go of what is kept of solutions; what is kept of filters stays."""
+        self._terms = _Recent[tuple[Tensor, Tensor]](_KEPT)
         self._moments = _Recent[tuple[Tensor, Tensor]](_KEPT_MOMENTS)
         self._spreads = _Recent[tuple[Tensor, Tensor]](_KEPT_MOMENTS)
 

@@ -283,6 +283,7 @@ class Search:
                     self._refused = True
                     return -math.inf
                 self._solves_left -= 1
+                self._comparison.forget_directions()  # solving needs the memory
             if ranks.decided(time.monotonic() > self._deadline):
                 raise OutOfTime
             best = max(self.figures.values(), default=0.0)
