@@ -9,8 +9,8 @@ from c2f_dgl.errors import InputError
 
 # What the extras of setup.cfg bring, by the names that are imported.
 EXTRAS = {
-    "train": "torch dgl scipy pandas pyarrow sklearn pymetis pydantic yaml typer rich jinja2 platformdirs packaging "
-    "filelock typing_extensions",
+    "train": "torch dgl scipy pandas pyarrow sklearn pymetis sparse_dot_topn pydantic yaml typer rich jinja2 "
+    "platformdirs packaging filelock typing_extensions",
     "serve": "fastapi fastapi_offline uvicorn pydantic typer rich",
     "bench": "implicit matplotlib",
     "tune": "optuna",

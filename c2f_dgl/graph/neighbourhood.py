@@ -19,17 +19,21 @@ The graph alone makes G, so it is formed wherever the model is, and never stored
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 from scipy.linalg import lapack
+from sparse_dot_topn import sp_matmul_topn
 
 from c2f_dgl.serving.csr import Csr
 
-# Walks that are formed at once. A row is never cut, so one may have more.
-_BLOCK = 2**21
+# Items whose walks are formed at once.
+_ROW_BLOCK = 2**14
+
+# How much the first item's cosines are raised over those of the last, as a share: less than float32 can tell.
+_TIE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -115,21 +119,22 @@ def item_walks(interactions: Csr, k: int, user: float) -> Walks:
     ones = np.ones(len(interactions.columns))
     r = sp.csr_matrix((ones, interactions.columns, interactions.pointers), (interactions.n_rows, n_items))
     share = np.maximum(interactions.counts, 1) ** (-2.0 * user)
-    weighted = sp.csr_matrix((r.multiply(share[:, None])).T)
-    degrees = np.maximum(np.diff(weighted.indptr), 1).astype(np.float64)
-    n_walks = np.asarray((weighted != 0) @ interactions.counts)
+    degrees = np.maximum(np.bincount(interactions.columns, minlength=n_items), 1).astype(np.float64)
+    # Of equal cosines, which differ by rounding, those of lower items are made the larger ones.
+    lowered = degrees**-0.5 * (1 - _TIE * np.arange(n_items) / n_items)
+    from_items, to_items = r.multiply(share[:, None]).multiply(degrees**-0.5).T.tocsr(), r.multiply(lowered).tocsr()
     blocks = []
-    for items in _blocks(np.minimum(n_walks, n_items)):
-        walks = weighted[items] @ r
-        walks.sort_indices()
-        walks = walks.tocoo()
-        rows, columns, values = walks.row, walks.col, walks.data
-        cosines = ((degrees[items][rows] * degrees[columns]) ** -0.5 * values).astype(np.float32)
-        cosines[rows + items.start == columns] = 0
-        largest = largest_of_rows(rows, cosines, k)
-        largest = largest[cosines[largest] > 0]
-        entries = values[largest].astype(np.float32), (rows[largest], columns[largest])
-        blocks.append(sp.csr_matrix(entries, walks.shape))
+    for start in range(0, n_items, _ROW_BLOCK):
+        # The item itself, which may not be among the largest, is asked for beside k others.
+        threads, most = torch.get_num_threads(), min(k + 1, n_items)
+        cosines = sp_matmul_topn(from_items[start : start + _ROW_BLOCK], to_items, most, sort=True, n_threads=threads)
+        rows, columns = np.repeat(np.arange(cosines.shape[0]), np.diff(cosines.indptr)), cosines.indices
+        others = start + rows != columns
+        before = np.append(0, np.cumsum(others))
+        kept = others & (before[:-1] - before[cosines.indptr[rows]] < k)
+        rows, columns = rows[kept], columns[kept]
+        walks = cosines.data[kept] / (degrees[start + rows] ** -0.5 * lowered[columns])
+        blocks.append(sp.csr_matrix((walks.astype(np.float32), (rows, columns)), cosines.shape))
     loops = np.bincount(interactions.columns, share[interactions.rows], minlength=n_items)
     return Walks(degrees, sp.vstack(blocks, format="csr"), loops)
 
@@ -141,14 +146,3 @@ def largest_of_rows(rows: np.ndarray, values: np.ndarray, k: int) -> np.ndarray:
     length = np.bincount(rows) if len(rows) else np.zeros(0, dtype=np.int64)
     rank = np.arange(len(rows)) - np.repeat(np.cumsum(length) - length, length)
     return np.sort(order[rank < k])
-
-
-def _blocks(sizes: np.ndarray) -> Iterator[slice]:
-    """Slices of consecutive rows whose `sizes` add up to at most `_BLOCK`, or of one row."""
-    ends = np.cumsum(sizes)
-    start = 0
-    while start < len(sizes):
-        done = ends[start - 1] if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, done + _BLOCK, side="right")))
-        yield slice(start, stop)
-        start = stop

@@ -52,18 +52,18 @@ shapes = st.builds(
 )
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(1, 8), st.integers(1, 9), st.integers(1, 10), st.integers(1, 40), shapes)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 8), st.integers(1, 9), st.integers(1, 10), st.integers(1, 12), shapes)
 def test_filter_is_its_formula(seed: int, n_users: int, n_items: int, k: int, block: int, shape: FilterShape) -> None:
     rng = np.random.default_rng(seed)
     r = (rng.random((n_users, n_items)) < 0.4).astype(float)
     histories = Csr.from_pairs(*np.nonzero(r), r.shape)
-    whole, module._BLOCK = module._BLOCK, block
+    whole, module._ROW_BLOCK = module._ROW_BLOCK, block
     try:
         found = item_filter(histories, k, shape)
         pairs = np.indices((n_items, n_items)).reshape(2, -1)
         contributions = found.contributions(*pairs).reshape(n_items, n_items)
     finally:
-        module._BLOCK = whole
+        module._ROW_BLOCK = whole
     expected = dense_filter(r, k, shape)
     np.testing.assert_allclose(dense(found), expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(contributions, expected, rtol=1e-5, atol=1e-5)
