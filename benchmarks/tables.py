@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from benchmarks import device_report, relations, reliability, reproduction, speed
+from benchmarks import cold_items, device_report, relations, reliability, reproduction, speed
 from benchmarks.measure import RESULTS, mean_spread, read, read_all
 from benchmarks.studies import figures, report
 from benchmarks.studies.catalogue import STUDIES
@@ -48,6 +48,19 @@ def everywhere() -> str:
 
     head = [f"{data}, {_seeds(most[data])}" for data in by_data]
     return _by_system("test N@20 / R@20", head, by_data, cell)
+
+
+def elsewhere() -> str:
+    """Test N@20 of the presets and the anchors on data sets that nothing was chosen on, the best of each in bold."""
+    by_data = {name: result["rows"] for name, result in read_all("bench/elsewhere").items()}
+    titles = {row["name"]: row["title"] for rows in by_data.values() for row in rows}
+    table = []
+    for data, rows in by_data.items():
+        figures = {row["name"]: row["test"]["ndcg@20"] for row in rows if row["test"]}
+        best = max(figures.values())
+        cells = (_bold(f"{figures[name]:.4f}", figures[name] == best) if name in figures else "" for name in titles)
+        table.append([data, *cells])
+    return markdown_table(["test N@20", *titles.values()], table)
 
 
 def everywhere_cost() -> str:
@@ -236,7 +249,9 @@ def relations_cost(data: str) -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "presets everywhere": everywhere,
     "presets everywhere, cost": everywhere_cost,
+    "presets elsewhere": elsewhere,
     "device models": device_report.table,
+    "cold items": cold_items.table,
     "exported": exported,
     "further terms": further_terms,
     "leads as many values": fair_leads,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from c2f_dgl.cli.common import DataOption, DeviceOption, JsonOption, ServedArgum
 from c2f_dgl.errors import InputError
 from c2f_dgl.io.files import check_new_folder
 from c2f_dgl.io.progress import Reporter, plain_console
+
+if TYPE_CHECKING:
+    from c2f_dgl.serving import ServingModel
 
 _FORMATS = ("model", "onnx", "faiss", "web")
 _SHOWN = {"ndcg@20": "N@20", "recall@20": "R@20"}
@@ -38,25 +41,30 @@ def export(
     titles: Annotated[
         Path | None, typer.Option(help="A table of items' ids and titles, its first columns, for a model or page.")
     ] = None,
+    cold: Annotated[
+        Path | None,
+        typer.Option(help="A table of items' ids and features: items that the data lacks are added, coded by these."),
+    ] = None,
     stage: StageOption = None,
     data_: DataOption = None,
     device: DeviceOption = "auto",
     json_: JsonOption = False,
 ) -> None:
-    """Write a run's model as codes of its items, and compare it with the run; or write a model file as a page."""
+    """Write a run's model as codes of its items, and compare it with the run; or write a model file anew."""
     from c2f_dgl.training.checks import check_run
 
     n_bytes = None if bytes_ is None else read_bytes(bytes_)
-    if titles is not None:
-        if format_ not in ("model", "web"):
-            raise InputError(f"{format_} holds no titles", where="--titles", expected="--format model or web")
-        if not titles.exists():
-            raise InputError("no such file", where=titles, expected="a table of ids and titles")
+    if titles is not None and format_ not in ("model", "web"):
+        raise InputError(f"{format_} holds no titles", where="--titles", expected="--format model or web")
+    for path, columns in ((titles, "titles"), (cold, "features")):
+        if path is not None and not path.exists():
+            raise InputError("no such file", where=path, expected=f"a table of ids and {columns}")
     if run.is_file():
-        if format_ != "web" or any(option is not None for option in (bytes_, users, stage, data_)):
-            raise InputError("is a model file already", where=run, expected="--format web, or a run")
+        anew = format_ == "web" or (format_ == "model" and cold is not None)
+        if not anew or any(option is not None for option in (bytes_, users, stage, data_)):
+            raise InputError("is a model file already", where=run, expected="--format web, --cold, or a run")
         check_export(format_, [out])
-        _page_of(run, out, titles, json_)
+        _written_anew(run, out, format_, titles, cold, json_)
         return
     check_run(run, stage=stage, source=data_, device=device)
     check_export(format_, [out, users])
@@ -85,9 +93,8 @@ def export(
     with reporter.busy("ranking with the codes"):
         ranker = Served(served, split.train, split.item_ids)
         after = {name: evaluate(ranker, split.train, part) for name, part in parts.items()}
-    if titles is not None:
-        served.titles = device_model.read_titles(titles, served.items)
     served.details.update({name: {metric: after[name][metric] for metric in _SHOWN} for name in parts})
+    served = _with_tables(served, titles, cold)
     if format_ in ("model", "web"):
         written = served.save(out) if format_ == "model" else write_web(served, out)
     else:
@@ -135,19 +142,28 @@ def read_bytes(text: str) -> int:
         raise InputError(problem, where="--bytes", expected="e.g. 1MB, 500kB or 64000") from error
 
 
-def _page_of(path: Path, out: Path, titles: Path | None, json_: bool) -> None:
-    """Write a model file as a page."""
-    from c2f_dgl.serving import ServingModel
-    from c2f_dgl.serving.web import write_web
+def _with_tables(model: ServingModel, titles: Path | None, cold: Path | None) -> ServingModel:
+    """A model with the items of a table of features that it lacks, and titles of all."""
+    if cold is not None:
+        from c2f_dgl.export.cold import with_cold_items
 
-    model = ServingModel.load(path)
+        model = with_cold_items(model, cold)
     if titles is not None:
         from c2f_dgl.export.device_model import read_titles
 
         model.titles = read_titles(titles, model.items)
-    written = write_web(model, out)
+    return model
+
+
+def _written_anew(path: Path, out: Path, form: str, titles: Path | None, cold: Path | None, json_: bool) -> None:
+    """Write a model file as a page, or with further items."""
+    from c2f_dgl.serving import ServingModel
+    from c2f_dgl.serving.web import write_web
+
+    model = _with_tables(ServingModel.load(path), titles, cold)
+    written = write_web(model, out) if form == "web" else model.save(out)
     if json_:
-        print(json.dumps({"format": "web", "bytes": written}))
+        print(json.dumps({"format": form, "bytes": written}))
         return
     for name, size in written.items():
-        say(f"{out / name}: {size:,} B")
+        say(f"{out / name if form == 'web' else name}: {size:,} B")

@@ -260,6 +260,7 @@ def test_a_model_file_goes_through_every_command(run: Path, tmp_path: Path, capl
             "none.tsv: has no title of any item",
         ),
         (("export", run, "--out", tmp_path / "y", "--titles", tmp_path / "lost.tsv"), "lost.tsv: no such file"),
+        (("export", model, "--out", tmp_path / "y", "--cold", tmp_path / "lost.csv"), "lost.csv: no such file"),
         (
             ("export", run, "--out", tmp_path / "y", "--titles", titles, "--format", "onnx"),
             "--titles: onnx holds no titles",
