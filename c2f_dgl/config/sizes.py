@@ -12,6 +12,9 @@ from c2f_dgl.errors import InputError
 # beyond the first hundreds rank no better.
 _MOST_SPECTRAL = 512
 
+# Most values of its basis, entities x atoms in float64: 4 GiB.
+_MOST_BASIS = 2**29
+
 # Most values a row of a fine codebook has by default: more of them cost the coarse tier atoms and have shown no use.
 _COMPONENTS = 64
 
@@ -36,8 +39,9 @@ def resolve_sizes(config: RunConfig, n_users: int, n_items: int) -> RunConfig:
     d^r is half of d (at most `_COMPONENTS`) where it is null; a d^c that is null is chosen later, m at most. A finer
     tier gets a tenth of the tier above, at least its t. The first tier gets the most atoms with which all tiers
     together, no value of a finer codebook being zero, stay within ``model.budget`` values per user and item: further
-    node types and features are paid for out of the same budget. A spectral start gets at most `_MOST_SPECTRAL`, and at
-    least t; elsewhere a budget for less than t atoms is refused, as are more atoms than nodes to share them.
+    node types and features are paid for out of the same budget. A spectral start gets at most `_MOST_SPECTRAL`, fewer
+    where their basis would have over `_MOST_BASIS` values, and at least t; elsewhere a budget for less than t atoms is
+    refused, as are more atoms than nodes to share them.
     """
     coarse = config.coarse
     if coarse is None:
@@ -53,7 +57,7 @@ def resolve_sizes(config: RunConfig, n_users: int, n_items: int) -> RunConfig:
     least = max(coarse.t, coarse.t_user or 0, 1, *slots)
     most = _n_sharing(_with_sizes(config, least), n_users, n_items)
     if coarse.start == "spectral":
-        most = min(most, max(_MOST_SPECTRAL, least))
+        most = min(most, max(least, min(_MOST_SPECTRAL, _MOST_BASIS // (n_users + n_items))))
     sizes = range(least, min(budget, most) + 1)
     n_fitting = bisect_right(sizes, budget, key=lambda m: most_values(_with_sizes(config, m), n_users, n_items))
     if n_fitting == 0 and coarse.start == "spectral":  # a handful of users and items: its other scalars cost as much

@@ -47,7 +47,7 @@ Storage = Literal["full", "half", "mapped"]
 _BLOCK_BYTES = 128
 
 # Values of such a block, at most: half a dozen (nodes x block) matrices beside M itself.
-_BLOCK_VALUES = 1 << 27
+_BLOCK_VALUES = 1 << 26
 
 # Rows of a basis in less than full precision that are widened at once.
 _ROW_BLOCK = 65_536

@@ -43,6 +43,10 @@ COARSE, TABLE = "coarse", "table"
 # what the best solution so far composed.
 _COPIES = 2
 
+# Interactions up to which a spectral start is grouped by METIS, which works through them in one thread: its filter
+# turns random groups into the same directions.
+_MOST_GROUPED = 2**25
+
 
 @dataclass(frozen=True)
 class Start:
@@ -232,11 +236,14 @@ def feature_columns(split: Split) -> dict[str, torch.Tensor]:
 def _anchored_assignment(config: RunConfig, coarse: CoarseConfig, graph: dgl.DGLGraph) -> Assignment:
     """S^c anchored in groups of entities (Sec. 3.3): one grouping for the shared atoms, one for each own codebook."""
     roles, rng = config.graph.roles, stage_rng(config.seed, COARSE)
-    layout, groups, blocks = entity_layout(graph, roles), {}, []
+    layout, groups, blocks, grouping = entity_layout(graph, roles), {}, [], coarse.grouping
+    if coarse.start == "spectral" and graph.num_edges(roles.target) > _MOST_GROUPED:
+        log.info("%d interactions: random groups in place of %s", graph.num_edges(roles.target), grouping)
+        grouping = "random"
     for node_type, block in atom_blocks(config).items():
         m = block.stop - block.start
         if block.t and m not in groups:
-            groups[m] = entity_groups(graph, coarse.grouping, m, config.seed, roles.entities)
+            groups[m] = entity_groups(graph, grouping, m, config.seed, roles.entities)
         group = groups[m][layout.rows(node_type)] if block.t else np.zeros(graph.num_nodes(node_type), dtype=np.int64)
         blocks.append(in_block(anchored(group, m, block.t, coarse.anchor_weight, rng), block, n_atoms(config)))
     return stack(blocks)

@@ -110,6 +110,13 @@ def test_sizes_fill_the_budget_and_never_exceed_it(
     assert most_values(bigger, n_users, n_items) > allowed - 1
 
 
+def test_a_spectral_start_has_fewer_atoms_where_their_basis_would_be_large() -> None:
+    fast = load_config("fast")
+    assert resolve_sizes(fast, 500_000, 100_000).coarse.m == 512
+    assert resolve_sizes(fast, 5_000_000, 1_000_000).coarse.m == 89  # 4 GiB / (8 bytes x 6 million)
+    assert resolve_sizes(fast, 2**31, 1).coarse.m == 1
+
+
 def test_given_sizes_are_left_alone() -> None:
     config = RunConfig()
     assert resolve_sizes(config, 200, 200) == config

@@ -22,6 +22,7 @@ from c2f_dgl.io.progress import Reporter
 from c2f_dgl.tiers.assignment import Assignment, anchored, stack
 from c2f_dgl.tiers.spectral import nth_singular_value
 from c2f_dgl.tiers.tiered import Tier, TieredEmbedding
+from c2f_dgl.training import build
 from c2f_dgl.training.build import spectral_model, start_graph
 from c2f_dgl.training.choice import FILTER_STEPS, Choice
 from c2f_dgl.training.comparison import Comparison
@@ -223,6 +224,22 @@ def test_a_start_ranks_as_its_model_does(preset: str) -> None:
     users = torch.arange(split.n_users)
     expected = start.model.scorer().scores(users)
     torch.testing.assert_close(start.scorer.scores(users), expected, rtol=1e-4, atol=1e-4 * float(expected.std()))
+
+
+def test_many_interactions_are_grouped_at_random_and_rank_as_well(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    split, device = load_dataset("planted"), torch.device("cpu")
+    config = resolve_sizes(load_config("fast", ["coarse.m=40"]), split.n_users, split.n_items)
+    figures = []
+    caplog.set_level("INFO", "c2f_dgl")
+    for most in (build._MOST_GROUPED, 100):
+        monkeypatch.setattr(build, "_MOST_GROUPED", most)
+        start = spectral_model(config, start_graph(split, config.model), split, device, Reporter(quiet=True))
+        assert start.scorer is not None
+        figures.append(evaluate(start.scorer, split.train, split.valid)["ndcg@20"])
+    assert "22363 interactions: random groups in place of metis" in caplog.text
+    assert figures[1] == pytest.approx(figures[0], rel=0.05)
 
 
 def test_a_sample_keeps_whole_rows() -> None:
