@@ -308,7 +308,8 @@ class Search:
     def _proposals(self) -> Callable[[Tensor], Iterator[Tensor]]:
         """Scores of some users (int64) by choices around those to begin with, as far apart as any may end."""
         solution, rank = self.solution(self.best), self.best.rank
-        terms = [self._filter(shape) for shape in self._shapes()]
+        with self.reporter.busy("weighing items against items"):
+            terms = [self._filter(shape) for shape in self._shapes()]
 
         def proposals(users: Tensor) -> Iterator[Tensor]:
             for power, d in ((0.0, rank), (1.0, rank), (2.0, rank), (1.0, max(1, rank >> 3))):
