@@ -20,10 +20,7 @@ _FILE = "model.c2f"
 def push(path: str | Path, repository: str) -> str:
     """Upload a model file and its card in one commit, whose address comes back; a new repository is private.
 
-    Raises
-    ------
-    InputError
-        `path` is no model file or has no card, there is no token, or the hub refuses.
+    Raises `InputError` where `path` is no model file or has no card, there is no token, or the hub refuses.
     """
     with _asking(repository):
         from huggingface_hub import CommitOperationAdd, HfApi, get_token

@@ -92,10 +92,9 @@ _TRACKERS: dict[str, tuple[Callable[[Path], Any], str | None]] = {
 
 def check_tracker(name: str | None) -> None:
     """Raise `InputError` where there is no such tracker, or its library is not installed."""
-    if name is not None and name not in _TRACKERS:
+    if name not in (None, *_TRACKERS):
         raise InputError(f"no tracker {name!r}", where="--track", expected=f"one of {', '.join(_TRACKERS)}")
-    if name is not None:
-        check_installed(name, where=f"--track {name}")
+    check_installed(*filter(None, [name]), where=f"--track {name}")
 
 
 @contextmanager

@@ -58,14 +58,13 @@ def test_an_export_writes_what_its_file_is(tmp_path: Path, monkeypatch: pytest.M
     assert done.returncode == 0, done.stderr
     header, body = parts_of(Path("model.c2f.md").read_text("utf-8"))
     assert header["library_name"] == "c2f_dgl"
-    assert "planted: 1,000 users, 800 items, 27,996 interactions (22,363 train, 2,352 validation, 3,281 test)" in body
+    counts = "planted: 1,000 users, 800 items, 27,996 interactions (22,363 train, 2,352 validation, 3,281 test)"
+    assert counts in body.replace("\n", " ")
     assert "given, seed 2024; valid drawn from test." in body
     assert f"One file of {Path('model.c2f').stat().st_size:,} bytes recommends 800 items" in body
-    for split, column in (("valid", 1), ("test", 2)):
+    for split in ("valid", "test"):
         figures = json.loads(c2f("evaluate", "model.c2f", "--data", "planted", "--split", split, "--json").stdout)
-        for name, metric in (("NDCG@20", "ndcg@20"), ("Recall@20", "recall@20")):
-            row = next(line for line in body.splitlines() if line.startswith(f"| {name} "))
-            assert row.strip("| ").split(" | ")[column] == f"{figures[metric]:.4f}"
+        assert f"| {split} | {figures['ndcg@20']:.4f} | {figures['recall@20']:.4f} |\n" in body
     # What it shows is run as it stands.
     code, names = fenced(body), dict[str, object]()
     exec(code["python"], names)
@@ -111,7 +110,7 @@ def made(name: str, ids: np.ndarray) -> str:
 
 def test_only_what_is_known_is_said() -> None:
     card = made("plain", np.array([f"item {n}" for n in range(60)], dtype=object))
-    assert "| | test |\n|---|---:|\n| NDCG@20 | 0.2500 |\n| Recall@20 | 0.5000 |\n" in card
+    assert "|---|---:|---:|\n| test | 0.2500 | 0.5000 |\n\n" in card
     assert "nearest model of items" in card and "titles" not in card and "drawn" not in card
     assert escaped("a_b") == r"a\_b"
 
