@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from c2f_dgl.export.card import card_path
 from c2f_dgl.serving import ServingModel
 from tests.command import c2f
+from tests.export.test_card import made
 from tests.serving.coded import coded
 
 TOKEN = "hf_of_the_test"
@@ -112,7 +114,7 @@ def test_what_is_pushed_is_pulled(hub: ThreadingHTTPServer, tmp_path: Path) -> N
     pytest.importorskip("huggingface_hub")
     model, pulled = tmp_path / "mine.c2f", tmp_path / "theirs.c2f"
     coded().save(model)
-    card_path(model).write_text("---\nlibrary_name: c2f_dgl\n---\n# Ünder\n", "utf-8")
+    card_path(model).write_text(made("Ünder | <b>", np.arange(60)), "utf-8")
     done = run(hub, "push", model, "me/gowalla")
     assert done.returncode == 0 and done.stdout.strip().endswith("/me/gowalla/commit/1"), done.stderr
     assert hub.RequestHandlerClass.made["me/gowalla"]["visibility"] == "private"
