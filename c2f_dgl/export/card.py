@@ -40,8 +40,6 @@ def model_card(
     parts = [(name, details[name]) for name in ("valid", "test") if name in details]
     figures = "\n".join(f"| {name} | {of['ndcg@20']:.4f} | {of['recall@20']:.4f} |" for name, of in parts)
     history = model.items.ids[:3].tolist()  # the most popular
-    words = shlex.join(printable(str(item)) for item in history)
-    titles = "" if model.titles is None else " and titles"
     nearest = "" if exact else "\n- Users of the run are more than their items: this is the nearest model of items."
     return f"""---
 library_name: c2f_dgl
@@ -59,7 +57,7 @@ items, scores = ServingModel.load("model.c2f").recommend({history!r}, k=10)
 ```
 
 ```sh
-c2f-dgl recommend model.c2f -k 10 --history {words}
+c2f-dgl recommend model.c2f -k 10 --history {shlex.join(printable(str(item)) for item in history)}
 ```
 
 ## Data
@@ -79,8 +77,8 @@ of validation in the test as well. What is in the file was chosen on validation:
 
 ## What is in the file
 
-Codes of the items (a coarse meta-embedding and fine ones each), their popularity and ids{titles}; no user and nobody's
-history, though vectors of items say which were had together.
+Codes of the items (a coarse meta-embedding and fine ones each), their popularity, ids and, if any, titles; no user and
+nobody's history, though vectors of items say which were had together.
 Bytes: {", ".join(f"{name} {size:,}" for name, size in sizes.items() if size)}.
 
 Made with {escaped(details["created_with"])}, configuration {details["config"]}.

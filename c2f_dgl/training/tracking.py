@@ -81,13 +81,10 @@ class WandB:
         self._run.finish(exit_code=int(chosen is None))
 
 
-# By the name of library and extra; also what the library raises. One is made before training, so that a missing key is
+# By the name of library and extra, and what the library raises. One is made before training, so that a missing key is
 # told at once; `describe` comes when the run folder is there, `end` with None where training did not come to its end.
-_TRACKERS: dict[str, tuple[Callable[[Path], Any], str | None]] = {
-    "tensorboard": (TensorBoard, None),
-    "mlflow": (MLflow, "MlflowException"),
-    "wandb": (WandB, "Error"),
-}
+_TRACKERS: dict[str, Callable[[Path], Any]] = {"tensorboard": TensorBoard, "mlflow": MLflow, "wandb": WandB}
+_RAISED = {"mlflow": "MlflowException", "wandb": "Error"}
 
 
 def check_tracker(name: str | None) -> None:
@@ -107,11 +104,15 @@ def tracking(name: str | None, path: str | Path) -> Iterator[list[Callback]]:
     if name is None:
         yield []
         return
-    start, raised = _TRACKERS[name]
-    failures = () if raised is None else getattr(importlib.import_module(name), raised)
+    failures = getattr(importlib.import_module(name), _RAISED[name]) if name in _RAISED else ()
     folder, n_logged, chosen = RunFolder(path), 0, None
     try:
-        tracker = start(folder.path)
+        tracker = _TRACKERS[name](folder.path)
+
+        def log(epoch: int, tree: dict[str, Any]) -> None:
+            """Log the numbers of nested dictionaries by their path; MLflow takes no @ in names."""
+            flat = _flat(tree, "/").items()
+            tracker.log(epoch, {key.replace("@", "_"): value for key, value in flat if isinstance(value, int | float)})
 
         def log_new(_: Any = None) -> None:
             """Log the records that the folder has and the tracker has not: all of them, at first."""
@@ -120,27 +121,21 @@ def tracking(name: str | None, path: str | Path) -> Iterator[list[Callback]]:
                 tracker.describe({"run": str(folder.path.resolve()), **folder.config().model_dump(mode="json")})
             records = folder.records()
             for record in records[n_logged:]:
-                tracker.log(record["epoch"], _figures({record["stage"]: record}))
+                log(record["epoch"], {record["stage"]: record})
             n_logged = len(records)
 
         try:
             yield [log_new]
             log_new()
-            summary = folder.summary()
-            assert summary is not None, "it is written when training is over"
+            summary: Any = folder.summary()
             for stage, best in summary["stages"].items():
-                tracker.log(best["epoch"], _figures({stage: {"best": best}}))
+                log(best["epoch"], {stage: {"best": best}})
             chosen = summary["chosen"]
         finally:
             tracker.end(chosen)
     except failures as error:
         expected = "what the tracker asks for; --resume goes on with a run that has begun"
         raise InputError(str(error), where=f"--track {name}", expected=expected) from error
-
-
-def _figures(tree: dict[str, Any]) -> dict[str, float]:
-    """The numbers of nested dictionaries by their path; MLflow takes no @ in names."""
-    return {key.replace("@", "_"): value for key, value in _flat(tree, "/").items() if isinstance(value, int | float)}
 
 
 def _flat(tree: dict[str, Any], mark: str, above: str = "") -> dict[str, Any]:

@@ -113,7 +113,7 @@ def made(name: str, ids: np.ndarray) -> str:
 def test_only_what_is_known_is_said() -> None:
     card = made("plain", np.array([f"item {n}" for n in range(60)], dtype=object))
     assert "|---|---:|---:|\n| test | 0.2500 | 0.5000 |\n\n" in card
-    assert "nearest model of items" in card and "titles" not in card and "drawn" not in card
+    assert "nearest model of items" in card and "titles 0" not in card and "drawn" not in card
     assert escaped("a_b") == r"a\_b"
 
 

@@ -69,8 +69,10 @@ def wandb_records(path: Path) -> Iterator[bytes]:
 
 
 def of_wandb(run: Path) -> Logged:
+    import wandb
     from wandb.proto.wandb_internal_pb2 import Record
 
+    wandb.teardown()  # ends its process, which writes the file behind what is called
     scalars, options, chosen = dict[str, list[tuple[int, float]]](), dict[str, Any](), ""
     last = max(Path("wandb").glob("offline-run-*/*.wandb"), key=lambda path: path.stat().st_mtime_ns)
     named = lambda items: {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
