@@ -40,6 +40,7 @@ def model_card(
     parts = [(name, details[name]) for name in ("valid", "test") if name in details]
     figures = "\n".join(f"| {name} | {of['ndcg@20']:.4f} | {of['recall@20']:.4f} |" for name, of in parts)
     history = model.items.ids[:3].tolist()  # the most popular
+    items = "Codes (a coarse meta-embedding and fine ones each)" if sizes.get("codes") else "Vectors"
     nearest = "" if exact else "\n- Users of the run are more than their items: this is the nearest model of items."
     return f"""---
 library_name: c2f_dgl
@@ -77,8 +78,8 @@ of validation in the test as well. What is in the file was chosen on validation:
 
 ## What is in the file
 
-Codes of the items (a coarse meta-embedding and fine ones each), their popularity, ids and, if any, titles; no user and
-nobody's history, though vectors of items say which were had together.
+{items} of the items, their popularity, ids and, if any, neighbours and titles; no user and nobody's history, though an
+item's vector says what it was had together with.
 Bytes: {", ".join(f"{name} {size:,}" for name, size in sizes.items() if size)}.
 
 Made with {escaped(details["created_with"])}, configuration {details["config"]}.

@@ -63,6 +63,7 @@ def test_an_export_writes_what_its_file_is(tmp_path: Path, monkeypatch: pytest.M
     counts = "planted: 1,000 users, 800 items, 27,996 interactions (22,363 train, 2,352 validation, 3,281 test)"
     assert counts in body.replace("\n", " ")
     assert "given, seed 2024; valid drawn from test." in body
+    assert "\nCodes (a coarse meta-embedding" in body
     assert f"One file of {Path('model.c2f').stat().st_size:,} bytes recommends 800 items" in body
     for split in ("valid", "test"):
         figures = json.loads(c2f("evaluate", "model.c2f", "--data", "planted", "--split", split, "--json").stdout)
@@ -107,13 +108,13 @@ def made(name: str, ids: np.ndarray) -> str:
     config = load_config("fast")
     model.details.update(details_of(config, split))
     model.details["test"] = {"ndcg@20": 0.25, "recall@20": 0.5}
-    return model_card(model, split, config, {"codes": 3, "titles": 0}, how="random", exact=False)
+    return model_card(model, split, config, {"codes": 0, "ids": 3}, how="random", exact=False)
 
 
 def test_only_what_is_known_is_said() -> None:
     card = made("plain", np.array([f"item {n}" for n in range(60)], dtype=object))
     assert "|---|---:|---:|\n| test | 0.2500 | 0.5000 |\n\n" in card
-    assert "nearest model of items" in card and "titles 0" not in card and "drawn" not in card
+    assert "\nVectors of the items" in card and "nearest model of items" in card and "\nBytes: ids 3.\n" in card and "drawn" not in card
     assert escaped("a_b") == r"a\_b"
 
 
