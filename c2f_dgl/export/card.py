@@ -42,6 +42,8 @@ def model_card(
     history = model.items.ids[:3].tolist()  # the most popular
     items = "Codes (a coarse meta-embedding and fine ones each)" if sizes.get("codes") else "Vectors"
     nearest = "" if exact else "\n- Users of the run are more than their items: this is the nearest model of items."
+    n_cold = details.get("cold_items", 0)
+    cold = f"\n- {n_cold:,} items are coded by features alone, and were not ranked for the figures." if n_cold else ""
     return f"""---
 library_name: c2f_dgl
 tags: [recommender-systems, collaborative-filtering, embedding-compression]
@@ -86,7 +88,7 @@ Made with {escaped(details["created_with"])}, configuration {details["config"]}.
 
 ## Limits
 
-- An item that training has not seen is unknown, and left out of a history; an empty one gets the most popular items.
+- An item that is not in the file is left out of a history; an empty one gets the most popular items.{cold}
 - Whatever bias the interactions have is repeated; the figures are means over users, and of no group of them.{nearest}
 """
 

@@ -74,6 +74,13 @@ def test_an_export_writes_what_its_file_is(tmp_path: Path, monkeypatch: pytest.M
     words = shlex.split(code["sh"])
     found = json.loads(c2f(*words[1:], "--json").stdout)
     assert [entry["item"] for entry in found["history"]] == np.asarray(names["items"]).tolist()
+    # Items that the data lack.
+    Path("cold.csv").write_text("item,price\n" + "".join(f"{n},{n % 9}\n" for n in (*range(50), 9001, 9002)))
+    done = c2f("export", "run", "--out", "cold.c2f", "--cold", "cold.csv")
+    assert done.returncode == 0, done.stderr
+    body = Path("cold.c2f.md").read_text("utf-8")
+    assert "bytes recommends 802 items" in body and "1,000 users, 800 items, " in body
+    assert "\n- 2 items are coded by features alone" in body
     # A card that is there is not written over, and nothing is begun.
     Path("next.c2f.md").write_text("mine")
     done = c2f("export", "run", "--out", "next.c2f")
