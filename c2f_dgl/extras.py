@@ -17,6 +17,10 @@ EXTRAS = {
     "prepare": "duckdb",
     "onnx": "onnx",
     "faiss": "faiss",
+    "tensorboard": "tensorboard",
+    "mlflow": "mlflow sqlalchemy alembic",
+    "wandb": "wandb",
+    "hub": "huggingface_hub",
 }
 
 
@@ -35,7 +39,9 @@ def missing(module: str, where: str | None = None) -> MissingExtraError | None:
 def check_installed(*modules: str, where: str) -> None:
     """Raise `MissingExtraError` where one of `modules` is not installed; none is imported."""
     for module in modules:
-        if importlib.util.find_spec(module) is None and (error := missing(module, where)) is not None:
+        spec = importlib.util.find_spec(module)
+        # Without an origin it is a folder that happens to have the name, as wandb/ with what the library wrote.
+        if (spec is None or spec.origin is None) and (error := missing(module, where)) is not None:
             raise error
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,11 @@ from c2f_dgl.evaluation.ranking import CUTOFFS, evaluate
 from c2f_dgl.evaluation.served import Served
 from c2f_dgl.export.device_model import coded_model, details_of, serving_model, user_histories
 from c2f_dgl.export.teacher import teacher_of
-from c2f_dgl.io.progress import Reporter
+from c2f_dgl.io.progress import Callback, Reporter
 from c2f_dgl.serving import Explanation, ServingModel, UserHistories
 from c2f_dgl.serving.users import read_pairs
 
 log = logging.getLogger("c2f_dgl")
-
-Callback = Callable[[dict[str, Any]], None]
 
 
 class C2FRecommender(BaseEstimator):
@@ -127,7 +125,7 @@ class C2FRecommender(BaseEstimator):
         config = load_config(self.preset, [*overrides, f"seed={self.seed}"])
         has_parts = isinstance(interactions, Split)
         split = interactions if has_parts else self._held_out(interactions)
-        reporter = _Callbacks(self.callbacks, quiet=not self.verbose)
+        reporter = Reporter(quiet=not self.verbose, callbacks=self.callbacks)
         run = api.train_run(split, self.run, config, device=self.device, reporter=reporter)
         self.summary_ = run.summary
         self._split, self._teacher = split, teacher_of(run.model(), split)
@@ -325,16 +323,3 @@ def _held_out_of_all(split: Split, share: float, seed: int) -> Split:
 def ndcg_scorer(estimator: C2FRecommender, X: Any, y: Any = None) -> float:
     """NDCG@20 on held-out interactions, for ``GridSearchCV(C2FRecommender(), grid, scoring=ndcg_scorer)``."""
     return estimator.evaluate(X, cutoffs=(20,))["ndcg@20"]
-
-
-class _Callbacks(Reporter):
-    """A reporter that passes every epoch's record on."""
-
-    def __init__(self, callbacks: Sequence[Callback], *, quiet: bool) -> None:
-        super().__init__(quiet=quiet)
-        self._callbacks = tuple(callbacks)
-
-    def end_epoch(self, record: dict[str, Any]) -> None:
-        super().end_epoch(record)
-        for callback in self._callbacks:
-            callback(dict(record))

@@ -20,7 +20,13 @@ from tests.command import c2f
 
 ROOT = Path(__file__).parents[1]
 # Distributions that are not called as what is imported from them; others that no module imports.
-IMPORTED_AS = {"scikit-learn": "sklearn", "PyYAML": "yaml", "Jinja2": "jinja2", "faiss-cpu": "faiss"}
+IMPORTED_AS = {
+    "scikit-learn": "sklearn",
+    "PyYAML": "yaml",
+    "Jinja2": "jinja2",
+    "faiss-cpu": "faiss",
+    "mlflow-skinny": "mlflow",
+}
 ONLY_USED_BY_UVICORN = {"httptools", "uvloop"}
 
 

@@ -1,4 +1,4 @@
-"""The command that writes a run's model in a form that serves."""
+"""``c2f-dgl export, push, pull``: a run's model in a form that serves, and on a hub."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import typer
 
 from c2f_dgl.cli.common import DataOption, DeviceOption, JsonOption, ServedArgument, StageOption, say
 from c2f_dgl.errors import InputError
-from c2f_dgl.io.files import check_new_folder
+from c2f_dgl.io.files import check_new_folder, write_text
 from c2f_dgl.io.progress import Reporter, plain_console
 
 if TYPE_CHECKING:
     from c2f_dgl.serving import ServingModel
+
+RepositoryArgument = Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository.", show_default=False)]
 
 _FORMATS = ("model", "onnx", "faiss", "web")
 _SHOWN = {"ndcg@20": "N@20", "recall@20": "R@20"}
@@ -50,7 +52,8 @@ def export(
     device: DeviceOption = "auto",
     json_: JsonOption = False,
 ) -> None:
-    """Write a run's model as codes of its items, and compare it with the run; or write a model file anew."""
+    """Write a run's model as codes of its items, with a card, and compare it with the run; or write a file anew."""
+    from c2f_dgl.export.card import card_path, model_card
     from c2f_dgl.training.checks import check_run
 
     n_bytes = None if bytes_ is None else read_bytes(bytes_)
@@ -67,12 +70,14 @@ def export(
         _written_anew(run, out, format_, titles, cold, json_)
         return
     check_run(run, stage=stage, source=data_, device=device)
-    check_export(format_, [out, users])
+    card = card_path(out) if format_ == "model" else None
+    check_export(format_, [out, card, users])
     reporter = Reporter(quiet=json_)
     with reporter.busy("loading the run"):
         from rich.table import Table
 
         from c2f_dgl import api
+        from c2f_dgl.data.catalogue import way_of_split
         from c2f_dgl.evaluation.ranking import evaluate
         from c2f_dgl.evaluation.served import Served
         from c2f_dgl.export import device_model, formats
@@ -100,6 +105,9 @@ def export(
     else:
         write = {"onnx": formats.write_onnx, "faiss": formats.write_faiss}
         written = {"file": write[format_](served, out)}
+    if card is not None:
+        how = way_of_split(str(data_ or config.data.source), config.data.split)
+        write_text(card, model_card(served, split, config, written, how=how, exact=teacher.exact))
     if users is not None:
         written["users"] = device_model.user_histories(served, split).save(users)
     if json_:
@@ -118,6 +126,28 @@ def export(
         for metric, title in _SHOWN.items():
             table.add_row(f"{name} {title}", f"{before[name][metric]:.4f}", f"{after[name][metric]:.4f}")
     plain_console().print(table)
+
+
+def push(
+    model: Annotated[Path, typer.Argument(help="Model file, with its card beside it.", show_default=False)],
+    repository: RepositoryArgument,
+) -> None:
+    """Upload a model file, and its card as README.md, to Hugging Face's hub; a new repository is private."""
+    from c2f_dgl.export import hub
+
+    say(hub.push(model, repository))
+
+
+def pull(
+    repository: RepositoryArgument,
+    out: Annotated[Path, typer.Option(help="New file, e.g. model.c2f.", show_default=False)],
+) -> None:
+    """Download the model file that `push` uploaded."""
+    from c2f_dgl.export import hub
+
+    check_export("model", [out])
+    hub.pull(repository, out)
+    say(f"{out}: {out.stat().st_size:,} B")
 
 
 def check_export(form: str, paths: Sequence[Path | None]) -> None:

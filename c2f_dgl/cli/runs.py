@@ -41,12 +41,15 @@ def train(
         float | None, typer.Option(metavar="GIB", help="What the collapsed basis may take: model.memory_budget.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    track: Annotated[str | None, typer.Option(help="Log the run to tensorboard, mlflow or wandb as well.")] = None,
 ) -> None:
     """Train on DATASET, stage after stage, and evaluate the best model of each."""
     from c2f_dgl.config.load import load_config
     from c2f_dgl.io import ranks
     from c2f_dgl.training.checks import check_new_run
+    from c2f_dgl.training.tracking import check_tracker, tracking
 
+    check_tracker(track)
     named = {"seed": seed, "model.memory_budget": memory_budget}
     overrides = [*(set_ or []), *(f"{key}={value}" for key, value in named.items() if value is not None)]
     with ranks.joined():  # first, so that what one of them refuses ends the others at once
@@ -57,15 +60,16 @@ def train(
             check_new_run(out, config, stage=stage, resume=resume, device=device)
         else:
             logging.disable(logging.WARNING)
-        reporter = Reporter(quiet=not is_first)
-        with reporter.busy("reading the data"):
+        with Reporter(quiet=not is_first).busy("reading the data"):
             from c2f_dgl.data.catalogue import load_split
 
             split = load_split(config)  # before torch is imported: a wrong column is told at once
             from c2f_dgl import api
         if is_first:
-            reporter.console.print(split.summary(), soft_wrap=True)
-        with stoppable(f"the same command with --resume goes on with {out}" if is_first else ""):
+            say(split.summary(), stderr=True)
+        going_on = f"the same command with --resume goes on with {out}" if is_first else ""
+        with stoppable(going_on), tracking(track if is_first else None, out) as callbacks:
+            reporter = Reporter(quiet=not is_first, callbacks=callbacks)
             summary = api.train(split, out, config, stage=stage, resume=resume, device=device, reporter=reporter)
         if is_first:
             print_stages(summary)

@@ -99,12 +99,11 @@ def load_dataset(
         path = planted_folder(data_dir)
     if card is not None and card.columns is not None:
         read_options = {"names": list(card.columns), **read_options}
-    is_folder = os.path.isdir(path)  # not pathlib's, which raises where a folder may not be entered
-    if not is_folder or is_prepared(path) or (_find_part(path, "train") is None and log_files(path)):
+    if _is_log(path):
         if split == "given":
             raise InputError("a single file is no given split", where=path, expected="a folder with train and test")
         log = read_interactions(path, timed=split in ("leave-last", "temporal"), **read_options)
-        name = path.resolve().name if is_folder else unpacked(path).stem
+        name = path.resolve().name if path.is_dir() else unpacked(path).stem
         made: Split = split_interactions(log, split, seed=seed, valid=valid, test=test, name=name)
         return made
     if split not in ("auto", "given"):
@@ -121,6 +120,17 @@ def load_dataset(
     if card is not None and "test" in parts and read_options.get("min_rating") is None:
         _check_against(card, parts["train"], parts["test"], path)
     return given_split(**parts, seed=seed, name=card.name if card else path.resolve().name, protocol=protocol)
+
+
+def way_of_split(source: str | Path, how: str) -> str:
+    """How `load_dataset` splits what is at a source that it has loaded: `how`, or what ``auto`` is there."""
+    return how if how != "auto" else "random" if _is_log(find_source(source)[1]) else "given"
+
+
+def _is_log(path: Path) -> bool:
+    """Whether a path holds one log, and not the parts of a split."""
+    is_folder = os.path.isdir(path)  # not pathlib's, which raises where a folder may not be entered
+    return not is_folder or is_prepared(path) or (_find_part(path, "train") is None and bool(log_files(path)))
 
 
 def split_interactions(log: Interactions, how: str, *, seed: int, name: str, **options: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn, Task
     from rich.text import Text
+
+# Called with the record of an epoch.
+Callback = Callable[[dict[str, Any]], None]
 
 # Seconds from the start of work to its first line, and most seconds from one line to the next.
 _FIRST, _EVERY = 2.0, 10.0
@@ -33,12 +36,15 @@ def plain_console(*, stderr: bool = False) -> Console:
 class Reporter:
     """Shows, unless `quiet`, what is going on and how far it is; what goes on inside something else stands below it.
 
-    The console is standard error by default. Where it is no terminal, lines are printed instead of bars.
+    The console is standard error by default. Where it is no terminal, lines are printed instead of bars. Quiet or not,
+    `callbacks` are called with the record of every epoch.
     """
 
-    def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
+    def __init__(
+        self, console: Console | None = None, *, quiet: bool = False, callbacks: Sequence[Callback] = ()
+    ) -> None:
         self.console = console or plain_console(stderr=True)
-        self._quiet = quiet
+        self._quiet, self._callbacks = quiet, tuple(callbacks)
         self._rows: list[Progress] = []
         self._stage: Progress | None = None
         self._figures = ""
@@ -90,6 +96,8 @@ class Reporter:
         """An epoch is done; `record` is its line of figures."""
         if (valid := record.get("valid")) is not None:
             self._figures = f" · valid N@20 {valid['ndcg@20']:.4f} R@20 {valid['recall@20']:.4f}"
+        for callback in self._callbacks:
+            callback(dict(record))
 
     @contextmanager
     def _row(self, what: str, *columns: ProgressColumn, unit: str = "") -> Iterator[Progress]:

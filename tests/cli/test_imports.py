@@ -31,6 +31,7 @@ SLIPS = [
     ("train planted --out NEW --stage medium", "--stage: no stage 'medium'"),
     ("train planted --out NEW --device tpu", "--device: no device 'tpu'"),
     ("train planted --out RUN", "holds a run already"),
+    ("train planted --out NEW --track comet", "--track: no tracker 'comet' (expected one of tensorboard, mlflow"),
     ("bench gowala --out NEW", "did you mean 'gowalla'?"),
     ("bench NEW/log.csv --out NEW", "log.csv: no such file or folder"),
     (
@@ -69,6 +70,7 @@ SLIPS = [
     ("export RUN --out RUN", "is there already"),
     ("export RUN --out NEW --bytes 1XB", "--bytes: '1XB' is no number of bytes (expected e.g. 1MB"),
     ("export RUN --out NEW --format pt", "--format: no format 'pt'"),
+    ("pull me/model --out RUN", "is there already"),
     ("serve NEW", "cannot read: No such file or directory"),
     ("recommend RUN 3", "unexpected '3' (expected --history before items)"),
     ("recommend RUN --history 3", "--user ID or --all (--history is of a model file)"),
