@@ -62,5 +62,5 @@ def _asking(repository: str) -> Iterator[None]:
     except errors.RemoteEntryNotFoundError as error:
         raise InputError(f"holds no {_FILE}", where=repository, expected="what `c2f-dgl push` uploaded") from error
     # The bases of its error of HTTP are that of its client, for no connection, and OSError.
-    except (errors.HFValidationError, *errors.HfHubHTTPError.__bases__) as error:
+    except (errors.HFValidationError, *errors.HfHubHTTPError.__bases__) as error:  # type: ignore[misc]
         raise InputError(str(error), where=repository) from error
