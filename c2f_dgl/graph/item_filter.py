@@ -24,7 +24,10 @@ class GraphFilter:
 
     def scores(self, users: np.ndarray) -> np.ndarray:
         """Scores (len(users) x n_items, float32) of all items for some users (int)."""
-        scores = self._weighted_histories[users] @ self._weights
+        had = self.histories.take(users)
+        weights = self.term.history_weight[had.columns].astype(np.float32)  # D_i^(-e) of what they had
+        weighted = sp.csr_matrix((weights, had.columns, had.pointers), (had.n_rows, had.n_columns))
+        scores = weighted @ self._weights
         return scores.toarray() if sp.issparse(scores) else scores
 
     @cached_property
@@ -32,13 +35,6 @@ class GraphFilter:
         """W D_i^f, dense where that is quicker: a sparse product takes some twenty times as long for each entry."""
         weights = self.term.weights
         return weights.toarray() if weights.nnz > weights.shape[1] ** 2 / 20 else weights
-
-    @cached_property
-    def _weighted_histories(self) -> sp.csr_matrix:
-        """R D_i^(-e)."""
-        columns = self.histories.columns
-        entries = self.term.history_weight[columns].astype(np.float32), columns, self.histories.pointers
-        return sp.csr_matrix(entries, (self.histories.n_rows, self.histories.n_columns))
 
 
 def graph_filter(
