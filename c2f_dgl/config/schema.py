@@ -160,8 +160,11 @@ class ModelConfig(Options):
     item_scale: float | None = Field(
         0.0, description="item embeddings are scaled by (degree + 1)^item_scale; null: chosen on validation"
     )
-    filter_neighbours: int = Field(
-        0, ge=0, description="neighbours an item has in a linear graph filter added to the scores; 0: no filter"
+    filter_neighbours: int | None = Field(
+        0,
+        ge=0,
+        description="neighbours an item has in a linear graph filter added to the scores; 0: no filter; null: 2^24 "
+        "over the number of items, 100 at least",
     )
     filter_weight: float | None = Field(
         0.0,
@@ -187,7 +190,7 @@ class ModelConfig(Options):
     def chosen_scalars(self) -> int:
         """How many scalars a spectral start chooses: they count as learned."""
         given = (self.user_exponent, self.item_exponent, self.item_scale)
-        of_filter = 5 + (self.filter_ridge is None) if self.filter_neighbours and self.filter_weight is None else 0
+        of_filter = 5 + (self.filter_ridge is None) if self.filter_neighbours != 0 and self.filter_weight is None else 0
         chosen = sum(value is None for value in given) + of_filter
         return chosen + (self.layers + 1) * (self.layer_weights == "lowpass")
 

@@ -18,6 +18,10 @@ _MOST_BASIS = 2**29
 # Most values a row of a fine codebook has by default: more of them cost the coarse tier atoms and have shown no use.
 _COMPONENTS = 64
 
+# Neighbours of all items in a filter, 8 bytes each, and of one at least: how many are worth it differs by data, and
+# more have not been worse.
+_NEIGHBOURS, _LEAST_NEIGHBOURS = 2**24, 100
+
 
 @dataclass(frozen=True)
 class AtomBlock:
@@ -34,7 +38,7 @@ class AtomBlock:
 
 
 def resolve_sizes(config: RunConfig, n_users: int, n_items: int) -> RunConfig:
-    """The configuration with every null among ``m`` and ``components`` replaced by a number.
+    """The configuration with every null among ``m``, ``components`` and ``filter_neighbours`` replaced by a number.
 
     d^r is half of d (at most `_COMPONENTS`) where it is null; a d^c that is null is chosen later, m at most. A finer
     tier gets a tenth of the tier above, at least its t. The first tier gets the most atoms with which all tiers
@@ -43,6 +47,10 @@ def resolve_sizes(config: RunConfig, n_users: int, n_items: int) -> RunConfig:
     where their basis would have over `_MOST_BASIS` values, and at least t; elsewhere a budget for less than t atoms is
     refused, as are more atoms than nodes to share them.
     """
+    if config.model.filter_neighbours is None:
+        neighbours = min(n_items, max(_LEAST_NEIGHBOURS, _NEIGHBOURS // max(n_items, 1)))
+        model = config.model.model_copy(update={"filter_neighbours": neighbours})
+        config = config.model_copy(update={"model": model})
     coarse = config.coarse
     if coarse is None:
         return config
@@ -158,6 +166,11 @@ def n_atoms(config: RunConfig) -> int:
 def embedding_size(config: RunConfig) -> int:
     """d, or where it is null the most it may be, one for each coarse atom."""
     return size_of(config.coarse) if config.model.d is None and config.coarse else _resolved(config.model.d, "model.d")
+
+
+def n_neighbours(config: RunConfig) -> int:
+    """Neighbours of an item in the filter, once resolved."""
+    return _resolved(config.model.filter_neighbours, "model.filter_neighbours")
 
 
 def size_of(tier: CoarseConfig | FineConfig) -> int:

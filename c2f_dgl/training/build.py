@@ -13,7 +13,7 @@ import torch
 
 from c2f_dgl.config.graph import GraphConfig
 from c2f_dgl.config.schema import CoarseConfig, FineConfig, ModelConfig, RunConfig
-from c2f_dgl.config.sizes import atom_blocks, embedding_size, n_atoms, size_of
+from c2f_dgl.config.sizes import atom_blocks, embedding_size, n_atoms, n_neighbours, size_of
 from c2f_dgl.data.splits import Split
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.engines import Propagation, RelationImportance
@@ -213,7 +213,7 @@ def assemble(
     propagation = Propagation(model.layers, scalars.layer_weights, model.gate_layers, model.kernel, importance)
     term = None
     if scalars.filter is not None:
-        term = graph_filter(graph, model.filter_neighbours, scalars.filter, roles.target)
+        term = graph_filter(graph, n_neighbours(config), scalars.filter, roles.target)
     readout = Readout(
         item_degrees(graph, target=roles.target),
         graph.num_nodes(roles.query),

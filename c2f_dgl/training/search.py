@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from c2f_dgl.config.schema import RunConfig
-from c2f_dgl.config.sizes import embedding_size, n_atoms
+from c2f_dgl.config.sizes import embedding_size, n_atoms, n_neighbours
 from c2f_dgl.data.splits import Split
 from c2f_dgl.evaluation.products import product
 from c2f_dgl.evaluation.sampling import sampled_rows
@@ -202,7 +202,7 @@ class Search:
         ridges = [model.filter_ridge or 0.0]
         if model.filter_ridge is None and self.split.n_items**2 <= _PAIRS:
             ridges += _RIDGES
-        user, shapes = self.best.exponents[0], _FILTERS if model.filter_neighbours else ()
+        user, shapes = self.best.exponents[0], _FILTERS if n_neighbours(self.config) else ()
         return [replace(shape, user=user, ridge=ridge) for ridge in ridges for shape in shapes]
 
     def _choose_graph(self) -> None:
@@ -323,4 +323,4 @@ class Search:
 
     def _filter(self, shape: FilterShape) -> GraphFilter:
         graph, target = self.solution(self.best).graph, self.config.graph.roles.target
-        return graph_filter(graph, self.model.filter_neighbours, shape, target)
+        return graph_filter(graph, n_neighbours(self.config), shape, target)

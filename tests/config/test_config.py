@@ -117,6 +117,13 @@ def test_a_spectral_start_has_fewer_atoms_where_their_basis_would_be_large() -> 
     assert resolve_sizes(fast, 2**31, 1).coarse.m == 1
 
 
+@pytest.mark.parametrize(("n_items", "neighbours"), [(50, 50), (4_096, 4_096), (40_960, 409), (1_000_000, 100)])
+def test_a_filter_has_as_many_neighbours_as_memory_allows(n_items: int, neighbours: int) -> None:
+    assert resolve_sizes(load_config("fast"), 1_000, n_items).model.filter_neighbours == neighbours
+    given = load_config("fast", ["model.filter_neighbours=7"])
+    assert resolve_sizes(given, 1_000, n_items).model.filter_neighbours == 7
+
+
 def test_given_sizes_are_left_alone() -> None:
     config = RunConfig()
     assert resolve_sizes(config, 200, 200) == config
@@ -132,7 +139,7 @@ def test_there_are_no_more_atoms_than_nodes_that_share_them() -> None:
 
 def test_a_preset_can_change_another(tmp_path) -> None:
     best, fast = load_config("best"), load_config("fast")
-    assert best.model.filter_neighbours > fast.model.filter_neighbours and best.model.filter_weight is None
+    assert best.model.filter_ridge is None and fast.model.filter_ridge == 0
     assert best.model_copy(update={"model": fast.model, "coarse": fast.coarse}) == fast
     mine = tmp_path / "mine.yaml"
     mine.write_text("preset: best\ncoarse: {training: {lr: 0.5}}\n")
