@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -53,13 +52,12 @@ def test_a_bench_that_is_terminated_ends_its_run_and_says_how_to_go_on(tmp_path:
     out = tmp_path / "bench"
     command = [sys.executable, "-m", "c2f_dgl", "bench", "planted", "--out", str(out)]
     options = ["--systems", "qr-sum", "--against", "qr-sum", "--seeds", "1"]
-    process = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    while process.poll() is None and not ((out / "bench.json").is_file() and children.read_text()):
-        time.sleep(0.01)
-    (run,) = children.read_text().split()
+    process = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert any("qr-sum, seed 2024" in line for line in process.stderr)  # the run says what it does
+    (run,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     process.send_signal(signal.SIGTERM)
-    assert "goes on with" in process.communicate()[1].decode().splitlines()[-1]
+    assert "goes on with" in process.communicate()[1].splitlines()[-1]
     assert process.returncode == 130
     status = Path("/proc", run, "status")
     assert not status.exists() or "State:\tZ" in status.read_text()  # gone, or waiting for init to note its end
