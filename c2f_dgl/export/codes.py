@@ -215,19 +215,19 @@ def fitted_again(vectors: np.ndarray, weights: np.ndarray, levels: list[Level]) 
 def clustered(target: np.ndarray, weights: np.ndarray, centres: np.ndarray, start: int, rounds: int) -> Level:
     """Weighted k-means of `target` (n_items, width) by Lloyd's rounds from `centres`, which are rounded to int8."""
     items, vectors = np.arange(len(target)), target.astype(np.float32)
-    codes = _nearest(vectors, centres)
+    codes = nearest(vectors, centres)
     for _ in range(rounds):
         mass = np.bincount(codes, weights, minlength=len(centres))
         used = mass > 0
         total = sp.csr_matrix((weights, (codes, items)), (len(centres), len(target))) @ vectors
         centres = np.where(used[:, None], total / np.where(used, mass, 1.0)[:, None], centres)
-        codes = _nearest(vectors, centres)
+        codes = nearest(vectors, centres)
     codebook = Rows.stored(centres, "int8")
     kind = np.uint8 if len(codebook) <= _ROWS else np.uint16
-    return Level(codebook, _nearest(vectors, codebook.take(slice(None))).astype(kind), start)
+    return Level(codebook, nearest(vectors, codebook.take(slice(None))).astype(kind), start)
 
 
-def _nearest(target: np.ndarray, centres: np.ndarray) -> np.ndarray:
+def nearest(target: np.ndarray, centres: np.ndarray) -> np.ndarray:
     """The nearest of `centres` (K, width) to each row of `target` (n, width): int (n,)."""
     rounded = centres.astype(np.float32)
     return ((rounded**2).sum(axis=1) / 2 - target @ rounded.T).argmin(axis=1)

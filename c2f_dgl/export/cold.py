@@ -18,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 from c2f_dgl.data.tables import read_table
 from c2f_dgl.errors import InputError
+from c2f_dgl.export.codes import nearest
 from c2f_dgl.serving import ItemCodes, Level, Neighbours, Rows, ServingModel
 
 # Ridges tried, by leaving each item out once: features have a variance of 1, or are words that occur or do not.
@@ -104,9 +105,9 @@ def _with_vectors(codes: ItemCodes, vectors: np.ndarray) -> ItemCodes:
             levels.append(Level(Rows(np.concatenate([old.values, new.values]), scale), start=level.start))
         else:
             rows = level.codebook.take(slice(None))
-            nearest = np.argmax(part @ rows.T - (rows**2).sum(axis=1) / 2, axis=1)
-            left[:, level.columns] -= rows[nearest]
-            added = np.append(level.codes, nearest.astype(level.codes.dtype))
+            codes_of_part = nearest(part, rows)
+            left[:, level.columns] -= rows[codes_of_part]
+            added = np.append(level.codes, codes_of_part.astype(level.codes.dtype))
             levels.append(Level(level.codebook, added, level.start))
     return ItemCodes(tuple(levels))
 
