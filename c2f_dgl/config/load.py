@@ -6,7 +6,7 @@ import difflib
 import os
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -202,3 +202,12 @@ def value_of(config: RunConfig, key: str, default: Any) -> Any:
         if value is None and name != path[-1]:
             return default
     return value
+
+
+def flattened(tree: Mapping[str, Any], mark: str = ".", above: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, keys joined by `mark`."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        path = f"{above}{key}"
+        flat |= flattened(value, mark, path + mark) if isinstance(value, dict) else {path: value}
+    return flat

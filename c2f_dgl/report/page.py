@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
 
 import jinja2
 
+from c2f_dgl.config.load import flattened
 from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.errors import InputError
 from c2f_dgl.report import charts
@@ -117,18 +118,10 @@ def _epoch_rows(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _differing(configs: list[RunConfig]) -> list[tuple[str, list[str]]]:
     """Options that are not the same in all runs, and their values."""
-    flat = [dict(_flatten(config.model_dump(mode="json"))) for config in configs]
+    flat = [flattened(config.model_dump(mode="json")) for config in configs]
     keys = dict.fromkeys(key for options in flat for key in options)
     rows = [(key, [str(options.get(key, "not there")) for options in flat]) for key in keys]
     return [(key, values) for key, values in rows if len(set(values)) > 1]
-
-
-def _flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def _data(reports: Sequence[RunReport], groups: list[_Group], n_users: int, n_items: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from c2f_dgl.config.load import flattened
 from c2f_dgl.errors import InputError
 from c2f_dgl.extras import check_installed
 from c2f_dgl.io.progress import Callback
@@ -53,7 +54,7 @@ class MLflow:
         self._mlflow.start_run(run_name=path.name)
 
     def describe(self, options: dict[str, Any]) -> None:
-        self._mlflow.log_params(_flat(options, "."))
+        self._mlflow.log_params(flattened(options))
 
     def log(self, epoch: int, figures: dict[str, float]) -> None:
         self._mlflow.log_metrics(figures, step=epoch)
@@ -111,7 +112,7 @@ def tracking(name: str | None, path: str | Path) -> Iterator[list[Callback]]:
 
         def log(epoch: int, tree: dict[str, Any]) -> None:
             """Log the numbers of nested dictionaries by their path; MLflow takes no @ in names."""
-            flat = _flat(tree, "/").items()
+            flat = flattened(tree, "/").items()
             tracker.log(epoch, {key.replace("@", "_"): value for key, value in flat if isinstance(value, int | float)})
 
         def log_new(_: Any = None) -> None:
@@ -136,12 +137,3 @@ def tracking(name: str | None, path: str | Path) -> Iterator[list[Callback]]:
     except failures as error:
         expected = "what the tracker asks for; --resume goes on with a run that has begun"
         raise InputError(str(error), where=f"--track {name}", expected=expected) from error
-
-
-def _flat(tree: dict[str, Any], mark: str, above: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one, keys joined by `mark`."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        path = f"{above}{key}"
-        flat |= _flat(value, mark, path + mark) if isinstance(value, dict) else {path: value}
-    return flat
