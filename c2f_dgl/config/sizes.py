@@ -18,8 +18,7 @@ _MOST_BASIS = 2**29
 # Most values a row of a fine codebook has by default: more of them cost the coarse tier atoms and have shown no use.
 _COMPONENTS = 64
 
-# Neighbours of all items in a filter, 8 bytes each, and of one at least: how many are worth it differs by data, and
-# more have not been worse.
+# Neighbours of all items in a filter, 8 bytes each, and of one at least: how many are worth it differs by data.
 _NEIGHBOURS, _LEAST_NEIGHBOURS = 2**24, 100
 
 

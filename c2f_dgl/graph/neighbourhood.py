@@ -123,10 +123,9 @@ def item_walks(interactions: Csr, k: int, user: float) -> Walks:
     # Of equal cosines, which differ by rounding, those of lower items are made the larger ones.
     lowered = degrees**-0.5 * (1 - _TIE * np.arange(n_items) / n_items)
     from_items, to_items = r.multiply(share[:, None]).multiply(degrees**-0.5).T.tocsr(), r.multiply(lowered).tocsr()
-    blocks = []
+    # The item itself, which may not be among the largest, is asked for beside k others.
+    blocks, threads, most = [], torch.get_num_threads(), min(k + 1, n_items)
     for start in range(0, n_items, _ROW_BLOCK):
-        # The item itself, which may not be among the largest, is asked for beside k others.
-        threads, most = torch.get_num_threads(), min(k + 1, n_items)
         cosines = sp_matmul_topn(from_items[start : start + _ROW_BLOCK], to_items, most, sort=True, n_threads=threads)
         rows, columns = np.repeat(np.arange(cosines.shape[0]), np.diff(cosines.indptr)), cosines.indices
         others = start + rows != columns

@@ -237,8 +237,9 @@ def _anchored_assignment(config: RunConfig, coarse: CoarseConfig, graph: dgl.DGL
     """S^c anchored in groups of entities (Sec. 3.3): one grouping for the shared atoms, one for each own codebook."""
     roles, rng = config.graph.roles, stage_rng(config.seed, COARSE)
     layout, groups, blocks, grouping = entity_layout(graph, roles), {}, [], coarse.grouping
-    if coarse.start == "spectral" and graph.num_edges(roles.target) > _MOST_GROUPED:
-        log.info("%d interactions: random groups in place of %s", graph.num_edges(roles.target), grouping)
+    n_interactions = graph.num_edges(roles.target)
+    if coarse.start == "spectral" and grouping == "metis" and n_interactions > _MOST_GROUPED:
+        log.info("%d interactions: random groups in place of METIS", n_interactions)
         grouping = "random"
     for node_type, block in atom_blocks(config).items():
         m = block.stop - block.start

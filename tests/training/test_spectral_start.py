@@ -238,7 +238,7 @@ def test_many_interactions_are_grouped_at_random_and_rank_as_well(
         start = spectral_model(config, start_graph(split, config.model), split, device, Reporter(quiet=True))
         assert start.scorer is not None
         figures.append(evaluate(start.scorer, split.train, split.valid)["ndcg@20"])
-    assert "22363 interactions: random groups in place of metis" in caplog.text
+    assert "22363 interactions: random groups in place of METIS" in caplog.text
     assert figures[1] == pytest.approx(figures[0], rel=0.05)
 
 
