@@ -48,7 +48,7 @@ from c2f_dgl.training.solution import Solution
 log = logging.getLogger("c2f_dgl")
 
 # Users that choices are compared on. N@20 of two near choices differs by about 0.03 a user (standard deviation), so of
-# 3,000 the means by 0.0005. The item scale and the weight of a filter are chosen once more on more users.
+# 3,000 the means by 0.0005. The best of them are compared once more, on more users.
 _USERS, _CONFIRMING = 3_000, 10_000
 
 # Items of each user that each of some rankings proposes.
@@ -99,6 +99,7 @@ class Search:
         self._refused = False  # whether a choice was not tried for want of solutions
         self.figures: dict[Choice, float] = {}  # of every choice that was tried, on a sample of validation users
         self.best = self._first()
+        self._first_solved = self.best.solved_by
         self.best = replace(self.best, rank=self.solution(self.best).codebook.shape[1])
         self._sample = sampled_rows(split.valid, _USERS, config.seed)
         self._comparison = self._compared(self._sample, self._proposals())
@@ -129,11 +130,12 @@ class Search:
             self._settle()
             # Where steps end depends on which come first: both orders are tried, and the better end is kept.
             plain = self.best
-            self._choose_filter()
+            self._choose_filter(self._shapes())
+            found = self.best.filter
             self._choose_graph()
             filter_first, self.best = self.best, plain
             self._choose_graph()
-            self._choose_filter()
+            self._choose_filter([found] if found else [])
             self.best = max(filter_first, self.best, key=self.figures.__getitem__)
             self._confirm()
         except OutOfTime:
@@ -186,12 +188,14 @@ class Search:
             powers = powered(self.best, (-1, 0, 1) if self.coarse.power is None else (0,))
             self._take(self._trimmed(replace(choice, rank=rank) for choice in powers for rank in ranks))
 
-    def _choose_filter(self) -> None:
-        """A filter from each shape to begin with, and all steps from the best of them."""
+    def _choose_filter(self, shapes: Sequence[FilterShape]) -> None:
+        """A filter from each of some shapes, and all steps from the best of them."""
         if self.model.filter_weight is None:
-            shapes = self._shapes() if self.best.filter is None else []
+            user = self.best.exponents[0]
             choices = [
-                replace(self.best, filter=shape, filter_weight=weight) for shape in shapes for weight in _FILTER_WEIGHTS
+                replace(self.best, filter=replace(shape, user=user), filter_weight=weight)
+                for shape in shapes
+                for weight in _FILTER_WEIGHTS
             ]
             self._take([new for choice in choices for new in (choice, *self._scaled(choice))])
             self._settle()
@@ -223,24 +227,30 @@ class Search:
             self._settle()
 
     def _confirm(self) -> None:
-        """The item scale and the filter's weight once more on more users, and whether it is better without."""
-        best = self.best
-        if best.filter is None or self._sample is self.split.valid or self.model.filter_weight is not None:
+        """Further solutions and the filter compared without them on more users; its weight and the item scale anew."""
+        if self._sample is self.split.valid:
             return
-        solution, term = self.solution(best), self._filter(best.filter)
-        items = solution.items[:, : best.rank].contiguous()
+        best, free = [self.best], self.model.filter_weight is None
+        if self.best.solved_by != self._first_solved:
+            of_first = [choice for choice in self.figures if choice.solved_by == self._first_solved]
+            best.append(max(of_first, key=self.figures.__getitem__))
+        shapes = {choice.filter for choice in best if choice.filter}
+        plain = [replace(choice, filter=None, filter_weight=0.0) for choice in best if choice.filter and free]
+        if len(best) + len(plain) == 1:
+            return
+        items = {choice: self.solution(choice).items[:, : choice.rank].contiguous() for choice in best}
 
         def proposals(users: Tensor) -> Iterator[Tensor]:
-            scores = product(solution.coefficients(users, best.rank, best.power), items)
-            yield scores * item_factors(self._degree, best.item_scale)
-            yield torch.as_tensor(term.scores(users.cpu().numpy())).to(scores)
+            for choice in best:
+                scores = product(self.solution(choice).coefficients(users, choice.rank, choice.power), items[choice])
+                yield scores * item_factors(self._degree, choice.item_scale)
+            for shape in shapes:
+                yield torch.as_tensor(self._filter(shape).scores(users.cpu().numpy())).to(self._degree)
 
-        sample = sampled_rows(self.split.valid, _CONFIRMING, self.config.seed)
-        self._comparison = self._compared(sample, proposals)
-        self.figures = {}
-        self._best_figure([best, replace(best, filter=None, filter_weight=0.0)])
-        self.best = max(self.figures, key=self.figures.__getitem__)
-        if self.best is best:
+        self._comparison = self._compared(sampled_rows(self.split.valid, _CONFIRMING, self.config.seed), proposals)
+        figures = {choice: self._comparison.figures(self.solution(choice), [choice])[0] for choice in (*best, *plain)}
+        self.figures, self.best = figures, max(figures, key=figures.__getitem__)
+        if self.best.filter is not None and free:
             self._climb(lambda choice: [new for near in (choice, *self._scaled(choice)) for new in weighted(near)])
 
     def _scaled(self, choice: Choice) -> list[Choice]:
@@ -292,11 +302,10 @@ class Search:
         return max(self.figures[choice] for choice in choices)
 
     def solution(self, choice: Choice) -> Solution:
-        """The solution a choice ranks with; two are kept."""
-        key = choice.solved_by
+        """The solution a choice ranks with; the first, that of the best and the last are kept."""
+        key, kept = choice.solved_by, (self._first_solved, self.best.solved_by)
         if key not in self._solutions:
-            best = self.best.solved_by
-            self._solutions = {k: solution for k, solution in self._solutions.items() if k == best}
+            self._solutions = {k: solution for k, solution in self._solutions.items() if k in kept}
             self._solutions[key] = self._solve(choice)
         return self._solutions[key]
 

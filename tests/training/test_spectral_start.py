@@ -18,6 +18,7 @@ from c2f_dgl.engines import MessagePassing
 from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.evaluation.sampling import sampled_rows
 from c2f_dgl.graph.hetero import entity_layout
+from c2f_dgl.graph.neighbourhood import FilterShape
 from c2f_dgl.io.progress import Reporter
 from c2f_dgl.tiers.assignment import Assignment, anchored, stack
 from c2f_dgl.tiers.spectral import nth_singular_value
@@ -155,7 +156,7 @@ def test_the_better_of_two_orders_of_steps_is_kept(found: tuple[float, float], m
     """A filter is first chosen before what weighs the graph, and then after it; `found` are the figures of both."""
     figures = iter(found)
 
-    def choose_filter(self: Search) -> None:
+    def choose_filter(self: Search, shapes: Sequence[FilterShape]) -> None:
         figure = next(figures)
         self.best = replace(self.best, power=figure)
         self.figures[self.best] = figure
@@ -181,6 +182,24 @@ def test_a_filter_is_compared_with_none_on_more_users(tmp_path: Path, monkeypatc
     train(load_dataset("planted"), tmp_path / "run", load_config("fast", ["coarse.m=40", *given]))
     assert {(100, True), (100, False)} < compared
     assert {without for n, without in compared if n > 100} == {True, False}
+
+
+def test_a_further_solution_is_compared_with_the_first_on_more_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = Comparison.figures
+
+    def only_on_few(self: Comparison, solution: Solution, choices: Sequence[Choice]) -> list[float]:
+        gain = 0.1 if len(self.candidates.users) == 100 else -0.1
+        further = [gain * (choice.exponents != (0.4, 0.4)) for choice in choices]
+        return [figure + added for figure, added in zip(figures(self, solution, choices), further, strict=True)]
+
+    monkeypatch.setattr("c2f_dgl.training.search._USERS", 100)
+    monkeypatch.setattr(Comparison, "figures", only_on_few)
+    split = load_dataset("planted")
+    config = resolve_sizes(load_config("fast", ["coarse.m=20"]), split.n_users, split.n_items)
+    graph, device = start_graph(split, config.model), torch.device("cpu")
+    assert spectral_model(config, graph, split, device, Reporter(quiet=True)).choice.exponents == (0.4, 0.4)
+    monkeypatch.setattr("c2f_dgl.training.search._CONFIRMING", 100)
+    assert spectral_model(config, graph, split, device, Reporter(quiet=True)).choice.exponents != (0.4, 0.4)
 
 
 def test_what_is_chosen_at_the_end_of_its_range_is_told(
