@@ -2,29 +2,26 @@
 
     python -m benchmarks.full_test DATASET [--preset best] [--seeds 2024 2025 2026] [--on-test]
 
-The scalars are chosen on validation items drawn from the training part (`data.protocol=full-test`). With them the
-model is solved once more on the whole training part, and that one is tested, once. With --on-test they are chosen on a
-third of the test part, the paper's validation, which then is tested on as well. Figures go to
+As `c2f-dgl train --set data.protocol=full-test` does it: the scalars are chosen on validation items drawn from the
+training part, and with them the model is solved once more on all of that part and tested, once. With --on-test they are
+chosen on a third of the test part, the paper's validation, which then is tested on as well. Figures go to
 benchmarks/results/full_test/; `python -m benchmarks.tables` lays published ones beside them.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
-import torch
 
 from benchmarks import measure
 from c2f_dgl import load_config, load_dataset
-from c2f_dgl.config.sizes import resolve_sizes
+from c2f_dgl.api import train_run
 from c2f_dgl.data.splits import Split
 from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.io.progress import Reporter
-from c2f_dgl.training.build import spectral_model, start_graph
 
 
 def main() -> None:
@@ -55,24 +52,20 @@ def dispersion(split: Split) -> float:
 
 def full_test(dataset: str, preset: str, seed: int, on_test: bool) -> dict[str, object]:
     """Figures of one seed."""
-    started, device, reporter = time.perf_counter(), torch.device("cpu"), Reporter()
-    config = load_config(preset, [f"seed={seed}"])
-    split = load_dataset(dataset, protocol="paper" if on_test else "full-test", seed=seed)
-    config = resolve_sizes(config, split.n_users, split.n_items)
-    with reporter.busy("choosing"):
-        graph = start_graph(split, config.model, config.graph)
-        start = spectral_model(config, graph, split, device, reporter)
-        model, choice = start.model, start.choice
-    valid = evaluate(model.scorer(), split.train, split.valid)
-    if on_test:
-        split = replace(split, test=sp.csr_matrix(split.valid + split.test))
-    else:
-        split = replace(split, train=sp.csr_matrix(split.train + split.valid))
-        with reporter.busy("solving again"):
-            graph = start_graph(split, config.model, config.graph)
-            model = spectral_model(config, graph, split, device, reporter, choice).model
-    test, seconds = evaluate(model.scorer(), split.train, split.test), time.perf_counter() - started
-    return {"seed": seed, "valid": valid, "test": test, "chosen": str(choice), "seconds": round(seconds, 1)}
+    started, protocol = time.perf_counter(), "paper" if on_test else "full-test"
+    config = load_config(preset, [f"seed={seed}", f"data.protocol={protocol}"])
+    split = load_dataset(dataset, protocol=protocol, seed=seed)
+    run = train_run(split, None, config, reporter=Reporter())
+    stage = run.summary["stages"][run.summary["chosen"]]
+    tested = run.data()
+    relevant = sp.csr_matrix(split.valid + split.test) if on_test else split.test
+    return {
+        "seed": seed,
+        "valid": stage["valid"],
+        "test": evaluate(run.model().scorer(), tested.train, relevant),
+        "scalars": stage["scalars"],
+        "seconds": round(time.perf_counter() - started, 1),
+    }
 
 
 if __name__ == "__main__":

@@ -133,6 +133,9 @@ def load_run(
 ) -> tuple[Recommender, Split]:
     """The best model of a run and the data it was trained on, read again.
 
+    Under the protocol ``full-test`` a preset that solves is solved once more with what validated: the split that comes
+    with its model has nothing that validates.
+
     Parameters
     ----------
     run : str or Path
@@ -153,4 +156,4 @@ def load_run(
     if split is None:
         check_run(run, stage=stage, source=source, device=device)
         split = load_split(folder.config(), source)
-    return load_model(folder, split, stage, choose_device(device)), split
+    return load_model(folder, split, stage, choose_device(device))

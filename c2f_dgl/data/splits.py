@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -74,6 +74,12 @@ class Split:
         if self.side is not None:
             digest.update(self.side.digest())
         return digest.hexdigest()
+
+    def merged(self) -> Split:
+        """Train and valid together as the training part, and nothing that validates."""
+        train, none = csr_matrix(self.train + self.valid), csr_matrix(self.valid.shape, dtype=np.float32)
+        train.sort_indices()
+        return replace(self, train=train, valid=none, valid_from_train=False)
 
     def summary(self) -> str:
         """One line on what the split holds, and everything odd about it."""

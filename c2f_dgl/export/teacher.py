@@ -16,7 +16,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from c2f_dgl.data.splits import Split
+from c2f_dgl.data.splits import Split, check_part
 from c2f_dgl.export.trial import NeighbourTerm, Trial
 from c2f_dgl.graph.hetero import exponent_of
 from c2f_dgl.graph.item_filter import GraphFilter
@@ -57,7 +57,14 @@ class Teacher:
 
 
 def teacher_of(model: Recommender, split: Split) -> Teacher:
-    """The teacher of a device model, from the data it was trained on: a filter's weight is chosen on its validation."""
+    """The teacher of a device model, from the data it was trained on: a filter's weight is chosen on its validation.
+
+    Raises
+    ------
+    InputError
+        Nothing validates.
+    """
+    check_part(split, "valid")
     roles = model.roles
     features = {name: x.double().cpu().numpy() for name, x in model.engine.all_nodes().items()}
     users, items = features[roles.query], features[roles.ranked]

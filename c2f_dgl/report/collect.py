@@ -172,7 +172,7 @@ def _collect(name: str, folder: RunFolder, split: Split, users: np.ndarray, repo
     summary = folder.summary()
     assert summary is not None  # checked before anything was read
     with reporter.busy(f"{name}: loading the model"):
-        model = load_model(folder, split, None, torch.device("cpu"))
+        model, split = load_model(folder, split, None, torch.device("cpu"))
         stages = [_stage(folder, stage, entry) for stage, entry in summary["stages"].items()]
         path = folder.checkpoint(stages[-1].name)
         tiers = restore_tiers(*load_checkpoint(path), path)

@@ -10,11 +10,13 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import scipy.sparse as sp
 import torch
 from pydantic import TypeAdapter
 
@@ -122,6 +124,19 @@ class Run:
             self._model = stage, self._restored(*self._checkpoint(stage), path)
         return self._model[1]
 
+    def data(self, stage: str | None = None) -> Split:
+        """What the model of a stage was trained on: the split, or its `merged` where it was solved again."""
+        stage = stage or self.summary["chosen"]
+        return self._trained_on(self._checkpoint(stage)[1], stage)
+
+    def _trained_on(self, meta: dict[str, Any], path: str | Path) -> Split:
+        """The data of a checkpoint (raises `InputError` where it is neither the split nor its `merged`)."""
+        if meta["fingerprint"] == self.split.fingerprint:
+            return self.split
+        if meta["fingerprint"] != (merged := self.split.merged()).fingerprint:
+            raise InputError("was trained on other data", where=path, expected="the data set and split of the run")
+        return merged
+
     @cached_property
     def _graph(self) -> dgl.DGLGraph:
         return start_graph(self.split, self.config.model, self.config.graph)
@@ -138,11 +153,11 @@ class Run:
 
     def _restored(self, tensors: dict[str, torch.Tensor], meta: dict[str, Any], path: str | Path) -> Recommender:
         """The model of a checkpoint."""
-        if meta["fingerprint"] != self.split.fingerprint:
-            raise InputError("was trained on other data", where=path, expected="the data set and split of the run")
-        tiers, columns = restore_tiers(tensors, meta, path), feature_columns(self.split)
+        split = self._trained_on(meta, path)
+        tiers, columns = restore_tiers(tensors, meta, path), feature_columns(split)
         scalars, table = described_scalars(meta), tensors.get("table")
-        model = assemble(self.config, self._graph, tiers, table, self.device, scalars, columns=columns)
+        graph = self._graph if split is self.split else start_graph(split, self.config.model, self.config.graph)
+        model = assemble(self.config, graph, tiers, table, self.device, scalars, columns=columns)
         load_vectors(model, tensors, path)
         return model
 
@@ -181,11 +196,12 @@ class Run:
                 tensors = model_tensors(model) | optimizer_tensors(model, optimizer)
                 save_checkpoint(self.folder.last, tensors, {**origin, **meta, **model_description(model)})
 
+        again, no_test = self._is_solved_again(), sp.csr_matrix(self.split.test.shape, dtype=np.float32)
         with self.reporter.stage(stage):
             train_stage(
                 model,
                 self._stage(stage),
-                self.split,
+                replace(self.split, test=no_test) if again else self.split,
                 self.reporter,
                 progress,
                 on_best,
@@ -196,8 +212,29 @@ class Run:
             )
         if best_epoch == progress.epoch:
             self._model = stage, model
+        if again:
+            self._solve_again(stage)
         with self.reporter.busy("evaluating"):
             self._test(stage)
+
+    def _is_solved_again(self) -> bool:
+        """Whether the model that was chosen is solved for once more with what validated: all that others train on."""
+        drawn = self.config.data.protocol == "full-test" and self.split.valid_from_train
+        one_solve = self.stages == [COARSE] and not any(self._stage(COARSE).limits().values())
+        return drawn and one_solve and self._choice is not None
+
+    def _solve_again(self, stage: str) -> None:
+        """Solve for the stage's best once more, with what was chosen, on `Split.merged`."""
+        merged, (_, meta) = self.split.merged(), self._checkpoint(stage)
+        if meta["fingerprint"] == merged.fingerprint:
+            return
+        graph = start_graph(merged, self.config.model, self.config.graph)
+        with self.reporter.busy("solving again"):
+            model = start_model(self.config, graph, merged, self.device, self.reporter, self._choice).model
+        description = {**meta, "fingerprint": merged.fingerprint, **model_description(model)}
+        self._best[stage], self._model = (model_tensors(model), description), (stage, model)
+        if self.folder is not None:
+            save_checkpoint(self.folder.checkpoint(stage), *self._best[stage])
 
     def _started(self, stage: str, last: dict[str, Any] | None) -> Start:
         """What a stage starts from."""
@@ -238,12 +275,11 @@ class Run:
     def _test(self, stage: str) -> dict[str, float]:
         """Test figures of the stage's best; none without a test part."""
         if stage not in self._tests:
-            split, record = self.split, self._checkpoint(stage)[1]["record"]
-            if "test" not in record and split.test.nnz:
-                figures = evaluate_split(self.model(stage).scorer(), split, ["test"], self.config.seed)
-                self._tests[stage] = figures["test"]
-            else:
-                self._tests[stage] = record.get("test", {})
+            figures = self._checkpoint(stage)[1]["record"].get("test", {})
+            if not figures and self.split.test.nnz:
+                scorer, split = self.model(stage).scorer(), self.data(stage)
+                figures = evaluate_split(scorer, split, ["test"], self.config.seed)["test"]
+            self._tests[stage] = figures
         return self._tests[stage]
 
     def _summarise(self) -> None:
@@ -286,8 +322,11 @@ class Run:
             self.folder.write_summary(self.summary)
 
 
-def load_model(folder: RunFolder, split: Split, stage: str | None, device: torch.device) -> Recommender:
-    """The best model of a folder's stage, by default of the chosen one (raises `InputError` without one)."""
+def load_model(folder: RunFolder, split: Split, stage: str | None, device: torch.device) -> tuple[Recommender, Split]:
+    """The best model of a folder's stage, by default of the chosen one, and what it was trained on.
+
+    Raises `InputError` where there is none. `split` is the run's.
+    """
     run = Run(folder.config(), split, device, folder=folder)
     if stage is None and (summary := folder.summary()) is not None:
         stage = summary["chosen"]
@@ -299,7 +338,7 @@ def load_model(folder: RunFolder, split: Split, stage: str | None, device: torch
         stage = trained[-1]
     if stage not in run.stages:
         raise InputError(f"no stage {stage!r}", where=folder.path, expected=f"one of {', '.join(run.stages)}")
-    return run.model(stage)
+    return run.model(stage), run.data(stage)
 
 
 def _flat_scalars(model: Recommender) -> dict[str, Any]:
