@@ -45,15 +45,28 @@ def test_everyday_work_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     (tmp_path / "shelf.csv").write_text("".join(f"{item}\n" for item in range(300)))
     (tmp_path / "sold.csv").write_text("item\n7\n8\n")
+    write_ratings(tmp_path)
     run_guide("practice.md")
+    lists = pd.read_parquet("lists.parquet")
+    assert lists["user"].nunique() == 120 and lists.groupby("user").size().eq(20).all()
+    had = pd.read_csv("ratings.csv").query("rating >= 4")
+    assert len(lists.merge(had, left_on=["user", "item"], right_on=["userId", "movieId"])) == 0
+    assert "Film 50" in c2f("recommend", "films.c2f", "--history", "51", "172", "-k", "800").stdout
+
+
+def write_ratings(folder: Path) -> None:
+    """Files such as those of MovieLens: `ratings.csv` of 120 users, `movies.csv`."""
+    pairs, rng = load_dataset("planted").train[:120].tocoo(), np.random.default_rng(0)
+    log = {"userId": pairs.row, "movieId": pairs.col, "rating": rng.integers(3, 6, pairs.nnz), "timestamp": pairs.row}
+    pd.DataFrame(log).to_csv(folder / "ratings.csv", index=False)
+    films = pd.DataFrame({"movieId": np.arange(800), "title": [f"Film {n}" for n in range(800)], "genres": "Drama"})
+    films.to_csv(folder / "movies.csv", index=False)
 
 
 def test_coming_from_another_library_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")  # else implicit warns
-    pairs, rng = load_dataset("planted").train[:300].tocoo(), np.random.default_rng(0)
-    log = {"userId": pairs.row, "movieId": pairs.col, "rating": rng.integers(3, 6, pairs.nnz), "timestamp": pairs.row}
-    pd.DataFrame(log).to_csv("ratings.csv", index=False)
+    write_ratings(tmp_path)
     # The extra `bench` brings implicit.
     assert "implicit" in run_guide("coming_from.md")
     assert {path.name for path in tmp_path.glob("*.c2f")} == {"model.c2f", "users.c2f", "liked.c2f", "liked-users.c2f"}
