@@ -16,6 +16,7 @@ import logging
 import os
 import sys
 import types
+import warnings
 from typing import TYPE_CHECKING
 
 log = logging.getLogger("c2f_dgl")
@@ -35,7 +36,7 @@ def import_dgl() -> types.ModuleType:
     if "dgl" in sys.modules:
         return sys.modules["dgl"]
     try:
-        return importlib.import_module("dgl")
+        return _import()
     except (ImportError, OSError) as error:
         if isinstance(error, ModuleNotFoundError) and error.name == "dgl":
             raise
@@ -43,9 +44,16 @@ def import_dgl() -> types.ModuleType:
     for name in [name for name in sys.modules if name == "dgl" or name.startswith("dgl.")]:
         del sys.modules[name]  # left behind by the import that failed
     names = ", ".join(_stand_in())
-    module = importlib.import_module("dgl")
+    module = _import()
     log.info("dgl %s does not import by itself here (%s); using stand-ins for %s", module.__version__, reason, names)
     return module
+
+
+def _import() -> types.ModuleType:
+    with warnings.catch_warnings():
+        # DGL loads tqdm's bars, which tell a notebook without ipywidgets to install them; none of them is shown here.
+        warnings.filterwarnings("ignore", "IProgress not found")
+        return importlib.import_module("dgl")
 
 
 def _stand_in() -> list[str]:

@@ -114,8 +114,9 @@ class C2FRecommender(BaseEstimator):
         Parameters
         ----------
         interactions : data frame, pair of arrays, array (n, 2), sparse matrix, Interactions or Split
-            Columns ``user`` and ``item`` of external ids, or a users x items matrix whose entries above 0 count. A data
-            frame, here and below, is one of pandas or any table with ``__arrow_c_stream__`` or ``__dataframe__``.
+            Columns ``user`` and ``item`` of external ids, or what files call them (``userId``, ``movieId``), or a users
+            x items matrix whose entries above 0 count. A data frame, here and below, is one of pandas or any table with
+            ``__arrow_c_stream__`` or ``__dataframe__``.
         y : None
             Ignored.
         """
@@ -290,8 +291,13 @@ class C2FRecommender(BaseEstimator):
 
 
 def _in_pandas(interactions: Any) -> Any:
-    """Interactions with any table of theirs as a data frame of pandas."""
-    return as_frame(interactions) if is_table(interactions) else interactions
+    """Interactions with any table of theirs as a data frame of pandas, well-known columns called user and item."""
+    if not is_table(interactions):
+        return interactions
+    frame = as_frame(interactions)
+    columns = [str(name) for name in frame.columns]
+    roles = {find_column(columns, None, role, "data frame"): role for role in ("user", "item") if role not in columns}
+    return frame.set_axis([roles.get(place, name) for place, name in enumerate(frame.columns)], axis=1)
 
 
 def _warn_of_ratings(interactions: Any) -> None:

@@ -98,6 +98,20 @@ def test_every_form_of_interactions_is_held_out_the_same(split: Split) -> None:
     assert all(some.valid.nnz for some in found)
 
 
+def test_columns_of_a_frame_are_known_by_the_names_of_files(fitted: C2FRecommender, frame: pd.DataFrame) -> None:
+    log = frame.rename(columns={"user": "customerId", "item": "movieId"}).assign(quantity=1)[
+        ["quantity", "movieId", "customerId"]
+    ]
+    again = C2FRecommender(options=SMALL).fit(log)
+    np.testing.assert_array_equal(again.recommend(["user-3"])[0], fitted.recommend(["user-3"])[0])
+    again.fold_in(pd.DataFrame({"uid": ["new"], "asin": frame.item[:1]}))
+    # The plain names win, whatever stands before them.
+    again.fold_in(pd.DataFrame({"User": [1], "movieId": [2], "user": ["newer"], "item": frame.item[:1]}))
+    assert again.users_.ids.find(["new", "newer"]).min() >= 0
+    with pytest.raises(InputError, match=r"no column 'item' .expected columns user and item"):
+        C2FRecommender(options=SMALL).fit(log.rename(columns={"movieId": "thing"}))
+
+
 def test_ten_pairs_are_enough(caplog: pytest.LogCaptureFixture) -> None:
     pairs = [f"user-{n}" for n in range(10)], [f"item-{n}" for n in range(10)]
     model = C2FRecommender().fit(pairs)

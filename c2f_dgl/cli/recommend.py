@@ -76,7 +76,7 @@ def recommend(
         if ways != 1 or (history is None and users is None):
             expected = "--history ITEM..., or --users FILE with --user ID or --all"
             raise InputError("for whom?", where=run, expected=expected)
-        names, ranking = _of_file(
+        names, ranking, titles = _of_file(
             run, history and [*history, *(more or [])], user, users, include_seen, (candidates, exclude)
         )
     else:
@@ -86,6 +86,7 @@ def recommend(
         if ways != 1 or history is not None:
             raise InputError("for whom?", where=run, expected="--user ID or --all (--history is of a model file)")
         names, ranking = _of_run(run, user, include_seen, (candidates, exclude), stage, data_, device, reporter)
+        titles = None
     if out is not None:
         _write(out, names, ranking, k, reporter)
         return
@@ -104,9 +105,12 @@ def recommend(
     for name, entries in ranked.items():
         table = Table("rank", title=f"user {name}" if user else name, title_justify="left")
         table.add_column("item", overflow="fold")  # never cut: an id must be told from another
+        if titles is not None:
+            table.add_column("title")
         table.add_column("score", no_wrap=True)
         for rank, entry in enumerate(entries, 1):
-            table.add_row(str(rank), str(entry["item"]), f"{entry['score']:.4f}")
+            title = [] if titles is None else [titles[entry["item"]]]
+            table.add_row(str(rank), str(entry["item"]), *title, f"{entry['score']:.4f}")
         plain_console().print(table)
 
 
@@ -117,8 +121,8 @@ def _of_file(
     users: Path | None,
     include_seen: bool,
     limits: tuple[Path | None, Path | None],
-) -> tuple[np.ndarray | list[str], Ranking]:
-    """Ids and ranking by a model file: of a history, or of some or all users of the file `users`."""
+) -> tuple[np.ndarray | list[str], Ranking, dict[object, str] | None]:
+    """Ids and ranking by a model file, of a history or of users of the file `users`; titles by id, where it has any."""
     from c2f_dgl.serving import ServingModel, UserHistories
 
     model = ServingModel.load(path)
@@ -136,7 +140,8 @@ def _of_file(
     def ranking(rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         return model.recommend_rows(histories.take(rows), k, exclude_seen=not include_seen, candidates=among)
 
-    return names, ranking
+    titles = None if model.titles is None else dict(zip(model.items.ids.tolist(), model.titles, strict=True))
+    return names, ranking, titles
 
 
 def _allowed(items: IdMap, candidates: Path | None, exclude: Path | None) -> np.ndarray | None:

@@ -15,8 +15,9 @@ from c2f_dgl.errors import InputError
 REPOSITORY_SAMPLE = Path(__file__).parents[2] / "data" / "planted"
 
 _LIGHTGCN = "https://raw.githubusercontent.com/gusye1234/LightGCN-PyTorch/master/data"
-# Pinned: the commit in which these files were read.
+# Pinned: the commits in which these files were read.
 _LEGCF = "https://raw.githubusercontent.com/xurong-liang/LEGCF/316844b760899c9ccec4a0ab06a06fe2cf042bb4/data"
+_RECBOLE = "https://raw.githubusercontent.com/RUCAIBox/RecBole/7b02be5ec80a88310f2d04a27a82adfcbb5dc211/dataset"
 
 
 class RemoteFile(NamedTuple):
@@ -36,11 +37,11 @@ class Card:
     source: str  # where the data come from, and whom to cite
     form: str  # the format of its files
     files: tuple[RemoteFile, ...]  # empty for the built-in sample
-    # Over training and test files together; checked whenever the data set is loaded.
+    # Over all files of interactions together; checked whenever the data set is loaded.
     n_users: int
     n_items: int
     n_interactions: int
-    pairs_sha256: str | None = None  # `pairs_sha256` of training and test files, where known; also checked
+    pairs_sha256: str | None = None  # `pairs_sha256` of these files, where known; also checked
     notes: str = ""  # terms of use and oddities
     columns: tuple[str, ...] | None = None  # names of the columns, where the files are logs without a header
 
@@ -108,6 +109,29 @@ _CARDS = (
         pairs_sha256="8d6c096609bd99ec75b268187dbe7379588904ae25c0a5b2bf879d86857b59e7",
         notes="non-commercial use; the 12 of its 1,892 users who listened to nothing are not in the files",
         columns=("user", "item", "count"),
+    ),
+    Card(
+        name="ml-100k",
+        title="MovieLens 100K: ratings of films, 1997 to 1998",
+        source="GroupLens: Harper, Konstan, ACM TiiS 2015; in the files of RecBole",
+        form="RecBole's .inter, a log; titles of the films in .item",
+        files=(
+            RemoteFile(
+                "ml-100k.inter",
+                f"{_RECBOLE}/ml-100k/ml-100k.inter",
+                "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff",
+            ),
+            RemoteFile(
+                "ml-100k.item",
+                f"{_RECBOLE}/ml-100k/ml-100k.item",
+                "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532",
+            ),
+        ),
+        n_users=943,
+        n_items=1_682,
+        n_interactions=100_000,
+        pairs_sha256="42d5ef4c2adaa55140fe076e63040dcb30c960ee73e2def2664814dcce2fb7f8",
+        notes="research use, as GroupLens offers it: not to be passed on, not for money",
     ),
     Card(
         name="planted",

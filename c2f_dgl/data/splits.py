@@ -87,10 +87,11 @@ class Split:
         n_total = self.train.nnz + held_out.nnz
         user_train, user_held = self.train.getnnz(axis=1), held_out.getnnz(axis=1)
         item_train, item_held = self.train.getnnz(axis=0), held_out.getnnz(axis=0)
+        no_test = (user_train > 0) & (self.test.getnnz(axis=1) == 0)
         n_isolated = ((user_train + user_held) == 0).sum() + ((item_train + item_held) == 0).sum()
         odd = [
             counted(((user_train == 0) & (user_held > 0)).sum(), "user", "without training items"),
-            counted(((user_train > 0) & (self.test.getnnz(axis=1) == 0)).sum(), "user", "without test items"),
+            counted(no_test.sum() if self.test.nnz else 0, "user", "without test items"),
             counted(((item_train == 0) & (item_held > 0)).sum(), "item", "seen only in what is held out"),
             counted(n_isolated, "isolated node"),
             _gaps("user", self.user_ids),

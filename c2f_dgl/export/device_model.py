@@ -13,7 +13,7 @@ import c2f_dgl
 from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.data.ids import IdMap
 from c2f_dgl.data.splits import Split
-from c2f_dgl.data.tables import read_table
+from c2f_dgl.data.tables import first_line, read_table
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.evaluation.served import Served
@@ -114,8 +114,8 @@ def user_histories(model: ServingModel, split: Split, *, held_out: bool = True) 
 def read_titles(path: str | Path, items: IdMap) -> np.ndarray:
     """What items are called (n_items,), empty where it is not said.
 
-    They stand in a table whose first columns are an item's id and its title, in any form that `read_log` takes, or in
-    MovieLens' ``u.item``.
+    They stand in a table whose first columns are an item's id and its title, in any form that `read_log` takes,
+    RecBole's ``.item`` among them, or in MovieLens' ``u.item``.
 
     Raises
     ------
@@ -130,7 +130,8 @@ def read_titles(path: str | Path, items: IdMap) -> np.ndarray:
         return {"item": 0, "title": 1}
 
     # Where the first line is a header that is not known as one, it is that of an unknown item.
-    table = read_table(path, leading, sep="|" if path.suffix == ".item" else None, numbered=True).frame
+    sep = "|" if path.suffix == ".item" and "\t" not in first_line(path) else None
+    table = read_table(path, leading, sep=sep, numbered=True).frame
     rows = items.find(table["item"].to_numpy(dtype=object))
     titles = np.full(len(items), "", dtype=object)
     titles[rows[rows >= 0]] = table["title"].fillna("").astype(str).to_numpy(dtype=object)[rows >= 0]

@@ -14,7 +14,7 @@ from c2f_dgl.dgl_import import dgl
 class InteractionDataset(dgl.data.DGLDataset):
     r"""Interactions, and what a schema adds to them, as one heterograph.
 
-    Statistics of the catalogue (``c2f-dgl data list``): gowalla, yelp2020, amazon-book, lastfm, planted.
+    Statistics of the catalogue (``c2f-dgl data list``): gowalla, yelp2020, amazon-book, lastfm, ml-100k, planted.
 
     Parameters
     ----------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,6 +95,23 @@ def test_duplicates_in_the_files_count_for_the_card(folder, tiny_card, monkeypat
     (folder / "train.txt").write_text(TRAIN + "2 0\n")
     monkeypatch.setitem(CARDS, "tiny", replace(tiny_card, n_interactions=13))
     assert "train: 1 duplicate pair merged" in load_dataset("tiny", data_dir=folder.parent).summary()
+
+
+def test_a_named_log_is_checked_against_its_card(tmp_path, monkeypatch):
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "log.inter").write_text(
+        "user_id:token\titem_id:token\trating:float\n" + "".join(f"{n % 3}\t{n}\t{n % 5}\n" for n in range(30))
+    )
+    files = (RemoteFile("log.inter", "http://localhost/log.inter"),)
+    card = Card("log", "t", "s", "RecBole", files, 3, 30, 30)
+    for changed, problem in (({}, None), ({"n_items": 29}, "30 items where"), ({"pairs_sha256": "0"}, "the pairs are")):
+        monkeypatch.setitem(CARDS, "log", replace(card, **changed))
+        if problem is None:
+            assert load_dataset("log", data_dir=tmp_path).name == "log"
+            continue
+        with pytest.raises(InputError, match=f"{problem} .*fetch log"):
+            load_dataset("log", data_dir=tmp_path)
+        assert load_dataset("log", data_dir=tmp_path, min_rating=2).train.nnz  # not what the card counts
 
 
 def test_what_is_not_fetched_says_how_to_fetch(tmp_path):
@@ -204,3 +222,12 @@ def test_real_lastfm_is_what_its_card_says():
     assert "2 users without training items" in summary
     assert "13 items seen only in what is held out" in summary
     assert "user ids have gaps (1,880 ids from 1 to 1892)" in summary
+
+
+@pytest.mark.skipif(not (REAL / "ml-100k").is_dir(), reason="the real MovieLens files are not beside the repository")
+def test_real_movielens_is_what_its_card_says():
+    split = load_dataset("ml-100k", data_dir=REAL)
+    assert (split.n_users, split.n_items) == (943, 1_682)
+    assert split.train.nnz + split.valid.nnz + split.test.nnz == 100_000
+    for file in CARDS["ml-100k"].files:
+        assert hashlib.sha256((REAL / "ml-100k" / file.filename).read_bytes()).hexdigest() == file.sha256

@@ -210,6 +210,8 @@ def test_summary_says_everything_odd_in_one_line():
     assert "2 isolated nodes" in isolated.summary()
     clean = random_split(Interactions.from_csr(csr_matrix(np.ones((30, 30)))), seed=0)
     assert clean.summary().endswith("dense)")
+    untested = random_split(Interactions.from_csr(csr_matrix(np.ones((30, 30)))), seed=0, test=0)
+    assert untested.summary().endswith("0 test; 100% dense)"), "not that each user is without test items"
 
 
 def test_a_test_set_of_training_pairs_is_refused():

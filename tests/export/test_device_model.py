@@ -210,6 +210,7 @@ def test_users_have_all_that_the_data_holds(fast: Trained) -> None:
         ("u.item", b"1|Toy Story (1995)|01-Jan\n2|Caf\xe9, the (1995)|x\n5|Nobody|x\n"),
         ("movies.dat", "1::Toy Story (1995)::A|B\n2::Café, the (1995)::A\n".encode()),
         ("movies.csv", 'movieId,title\n1,Toy Story (1995)\n2,"Café, the (1995)"\n'.encode()),
+        ("ml.item", "item_id:token\ttitle:token_seq\n2\tCafé, the (1995)\n1\tToy Story (1995)\n".encode()),
         ("names.tsv", "id\tname\n2\tCafé, the (1995)\n1\tToy Story (1995)\n".encode()),
     ],
 )
