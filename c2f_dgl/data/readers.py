@@ -145,12 +145,12 @@ def read_log(
 
     table = read_table(
         path,
-        lambda columns: choose_columns(columns, asked, path),
+        lambda columns, file: choose_columns(columns, asked, file),
         names,
         sep,
         numbered=any(map(is_number, asked.values())),
     )
-    notes, used = list(table.notes), dict(table.names)
+    notes, used = table.mended(), dict(table.names)
     if "rating" in used and min_rating is None:
         hint = "--set data.min_rating=... keeps the liked"
         notes.append(unused_ratings(table.frame["rating"], used.pop("rating"), table.origin, hint))
@@ -177,7 +177,7 @@ def read_leading(path: str | Path, roles: Sequence[str], *, numbered: bool = Fal
     """
     path = Path(path)
 
-    def choose(columns: list[str]) -> dict[str, int]:
+    def choose(columns: list[str], _: Path) -> dict[str, int]:
         if len(columns) < len(roles):
             expected = f"at least {len(roles)}: {', '.join(roles)}"
             raise InputError(f"{len(columns)} columns", where=path, expected=expected)

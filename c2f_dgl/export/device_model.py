@@ -124,7 +124,7 @@ def read_titles(path: str | Path, items: IdMap) -> np.ndarray:
     """
     path = Path(path)
 
-    def leading(columns: list[str]) -> dict[str, int]:
+    def leading(columns: list[str], _: Path) -> dict[str, int]:
         if len(columns) < 2:
             raise InputError("has one column", where=path, expected="columns: id, title")
         return {"item": 0, "title": 1}
