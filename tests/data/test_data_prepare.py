@@ -56,10 +56,9 @@ def written(path: Path, content: str | bytes) -> Path:
     return path
 
 
-@pytest.mark.parametrize("packing", PACKERS)
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_comes_out_as_the_readers_read_it(tmp_path, form, packing):
-    path = written(tmp_path / f"{form}{packing}", PACKERS[packing](FORMS[form]))
+def test_every_form_comes_out_as_the_readers_read_it(tmp_path, form):
+    path = written(tmp_path / form, FORMS[form])
     prepare(path, tmp_path / "all")
     same(read_interactions(tmp_path / "all"), read_interactions(path))
     guessed = re.search(r"data\.timestamp=([^, ]+)", " ".join(read_interactions(path, timed=True).notes))
@@ -159,6 +158,7 @@ def test_times_in_all_their_forms(tmp_path):
         ("latin.csv", "user,item,timestamp\n1,2,3\né,4,3\n".encode("latin-1")),
         ("capitals.parquet", parquet(LOG.assign(User=1))),
         ("packed.parquet.gz", PACKERS[".gz"](parquet(LOG))),
+        *((f"packed.csv{suffix}", pack(text(LOG))) for suffix, pack in PACKERS.items()),
     ],
 )
 def test_what_the_readers_take_is_prepared_in_batches(tmp_path, monkeypatch, name, content):
@@ -239,16 +239,8 @@ BAD = {
         "not JSON lines, or damaged: Failed to convert JSON to int64",
         "a.jsonl",
     ),
-    "type changes from a float": (
-        {"a.jsonl": '{"user": 1.0, "item": 2}\n{"user": "x", "item": 2}\n'},
-        {},
-        "changed from number to string",
-        "a.jsonl",
-    ),
     "nulls": (part(NULL), {}, "row 7: the user is missing (empty or NaN) (expected an id in every row)", "b.parquet"),
     "nulls in text": ({"a.csv": "user,item\n1,2\n3,\n"}, {}, "the item is missing", "a.csv"),
-    "nulls in JSON": ({"a.jsonl": '{"user": 1, "item": 2}\n{"user": 2}\n'}, {}, "the item is missing", "a.jsonl"),
-    "NaN": (part(LOG.assign(user=np.nan)), {}, "the user is missing", "b.parquet"),
     "truncated": (
         {"a.parquet": parquet(LOG), "b.parquet": parquet(LOG)[:-100]},
         {},
@@ -257,13 +249,6 @@ BAD = {
     ),
     "empty part": ({"a.parquet": parquet(LOG), "b.parquet": b""}, {}, "not Parquet, or damaged", "b.parquet"),
     "truncated gzip": ({"a.csv.gz": PACKERS[".gz"](MANY)[:-1000]}, {}, "Compressed file ended", "a.csv.gz"),
-    "truncated zstd": ({"a.csv.zst": PACKERS[".zst"](MANY)[:-1000]}, {}, "not delimited text, or damaged", "a.csv.zst"),
-    "truncated JSON": (
-        {"a.jsonl": '{"user": 1, "item": 2}\n{"user": 2, "it'},
-        {},
-        "not JSON lines, or damaged",
-        "a.jsonl",
-    ),
     "other columns": (
         part(LOG.rename(columns={"item": "product"})),
         {},
@@ -276,19 +261,9 @@ BAD = {
         "columns user 'user', item 'item'; in a.csv user 'user', item 'item', rating 'rating'",
         "b.csv",
     ),
-    "other columns in JSON": (
-        {"a.jsonl": '{"user": 1, "item": 2}\n', "b.jsonl": '{"user": 1, "it": 2}\n'},
-        {},
-        "no column 'item' for the item (expected one of 'user', 'it'",
-        "b.jsonl",
-    ),
     "two forms": ({"a.csv": text(LOG), "b.parquet": parquet(LOG)}, {}, "holds delimited text (a.csv) and Parquet", ""),
     "a split": ({"train.csv": text(LOG), "test.csv": text(LOG)}, {}, "this is split already", ""),
     "no log": ({"README.md": "# Data"}, {}, "no log in this folder (expected Parquet, CSV, TSV or JSON lines", ""),
-    "few fields": ({"a.csv": "user,item\n1,2\n3\n"}, {}, "line 3: the item is missing", "a.csv"),
-    "many fields": ({"a.csv": "user,item\n1,2\n3,4,5\n"}, {}, "line 3: more fields than the 2 columns", "a.csv"),
-    "open quote": ({"a.csv": 'user,item\n1,2\n"3,4\n'}, {}, "EOF inside string", "a.csv"),
-    "no rows": ({"a.csv": "user,item\n"}, {}, "no interactions (expected at least one row)", ""),
     "nothing liked": ({"a.csv": text(LOG)}, {"min_rating": 9}, "no interactions left", ""),
     "no ratings": ({"a.csv": text(LOG[["user", "item"]])}, {"min_rating": 3}, "min_rating needs a rating column", ""),
     "a rating": (
@@ -297,7 +272,6 @@ BAD = {
         "line 3: rating 'x' is not a number",
         "a.csv",
     ),
-    "no rating": (part(NULL.fillna({"user": 3})), {"min_rating": 3}, "rating NaN is not a number", "b.parquet"),
     "a time": (
         {"a.csv": "user,item,at\n1,2,2024-01-01\n1,3,soon\n"},
         {"timestamp": "at"},
