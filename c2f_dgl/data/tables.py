@@ -24,7 +24,7 @@ import pyarrow
 import pyarrow.json
 import pyarrow.parquet
 
-from c2f_dgl.data.columns import MISSING, Origin, counted, kind_of
+from c2f_dgl.data.columns import MISSING, Origin, counted, find_column, kind_of
 from c2f_dgl.data.text import TWO_COLONS, TextForm, separator, text_form
 from c2f_dgl.errors import InputError
 
@@ -65,6 +65,11 @@ class Table:
         """Where the rows stand, for messages."""
         index = self.frame.index
         return Origin(self.path, "line" if self.form == TEXT else "row", lambda row: int(index[row]), self.decimal)
+
+    def same_columns(self, columns: list[str], file: Path) -> dict[str, int]:
+        """The positions, among `columns` of another file of the log, of those that this one has."""
+        positions = {role: find_column(columns, name, role, file) for role, name in self.names.items()}
+        return {role: position for role, position in positions.items() if position is not None}
 
     def mended(self) -> list[str]:
         """Notes on what was mended."""
@@ -178,7 +183,7 @@ def read_batches(
 
     `names` and `sep` are of text: see `read_log`. With `numbered`, which says that columns are asked for by number, a
     first line without any well-known name is no header. Of Parquet a folder ``day=2024-05-01`` in `source` is a column
-    of what is in it. All files must call the columns alike and have one kind of values in each.
+    of what is in it. The first file says what the columns are called, and which kind of values each has in all of them.
     """
     if sep is not None and (len(sep) != 1 or sep in "\r\n"):
         raise InputError(f"a separator {sep!r}", where=source, expected="one character, no line end")
@@ -196,17 +201,15 @@ def read_batches(
             else:
                 tables = _text(file, choose, names, sep, numbered)
             for table in tables:
-                first = first or replace(table, frame=table.frame[:0])
-                _check_alike(table, first)
+                if first is None:
+                    first = replace(table, frame=table.frame[:0])
+                    choose = first.same_columns
+                _check_kinds(table, first)
                 yield table
 
 
-def _check_alike(table: Table, first: Table) -> None:
-    """Refuse a file whose columns are called otherwise, or have values of another kind, than those of the first."""
-    if table.names != first.names:
-        here, there = (", ".join(f"{role} {name!r}" for role, name in each.names.items()) for each in (table, first))
-        problem = f"columns {here}; in {first.path.name} {there}"
-        raise InputError(problem, where=table.path, expected="the same columns in all files")
+def _check_kinds(table: Table, first: Table) -> None:
+    """Refuse a file whose columns have values of another kind than those of the first."""
     for role, values in table.frame.items():
         here, there = kind_of(values), kind_of(first.frame[role])
         if here != there and values.notna().any():

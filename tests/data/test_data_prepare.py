@@ -150,6 +150,15 @@ def test_times_in_all_their_forms(tmp_path):
         )
 
 
+def test_later_files_may_have_further_columns_in_another_order(tmp_path):
+    first, second = LOG[["user", "item"]][:20], LOG[["timestamp", "item", "user"]][20:]
+    for form, write in ((".csv", text), (".parquet", parquet)):
+        for number, frame in enumerate((first, second)):
+            written(tmp_path / f"log{form}" / f"{number}{form}", write(frame))
+        prepare(tmp_path / f"log{form}", tmp_path / f"out{form}")
+        same(read_interactions(tmp_path / f"out{form}"), Interactions.from_frame(LOG))
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -258,7 +267,7 @@ BAD = {
     "other columns in text": (
         {"a.csv": text(LOG), "b.csv": text(LOG[["item", "user"]])},
         {},
-        "columns user 'user', item 'item'; in a.csv user 'user', item 'item', rating 'rating'",
+        "no column 'rating' for the rating (expected one of 'item', 'user'",
         "b.csv",
     ),
     "two forms": ({"a.csv": text(LOG), "b.parquet": parquet(LOG)}, {}, "holds delimited text (a.csv) and Parquet", ""),
