@@ -13,6 +13,9 @@ out; L2 is on the batch's input embeddings, as for all systems, and not on the f
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -120,12 +123,13 @@ def bpr_loss(model: LightGCN, batch: Triplets, l2: float) -> Tensor:
     return F.softplus(negative - positive).mean() + l2 * penalty
 
 
-def train_dgl(context: Context[DGLSettings], model: LightGCN) -> Fitted:
-    """Train one of the plain programs."""
+def train(context: Context[DGLSettings], program: Callable[..., LightGCN], **options: float) -> Fitted:
+    """Train one of the plain programs, made with `options` of its own."""
+    settings = context.settings
+    model = program(context.graph, settings.d, settings.layers, context.generator("table"), **options)
     if chosen_kernel("auto", context.device) == "dgl":
         model.to(context.device)
         model.graph = model.graph.to(context.device)
-    settings = context.settings
     objective = lambda model, batch: bpr_loss(model, batch, settings.l2)
     record = train_phase(context, model, settings.training(), objective=objective)
     counts = model.count_values()
@@ -133,25 +137,16 @@ def train_dgl(context: Context[DGLSettings], model: LightGCN) -> Fitted:
     return Fitted(model.scorer(), counts, 4 * total, [record])
 
 
-def train_lightgcn(context: Context[DGLSettings]) -> Fitted:
-    """LightGCN (He et al. 2020)."""
-    settings = context.settings
-    return train_dgl(context, LightGCN(context.graph, settings.d, settings.layers, context.generator("table")))
-
-
 def train_ngcf(context: Context[NGCFSettings]) -> Fitted:
     """NGCF (Wang et al. 2019)."""
-    settings = context.settings
     torch.manual_seed(int(context.rng("dropout").integers(2**31)))  # F.dropout takes no generator
-    generator = context.generator("table")
-    return train_dgl(context, NGCF(context.graph, settings.d, settings.layers, generator, settings.dropout))
+    return train(context, NGCF, dropout=context.settings.dropout)
 
 
 _LIGHTGCN, _NGCF = "He et al. 2020 (SIGIR)", "Wang et al. 2019 (SIGIR)"
+_lightgcn = partial(train, program=LightGCN)
 _NGCF_GRID = {**GRADIENT_SPACE, "dropout": (0.0, 0.1, 0.3)}
 SYSTEMS = (
-    System(
-        "dgl-lightgcn", "LightGCN, plain DGL", _LIGHTGCN, DGLSettings(), train_lightgcn, GRADIENT_SPACE, budgeted=False
-    ),
+    System("dgl-lightgcn", "LightGCN, plain DGL", _LIGHTGCN, DGLSettings(), _lightgcn, GRADIENT_SPACE, budgeted=False),
     System("dgl-ngcf", "NGCF, plain DGL", _NGCF, NGCFSettings(), train_ngcf, _NGCF_GRID, budgeted=False),
 )

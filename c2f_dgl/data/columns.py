@@ -41,17 +41,21 @@ class Origin:
     """Where the rows of a table came from, for error messages."""
 
     where: str | Path  # the file, or a name for the table
-    line_of: Callable[[int], int] | None = None  # the line of a row (from 0) in the file; None where there are none
+    unit: str = "row"  # what a row is called; "line" where it is one of a file, "" where nobody knows its place
+    place: Callable[[int], int] = int  # of a row, by its position in the table
     decimal: str = "."  # what may stand before the decimals of numbers, beside the point
-    unit: str = "row"  # what a row is called in a table without lines
-    row_of: Callable[[int], int] = int  # the row of the table that is meant by a number
+
+    def of(self, rows: Callable[[int], int]) -> Origin:
+        """The origin of a selection, from the position in the table of each of its rows."""
+        return replace(self, place=lambda number: self.place(int(rows(number))))
 
     def error(self, number: int, problem: str, expected: str) -> InputError:
-        """The error for a row; a table without lines names the row instead."""
-        row = self.row_of(number)
-        if self.line_of is None:
-            return InputError(f"{self.unit} {row}: {problem}", where=self.where, expected=expected)
-        return InputError(problem, where=self.where, line=self.line_of(row), expected=expected)
+        """The error for a row; one that is no line of a file is named by its unit."""
+        place = self.place(number)
+        if self.unit == "line":
+            return InputError(problem, where=self.where, line=place, expected=expected)
+        named = f"{self.unit} {place}: " if self.unit else ""
+        return InputError(f"{named}{problem}", where=self.where, expected=expected)
 
     def check(
         self, bad: Any, values: Any, problem: str, expected: str, show: Callable[[Any], object] = lambda value: value
@@ -143,33 +147,53 @@ def index_ids(values: pd.Series, role: str, origin: Origin) -> tuple[npt.NDArray
     missing once); anything else is text. The order of the rows does not matter. Missing ids, negative ones and
     fractions are refused.
     """
-    origin.check(values.isna(), values, f"the {role} is missing (empty or NaN)", "an id in every row")
-    if isinstance(values.dtype, pd.CategoricalDtype):
-        values = values.astype(values.cat.categories.dtype)
-    if not pd.api.types.is_numeric_dtype(values.dtype) or pd.api.types.is_bool_dtype(values.dtype):
-        values = values.astype("string")
-    codes, distinct = pd.factorize(values)
-    first = replace(origin, row_of=lambda code: int(np.argmax(codes == code)))
-    ids, rank = np.unique(_sortable(pd.Series(distinct), role, first), return_inverse=True)
+    codes, distinct = pd.factorize(raw_ids(values, role, origin))
+    first = origin.of(lambda code: int(np.argmax(codes == code)))
+    ids, rank = np.unique(final_ids(pd.Series(distinct), role, first), return_inverse=True)
     return rank.astype(np.int64)[codes], ids
 
 
-def _sortable(distinct: pd.Series, role: str, origin: Origin) -> np.ndarray:
-    """Distinct ids as int64 where all are whole numbers, else as an object array of str."""
-    if pd.api.types.is_float_dtype(distinct.dtype):
-        floats = distinct.to_numpy(dtype=np.float64)
+def raw_ids(values: pd.Series, role: str, origin: Origin) -> pd.Series:
+    """A column of ids, or some of its rows, as int64 or as text; what is missing or no id is refused."""
+    origin.check(values.isna(), values, f"the {role} is missing (empty or NaN)", "an id in every row")
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        values = values.astype(values.cat.categories.dtype)
+    if kind_of(values) != "numbers":
+        return values.astype("string")
+    if pd.api.types.is_float_dtype(values.dtype):
+        floats = values.to_numpy(dtype=np.float64)
         # Beyond 2**53 a float no longer tells neighbouring ids apart.
         inexact = (floats != np.floor(floats)) | (np.abs(floats) > 2**53)
         origin.check(inexact, floats, f"{role} id {{}} is not an exact whole number", "whole numbers or text")
-    elif pd.api.types.is_integer_dtype(distinct.dtype):
-        origin.check(distinct > np.iinfo(np.int64).max, distinct, f"{role} id {{}} is too large", "below 2**63")
-    elif distinct.str.fullmatch(WHOLE_FLOAT).all():
-        distinct = distinct.str.removesuffix(".0")
-    elif not distinct.str.fullmatch(WHOLE_NUMBER).all():
-        return distinct.to_numpy(dtype=object)
-    ids = distinct.astype(np.int64).to_numpy()
-    origin.check(ids < 0, ids, f"{role} id {{}} is negative", "ids of 0 or more, or text")
+    origin.check(values > np.iinfo(np.int64).max, values, f"{role} id {{}} is too large", "below 2**63")
+    values = values.astype(np.int64)
+    origin.check(values < 0, values, *_negative(role))
+    return values
+
+
+def _negative(role: str) -> tuple[str, str]:
+    return f"{role} id {{}} is negative", "ids of 0 or more, or text"
+
+
+def final_ids(raw: pd.Series, role: str, origin: Origin) -> np.ndarray:
+    """Distinct `raw_ids` of a whole log as int64 where all are whole numbers, else as an object array of str."""
+    if kind_of(raw) == "numbers":
+        return raw.to_numpy()
+    if raw.str.fullmatch(WHOLE_FLOAT).all():
+        raw = raw.str.removesuffix(".0")
+    elif not raw.str.fullmatch(WHOLE_NUMBER).all():
+        return raw.to_numpy(dtype=object)
+    ids = raw.astype(np.int64).to_numpy()
+    origin.check(ids < 0, ids, *_negative(role))
     return ids
+
+
+def kind_of(values: pd.Series) -> str:
+    """What a column's values are to us: ``"numbers"`` and ``"text"`` of any width, or ``"times"``."""
+    dtype = values.cat.categories.dtype if isinstance(values.dtype, pd.CategoricalDtype) else values.dtype
+    if pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype):
+        return "numbers"
+    return "times" if pd.api.types.is_datetime64_any_dtype(dtype) else "text"
 
 
 def parsed(values: pd.Series, origin: Origin) -> pd.Series:
@@ -188,14 +212,17 @@ def numbers(values: pd.Series, role: str, origin: Origin) -> np.ndarray:
     return column.to_numpy(dtype=np.int64 if pd.api.types.is_integer_dtype(column.dtype) else np.float64)
 
 
-def times(values: pd.Series, origin: Origin) -> np.ndarray:
+def are_dates(values: pd.Series, origin: Origin) -> bool:
+    """Whether a column of times holds dates: it has no number. One date among numbers is a fault of its row."""
+    return kind_of(values) == "times" or (kind_of(values) == "text" and parsed(values, origin).isna().all())
+
+
+def times(values: pd.Series, origin: Origin, dated: bool) -> np.ndarray:
     """A column of times as numbers, int64 or float64: the numbers themselves, or of dates the microseconds since 1970.
 
     Dates count in UTC; nanoseconds would not reach beyond the year 2262. What is neither number nor date is refused.
     """
-    dated = pd.api.types.is_datetime64_any_dtype(values.dtype)
-    # One date among the numbers is a fault of that row; a column without any number is a column of dates.
-    if not dated and (pd.api.types.is_numeric_dtype(values.dtype) or parsed(values, origin).notna().any()):
+    if not dated:
         return numbers(values, "timestamp", origin)
     dates = pd.to_datetime(values, errors="coerce", utc=True, format="ISO8601")
     expected = "a number or an ISO 8601 date in every row"

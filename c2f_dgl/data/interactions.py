@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import pyarrow
 import pyarrow.interchange
 from scipy.sparse import csr_matrix, issparse
 
-from c2f_dgl.data.columns import Origin, counted, index_ids, numbers, require, times
+from c2f_dgl.data.columns import Origin, are_dates, counted, index_ids, numbers, require, times
 from c2f_dgl.errors import InputError
 
 _DATA_FRAME = Origin("data frame")
@@ -117,21 +118,18 @@ class Interactions:
             require(df.columns, column, role, origin.where)
         users, user_ids = index_ids(df[user], "user", origin)
         items, item_ids = index_ids(df[item], "item", origin)
-        stamps = None if timestamp is None else times(df[timestamp], origin)
+        stamps = None if timestamp is None else times(df[timestamp], origin, are_dates(df[timestamp], origin))
         notes: tuple[str, ...] = ()
         if rating is not None:
             ratings = numbers(df[rating], "rating", origin)
             if min_rating is not None:
                 liked = ratings >= min_rating
-                if n_dropped := int((~liked).sum()):
-                    notes = (f"{n_dropped:,} of {len(liked):,} rows below rating {min_rating:g} dropped",)
+                notes = dropped(int((~liked).sum()), len(liked), min_rating)
                 # The ids of dropped rows go too: nobody asked for users known only by what they disliked.
                 users, user_ids = _compact(users[liked], user_ids)
                 items, item_ids = _compact(items[liked], item_ids)
                 stamps = None if stamps is None else stamps[liked]
-        if not len(users):
-            problem = "no interactions left" if notes else "no interactions"
-            raise InputError(problem, where=origin.where, expected="at least one row")
+        check_left(len(users), len(df), origin.where)
         return cls.from_pairs(users, items, user_ids, item_ids, stamps, notes)
 
     @classmethod
@@ -178,6 +176,18 @@ class Interactions:
     def to_csr(self) -> csr_matrix:
         """The interactions as a binary matrix, n_users x n_items, float32, with sorted column indices."""
         return binary_csr(self.users, self.items, (self.n_users, self.n_items))
+
+
+def dropped(n_dropped: int, n_rows: int, min_rating: float | None) -> tuple[str, ...]:
+    """The note on rows below a rating; none where there are none."""
+    return (f"{n_dropped:,} of {n_rows:,} rows below rating {min_rating:g} dropped",) if n_dropped else ()
+
+
+def check_left(n: int, n_rows: int, where: str | Path) -> None:
+    """Refuse `n_rows` rows of which none is left."""
+    if not n:
+        problem = "no interactions left" if n_rows else "no interactions"
+        raise InputError(problem, where=where, expected="at least one row")
 
 
 def is_table(data: Any) -> bool:

@@ -7,15 +7,40 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pandas as pd
+import pyarrow
 import pyarrow.parquet
 
-from c2f_dgl.data.columns import WHOLE_FLOAT, WHOLE_NUMBER, counted, guesses
+from c2f_dgl.data.columns import (
+    Origin,
+    are_dates,
+    choose_columns,
+    counted,
+    final_ids,
+    guesses,
+    is_number,
+    numbers,
+    raw_ids,
+    times,
+)
+from c2f_dgl.data.interactions import check_left, dropped
 from c2f_dgl.data.prepared import MANIFEST, VERSION
-from c2f_dgl.data.rows import FLOATS, REFUSED, WHOLE, Rows
-from c2f_dgl.data.sources import Source, literal, open_source
+from c2f_dgl.data.tables import (
+    LIGHTGCN,
+    LOG_SUFFIXES,
+    Table,
+    form_of,
+    joined,
+    read_batches,
+    reading,
+    suffix_of,
+    unpacked,
+)
 from c2f_dgl.errors import InputError
 from c2f_dgl.extras import check_installed
 from c2f_dgl.io.files import check_new_folder, locked, replacing_folder, writing
@@ -26,6 +51,8 @@ if TYPE_CHECKING:
 
 # Interactions in a part: bounds what is sorted at a time.
 PART = 1 << 24
+
+_EXPECTED = "Parquet, CSV, TSV or JSON lines"
 
 
 def prepare(
@@ -46,7 +73,8 @@ def prepare(
     `source` is a file, or a folder of files of one form at any depth: Parquet, delimited text or JSON lines. `out` is a
     new or empty folder, of which nothing is left where the source cannot be used (`InputError`). Columns, ids, ratings,
     times and repeated pairs are taken as `read_log` takes them; times are kept where `timestamp` names their column.
-    DuckDB holds `memory` GiB before it spills to disk, beside `out`. A run that was killed is begun anew.
+    DuckDB holds `memory` GiB, beside the distinct ids, before it spills to disk, beside `out`, where the rows are kept
+    meanwhile. A run that was killed is begun anew.
     """
     check_installed("duckdb", where="data prepare")
     import duckdb
@@ -54,20 +82,39 @@ def prepare(
     source, out, reporter = Path(source), Path(out), reporter or Reporter(quiet=True)
     asked = {"user": user, "item": item, "rating": rating, "timestamp": timestamp}
     check_new_folder(out)
-    opened = open_source(source, asked, sep)
-    if min_rating is not None and "rating" not in opened.columns:
-        raise InputError("min_rating needs a rating column", where=source, expected="--rating NAME")
+    files = _files(source, sep)
     _remove_dead(out)
     with reporter.busy(f"preparing {source}"), replacing_folder(out) as folder:
         aside = folder.parent
         with (
             locked(aside, "prepares"),
-            _refusals(source, out, opened.form),
+            _refusals(source, out),
             closing(
                 duckdb.connect(config={"memory_limit": f"{memory}GiB", "temp_directory": str(aside / "spilled")})
             ) as db,
         ):
-            return _Preparation(db, source, opened, asked, min_rating, reporter).write(folder)
+            return _Preparation(db, source, asked, min_rating, reporter).write(files, sep, folder)
+
+
+def _files(source: Path, sep: str | None) -> list[Path]:
+    """The files of a log in a folder, all of the same form, in the order of their names; a file alone."""
+    with reading(source, "a log"):
+        hidden = lambda file: any(part.startswith((".", "_")) for part in file.relative_to(source).parts)
+        found = (file for file in source.rglob("*") if suffix_of(file) in LOG_SUFFIXES and not hidden(file))
+        files = sorted(found) if source.is_dir() else [source]
+    if not files:
+        raise InputError("no log in this folder", where=source, expected=_EXPECTED)
+    if {"train", "test"} <= {unpacked(file).stem for file in files if file.parent == source}:
+        raise InputError("this is split already", where=source, expected="a log in one or many files")
+    forms: dict[str, Path] = {}
+    for file in files:
+        forms.setdefault(form_of(file, sep), file)
+    if len(forms) > 1:
+        names = " and ".join(f"{form} ({file.relative_to(source)})" for form, file in forms.items())
+        raise InputError(f"holds {names}", where=source, expected="files of one form")
+    if LIGHTGCN in forms:
+        raise InputError("lines have no separator", where=source, expected=f"a log with columns: {_EXPECTED}")
+    return files
 
 
 def _remove_dead(out: Path) -> None:
@@ -83,8 +130,8 @@ def _remove_dead(out: Path) -> None:
 
 
 @contextmanager
-def _refusals(source: Path, out: Path, form: str) -> Iterator[None]:
-    """Turn what DuckDB raises over a file into the one line that names it."""
+def _refusals(source: Path, out: Path) -> Iterator[None]:
+    """Turn what DuckDB raises where it lacks memory or space, or is interrupted, into what it is to the user."""
     import duckdb
 
     try:
@@ -98,150 +145,101 @@ def _refusals(source: Path, out: Path, form: str) -> Iterator[None]:
         expected = "--memory GIB above it, and free space beside --out"
         raise InputError(problem, where=source, expected=expected) from error
     except duckdb.Error as error:
-        text = str(error)
-        if "No space left" in text:
-            raise InputError("cannot write: no space left", where=out, expected="a folder with free space") from error
-        if REFUSED in text:
-            raise InputError(text.partition(REFUSED)[2]) from error
-        line = re.search(r"Line: (\d+)", text)
-        named = re.search(r'^\s*file = (.+)$|in file "(.+?)"|file \'(.+?)\'', text, re.MULTILINE)
-        where = next(filter(None, named.groups())) if named else source
-        fault = re.search("Expected Number of Columns.*|Invalid unicode.*|.*unterminated quote.*", text)
-        problem = fault[0] if fault else text.partition(": ")[2].splitlines()[0]
-        raise InputError(
-            f"not {form}, or damaged: {problem[:200]}", where=where, line=int(line[1]) if line else None, expected=form
-        ) from error
+        if "No space left" not in str(error):
+            raise
+        raise InputError("cannot write: no space left", where=out, expected="a folder with free space") from error
 
 
 class _Preparation:
-    """The steps of preparing a log, as tables of a database: raw ids, their indices, pairs of indices.
+    """The steps of preparing a log: rows as they are read, then tables of a database.
 
-    A raw id is a value as the files have it; the tables ``users`` and ``items`` hold ``raw``, ``id`` and ``code``.
+    The rows, ``log``, have raw ids ``user`` and ``item``, whether they are ``kept``, and a ``timestamp`` where those
+    are kept; the tables ``users`` and ``items`` have ``raw``, ``id`` and ``code`` of all ids in kept rows.
     """
 
     def __init__(
         self,
         db: duckdb.DuckDBPyConnection,
         source: Path,
-        opened: Source,
         asked: dict[str, Any],
         min_rating: float | None,
         reporter: Reporter,
     ) -> None:
-        self.db, self.source, self.opened, self.asked = db, source, opened, asked
+        self.db, self.source, self.asked = db, source, asked
         self.min_rating, self.reporter = min_rating, reporter
         self.timed = asked["timestamp"] is not None
-        # Times count in UTC, and nothing asks for the order of the rows.
-        db.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false; SET enable_progress_bar = false")
-        db.execute(f"CREATE VIEW source AS {opened.relation}")
-        columns = ", ".join(opened.columns.values())
-        described = db.execute(f"DESCRIBE SELECT {columns} FROM source").fetchall()
-        self.types = {role: kind for role, (_, kind, *_) in zip(opened.columns, described, strict=True)}
+        self.n_rows = self.n_kept = 0  # without the incomplete ones
+        db.execute("SET preserve_insertion_order = false; SET enable_progress_bar = false")
 
-    def _one(self, query: str) -> tuple[Any, ...]:
-        """The first row of a query."""
-        return self.db.execute(query).fetchall()[0]
-
-    def _step(self, what: str) -> None:
-        self.reporter.note(f"preparing {self.source} · {what}")
-
-    def write(self, folder: Path) -> dict[str, Any]:
+    def write(self, files: list[Path], sep: str | None, folder: Path) -> dict[str, Any]:
         """Write the prepared log into an empty folder; the manifest comes back."""
-        kept = self._log()
-        counts = [self._ids(role, kept) for role in ("user", "item")]
-        n_rows, n_incomplete, n_kept = counts[0]
-        if counts[1] != counts[0]:
-            raise InputError("the files changed while they were read", where=self.source, expected="files at rest")
+        table = self._read(files, sep, folder.parent / "rows")
+        check_left(self.n_kept, self.n_rows, self.source)
+        users, items = (self._ids(role, folder) for role in ("user", "item"))
         self._step("pairs")
-        stamp = ", t" if self.timed else ""
+        stamp = ", timestamp AS t" if self.timed else ""
         self.db.execute(
             f"CREATE TABLE pairs AS SELECT users.code AS u, items.code AS i{stamp} FROM log "
-            f"JOIN users ON log.u = users.raw JOIN items ON log.i = items.raw WHERE {kept}"
+            'JOIN users ON log."user" = users.raw JOIN items ON log.item = items.raw WHERE kept'
         )
-        if self._one("SELECT count(*) FROM pairs")[0] != n_kept:
-            raise InputError("the files changed while they were read", where=self.source, expected="files at rest")
-        for role in ("user", "item"):
-            with writing(folder):
-                self._copy(f"SELECT id FROM {role}s ORDER BY code", folder / f"{role}s.parquet")
         parts = self._parts(folder)
         n = sum(pyarrow.parquet.read_metadata(folder / part).num_rows for part in parts)
-        users, items = (self._one(f"SELECT count(*) FROM {role}s")[0] for role in ("user", "item"))
         manifest = {
             "version": VERSION,
             "users": users,
             "items": items,
             "interactions": n,
-            "rows": n_rows,
-            "duplicates": n_kept - n,
+            "rows": self.n_rows + table.n_incomplete,
+            "duplicates": self.n_kept - n,
             "timestamps": self.timed,
-            "columns": self.opened.called,
+            "columns": table.names,
             "parts": parts,
-            "notes": self._notes(n_rows, n_incomplete, n_kept, n_kept - n),
+            "notes": self._notes(table, self.n_kept - n),
         }
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         return manifest
 
-    def _log(self) -> str:
-        """Make the view ``log``: u, i and, where used, r and t; the condition that its rows are kept by comes back."""
-        rows, kept = Rows(self.opened, self.types), []
-        used = {"u": rows.id("user"), "i": rows.id("item")}
-        if self.min_rating is not None:
-            used["r"] = rows.number("rating")
-            kept.append(f"r >= {float(self.min_rating)!r}::DOUBLE")
-        if self.timed:
-            text = self.opened.columns["timestamp"]
-            query = f"SELECT CAST({text} AS VARCHAR) FROM source WHERE {text} IS NOT NULL LIMIT 1"
-            used["t"] = rows.time(next((first for (first,) in self.db.execute(query).fetchall()), None))
-        if self.opened.headless:
-            kept += ["u IS NOT NULL", "i IS NOT NULL"]
-        columns = ", ".join(f"{expression} AS {name}" for name, expression in used.items())
-        self.db.execute(f"CREATE VIEW log AS SELECT {columns} FROM source")
-        return " AND ".join(kept) or "true"
+    def _step(self, what: str) -> None:
+        self.reporter.note(f"preparing {self.source} · {what}")
 
-    def _ids(self, role: str, kept: str) -> tuple[int, int, int]:
-        """Make the table of a role's ids: of rows in all, of rows without ids, and of those that are kept."""
+    def _read(self, files: list[Path], sep: str | None, aside: Path) -> Table:
+        """Make the view ``log`` of checked rows, which are written aside; what was said of them comes back."""
+        aside.mkdir()
+        dated: bool | None = None
+        read: list[Table] = []
+        choose = lambda columns, file: choose_columns(columns, self.asked, file)
+        numbered = any(map(is_number, self.asked.values()))
+        for number, table in enumerate(read_batches(self.source, files, choose, sep=sep, numbered=numbered)):
+            frame, origin = table.frame, table.origin
+            if self.min_rating is not None and "rating" not in frame:
+                raise InputError("min_rating needs a rating column", where=self.source, expected="--rating NAME")
+            rows = pd.DataFrame({role: raw_ids(frame[role], role, origin) for role in ("user", "item")})
+            rows["kept"] = self.min_rating is None or numbers(frame["rating"], "rating", origin) >= self.min_rating
+            if self.timed:
+                dated = are_dates(frame["timestamp"], origin) if dated is None else dated
+                rows["timestamp"] = times(frame["timestamp"], origin, dated)
+            rows.to_parquet(aside / f"{number:06}.parquet", index=False)
+            read.append(replace(table, frame=frame[:0]))
+            self.n_rows += len(rows)
+            self.n_kept += int(rows["kept"].sum())
+            self._step(f"{self.n_rows:,} rows")
+        pattern = re.sub(r"([*?\[])", r"[\1]", str(aside)) + "/*.parquet"
+        self.db.execute(f"CREATE VIEW log AS SELECT * FROM read_parquet({_literal(pattern)}, union_by_name=true)")
+        return joined(read)
+
+    def _ids(self, role: str, folder: Path) -> int:
+        """Make the table of a role's ids and write them; how many there are comes back."""
         self._step(f"{role}s")
-        incomplete = "u IS NULL OR i IS NULL" if self.opened.headless else "false"  # which reads this column alone
-        self.db.execute(
-            f"CREATE TABLE raw_{role}s AS SELECT {role[0]} AS raw, count(*) AS n_rows, "
-            f"count_if({incomplete}) AS n_incomplete, count_if({kept}) AS n FROM log GROUP BY 1"
-        )
-        sums = "coalesce(sum(n_rows), 0), coalesce(sum(n_incomplete), 0), coalesce(sum(n), 0)"
-        n_rows, n_incomplete, n_kept = map(int, self._one(f"SELECT {sums} FROM raw_{role}s"))
-        if not n_kept:
-            problem = "no interactions left" if n_rows else "no interactions"
-            raise InputError(problem, where=self.source, expected="at least one row")
-        self.db.execute(
-            f"CREATE TABLE {role}s AS SELECT raw, id, n, (row_number() OVER (ORDER BY id) - 1)::INTEGER AS code "
-            f"FROM (SELECT raw, n, {self._normal(role)} AS id FROM raw_{role}s WHERE n > 0 AND raw IS NOT NULL)"
-        )
-        self.db.execute(f"DROP TABLE raw_{role}s")
-        return n_rows, n_incomplete, n_kept
-
-    def _normal(self, role: str) -> str:
-        """SQL that makes ids of a role's raw ids: BIGINT where all are whole numbers, else VARCHAR."""
-        kind, normal = self.types[role], "CAST(raw AS BIGINT)"
-        if kind in FLOATS:
-            self._check(role, "raw <> floor(raw) OR abs(raw) > 2.0 ** 53", "is not an exact whole number")
-        elif kind in WHOLE:
-            self._check(role, f"raw > {2**63 - 1}", "is too large", "below 2**63")
-        else:
-            unlike = [f"count_if(NOT regexp_full_match(raw, '{form}'))" for form in (WHOLE_FLOAT, WHOLE_NUMBER)]
-            n_no_float, n_no_number = self._one(f"SELECT {', '.join(unlike)} FROM raw_{role}s")
-            if role in self.opened.whole:
-                bad = f"NOT regexp_full_match(raw, '{WHOLE_NUMBER}')"
-                self._check(role, bad, "is no whole number, as the first one is", "one type of ids")
-            if n_no_float == 0:
-                normal = "CAST(left(raw, -2) AS BIGINT)"
-            elif n_no_number:
-                return "raw"
-        self._check(role, f"{normal} < 0", "is negative", "ids of 0 or more, or text")
-        return normal
-
-    def _check(self, role: str, bad: str, problem: str, expected: str = "whole numbers or text") -> None:
-        """Refuse a role's first raw id that is `bad`."""
-        if found := self.db.execute(f"SELECT raw FROM raw_{role}s WHERE {bad} LIMIT 1").fetchall():
-            raise InputError(f"{role} id {found[0][0]} {problem}", where=self.source, expected=expected)
+        query = f'SELECT "{role}" AS raw, count_if(kept)::BIGINT AS n FROM log GROUP BY 1'
+        ids = self.db.execute(query).df()
+        ids["id"] = final_ids(ids["raw"], role, Origin(self.source, unit=""))
+        # Of all rows the ids say whether they are numbers, but nobody asked for those of dropped rows.
+        ids = ids[ids["n"] > 0].sort_values("id", ignore_index=True)
+        table = pyarrow.Table.from_pandas(ids.assign(code=ids.index.astype(np.int32)), preserve_index=False)
+        self.db.register(f"{role}s", table)
+        with writing(folder):
+            pyarrow.parquet.write_table(table.select(["id"]), folder / f"{role}s.parquet", compression="zstd")
+        return len(ids)
 
     def _parts(self, folder: Path) -> list[str]:
         """Write the distinct pairs, sorted, in parts of whole users; names of the parts in their order."""
@@ -262,24 +260,21 @@ class _Preparation:
 
     def _copy(self, query: str, path: Path) -> None:
         self.db.execute(
-            f"COPY ({query}) TO {literal(str(path))} (FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2)"
+            f"COPY ({query}) TO {_literal(str(path))} (FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2)"
         )
 
-    def _notes(self, n_rows: int, n_incomplete: int, n_kept: int, n_duplicates: int) -> list[str]:
+    def _notes(self, table: Table, n_duplicates: int) -> list[str]:
         """What a reader of the log is told."""
-        called = self.opened.called
-        in_use = {"user": True, "item": True, "rating": self.min_rating is not None, "timestamp": self.timed}
-        used = {role: name for role, name in called.items() if in_use[role]}
-        notes = [counted(n_incomplete, "row", "without user or item left out")]
-        if "rating" in called and self.min_rating is None:
-            notes.append(
-                f"ratings in column {called['rating']} not used, every row counts (--min-rating keeps the liked)"
-            )
-        if "timestamp" in called and not self.timed:
-            name = called["timestamp"]
+        notes, used = table.mended(), dict(table.names)
+        if self.min_rating is None and (name := used.pop("rating", None)):
+            notes.append(f"ratings in column {name} not used, every row counts (--min-rating keeps the liked)")
+        if not self.timed and (name := used.pop("timestamp", None)):
             notes.append(f"times in column {name} not kept (--timestamp {name} keeps them, for splits by time)")
-        notes += guesses(self.asked, used, self.opened.headless)
-        if self.min_rating is not None and (n_dropped := n_rows - n_incomplete - n_kept):
-            rows = n_rows - n_incomplete
-            notes.append(f"{n_dropped:,} of {rows:,} rows below rating {self.min_rating:g} dropped")
-        return [note for note in [*notes, counted(n_duplicates, "duplicate pair", "merged")] if note]
+        notes += guesses(self.asked, used, table.headless)
+        notes += dropped(self.n_rows - self.n_kept, self.n_rows, self.min_rating)
+        return [*notes, *filter(None, [counted(n_duplicates, "duplicate pair", "merged")])]
+
+
+def _literal(text: str) -> str:
+    """Text as a literal of SQL."""
+    return "'" + text.replace("'", "''") + "'"

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow
 from pyarrow import compute
 
-from c2f_dgl.data.columns import Origin, choose_columns, guesses, is_number, parsed
+from c2f_dgl.data.columns import Origin, choose_columns, counted, guesses, is_number, parsed
 from c2f_dgl.data.interactions import Interactions
 from c2f_dgl.data.prepared import is_prepared, read_prepared
 from c2f_dgl.data.tables import LIGHTGCN, form_of, opened, read_table, reading, wrong_encoding
@@ -145,12 +145,12 @@ def read_log(
 
     table = read_table(
         path,
-        lambda columns: choose_columns(columns, asked, path),
+        lambda columns, file: choose_columns(columns, asked, file),
         names,
         sep,
         numbered=any(map(is_number, asked.values())),
     )
-    notes, used = list(table.notes), dict(table.names)
+    notes, used = table.mended(), dict(table.names)
     if "rating" in used and min_rating is None:
         hint = "--set data.min_rating=... keeps the liked"
         notes.append(unused_ratings(table.frame["rating"], used.pop("rating"), table.origin, hint))
@@ -170,18 +170,20 @@ def unused_ratings(ratings: pd.Series, name: str, origin: Origin, hint: str) -> 
     return f"ratings in column {name}{span} not used, every row counts{low} ({hint})"
 
 
-def read_leading(path: str | Path, roles: Sequence[str], *, numbered: bool = False) -> tuple[pd.DataFrame, Origin]:
+def read_leading(
+    path: str | Path, roles: Sequence[str], *, numbered: bool = False, sep: str | None = None
+) -> tuple[pd.DataFrame, Origin]:
     """The first columns of a table, in any form that `read_log` takes, called by their roles.
 
     With `numbered` the first line is a header only where it has a well-known name.
     """
     path = Path(path)
 
-    def choose(columns: list[str]) -> dict[str, int]:
+    def choose(columns: list[str], _: Path) -> dict[str, int]:
         if len(columns) < len(roles):
             expected = f"at least {len(roles)}: {', '.join(roles)}"
-            raise InputError(f"{len(columns)} columns", where=path, expected=expected)
+            raise InputError(counted(len(columns), "column"), where=path, expected=expected)
         return {role: position for position, role in enumerate(roles)}
 
-    table = read_table(path, choose, numbered=numbered)
+    table = read_table(path, choose, sep=sep, numbered=numbered)
     return table.frame, table.origin

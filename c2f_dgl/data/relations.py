@@ -238,7 +238,7 @@ def _with_side(
             destination[known],
             None if table.weights is None else table.weights[known],
             nodes,
-            replace(table.origin, row_of=np.flatnonzero(known).__getitem__),
+            table.origin.of(np.flatnonzero(known).__getitem__),
             loops=types[0] != types[1],
         )
         if name == graph.target:

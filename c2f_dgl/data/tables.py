@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import codecs
 import csv
 import gzip
 import io
@@ -11,20 +12,20 @@ import lzma
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Literal, cast
+from typing import IO, Any, cast
 
 import pandas as pd
 import pyarrow
 import pyarrow.json
 import pyarrow.parquet
 
-from c2f_dgl.data.columns import MISSING, Origin, counted
-from c2f_dgl.data.text import TWO_COLONS, separator, text_form
+from c2f_dgl.data.columns import MISSING, Origin, counted, find_column, kind_of
+from c2f_dgl.data.text import TWO_COLONS, TextForm, separator, text_form
 from c2f_dgl.errors import InputError
 
 PACKED_SUFFIXES = ("", ".gz", ".bz2", ".xz", ".zst")
@@ -35,19 +36,45 @@ LOG_SUFFIXES = {".csv", ".tsv", ".inter", *PARQUET_SUFFIXES, *JSON_SUFFIXES}
 # The forms of files, as messages call them.
 PARQUET, JSON, TEXT, LIGHTGCN = "Parquet", "JSON lines", "delimited text", "LightGCN's text"
 
-# From the names of all columns, the position of the column of each role.
-Choose = Callable[[list[str]], Mapping[str, int]]
+# From the names of all columns of a file, the position of the column of each role.
+Choose = Callable[[list[str], Path], Mapping[str, int]]
+
+
+# Rows, and bytes of JSON lines, that are read at a time.
+BATCH_ROWS, BATCH_BYTES = 1 << 20, 1 << 26
 
 
 @dataclass(frozen=True)
 class Table:
-    """The wanted columns of a file, called by their roles, and where their rows stand."""
+    """The wanted columns of a file or of some of its rows, called by their roles.
+
+    The index of the frame has the rows' places: lines of text, otherwise rows from 0.
+    """
 
     frame: pd.DataFrame
     names: dict[str, str]  # the file's column of each role: its name, or its number where there is no header
-    origin: Origin
+    path: Path
+    form: str
     headless: bool = False
-    notes: tuple[str, ...] = ()  # what was mended
+    decimal: str = "."
+    is_latin: bool = False  # read as Latin-1, not being UTF-8
+    n_incomplete: int = 0  # rows without user or item that were left out, as they are where there is no header
+
+    @property
+    def origin(self) -> Origin:
+        """Where the rows stand, for messages."""
+        index = self.frame.index
+        return Origin(self.path, "line" if self.form == TEXT else "row", lambda row: int(index[row]), self.decimal)
+
+    def same_columns(self, columns: list[str], file: Path) -> dict[str, int]:
+        """The positions, among `columns` of another file of the log, of those that this one has."""
+        positions = {role: find_column(columns, name, role, file) for role, name in self.names.items()}
+        return {role: position for role, position in positions.items() if position is not None}
+
+    def mended(self) -> list[str]:
+        """Notes on what was mended."""
+        encoding = "not UTF-8, read as Latin-1" if self.is_latin else ""
+        return list(filter(None, [encoding, counted(self.n_incomplete, "row", "without user or item left out")]))
 
 
 def _zstd(path: Path) -> IO[bytes]:
@@ -56,22 +83,12 @@ def _zstd(path: Path) -> IO[bytes]:
 
 
 # By first bytes: a suffix may be missing, or be left where something has unpacked the file on its way.
-_PACKINGS: dict[bytes, tuple[str, Callable[[Path], Any]]] = {
-    b"\x1f\x8b": ("gzip", gzip.open),
-    b"BZh": ("bzip2", bz2.open),
-    b"\xfd7zXZ\0": ("xz", lzma.open),
-    b"\x28\xb5\x2f\xfd": ("zstd", _zstd),
+_PACKINGS: dict[bytes, Callable[[Path], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\0": lzma.open,
+    b"\x28\xb5\x2f\xfd": _zstd,
 }
-
-
-def packing_of(path: Path) -> tuple[str, Callable[[Path], Any]]:
-    """How a file is compressed, ``"none"`` where it is not, and what opens it."""
-    with path.open("rb") as file:
-        start = file.read(6)
-    if start.startswith(b"PK\x03\x04"):
-        raise InputError("this is a zip archive", where=path, expected="the file within, as it is or as .gz")
-    plain = ("none", lambda path: path.open("rb"))
-    return next((packing for magic, packing in _PACKINGS.items() if start.startswith(magic)), plain)
 
 
 def opened(path: Path) -> IO[bytes]:
@@ -79,8 +96,12 @@ def opened(path: Path) -> IO[bytes]:
     # os.path: where a folder may not be entered it answers no, and pathlib raises.
     if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
         raise InputError("this is a pipe or a device", where=path, expected="a file, which can be read more than once")
-    _, opener = packing_of(path)
-    return cast(IO[bytes], opener(path))
+    with path.open("rb") as file:
+        start = file.read(6)
+    if start.startswith(b"PK\x03\x04"):
+        raise InputError("this is a zip archive", where=path, expected="the file within, as it is or as .gz")
+    opener = next((opener for magic, opener in _PACKINGS.items() if start.startswith(magic)), None)
+    return path.open("rb") if opener is None else cast(IO[bytes], opener(path))
 
 
 @contextmanager
@@ -134,32 +155,66 @@ def form_of(path: Path, sep: str | None = None) -> str:
 def read_table(
     path: Path, choose: Choose, names: list[str] | None = None, sep: str | None = None, numbered: bool = False
 ) -> Table:
-    """The columns that `choose` picks, of a file in whichever form or of a folder of one log.
-
-    `names` and `sep` are of text: see `read_log`. With `numbered`, which says that columns are asked for by number, a
-    first line without any well-known name is no header.
-    """
+    """The columns that `choose` picks, of a file in whichever form or of a folder of one log; see `read_batches`."""
+    files = [path]
     if os.path.isdir(path):  # where a folder may not be entered it answers no, and pathlib raises
         with reading(path, "a folder of one log"):
-            files = log_files(path)
-        if files and suffix_of(files[0]) == ".inter":
-            return read_table(files[0], choose, names, sep, numbered)
-        if files:
-            return _read_parquet(path, files, choose)
-    form = form_of(path, sep)
-    if form == PARQUET:
-        return _read_parquet(path, [path], choose)
-    if form == JSON and names is None:
-        return _read_json(path, choose)
+            files = log_files(path) or files
+    table = joined(list(read_batches(path, files, choose, names, sep, numbered)))
+    return table if len(files) == 1 else replace(table, path=path)
+
+
+def joined(tables: Sequence[Table]) -> Table:
+    """Tables of one log, after each other."""
+    frame = pd.concat([table.frame for table in tables], ignore_index=tables[0].form != TEXT)
+    n_incomplete, is_latin = sum(table.n_incomplete for table in tables), any(table.is_latin for table in tables)
+    return replace(tables[0], frame=frame, n_incomplete=n_incomplete, is_latin=is_latin)
+
+
+def read_batches(
+    source: Path,
+    files: Sequence[Path],
+    choose: Choose,
+    names: list[str] | None = None,
+    sep: str | None = None,
+    numbered: bool = False,
+) -> Iterator[Table]:
+    """The columns that `choose` picks, of the files of the log `source`, some rows at a time.
+
+    `names` and `sep` are of text: see `read_log`. With `numbered`, which says that columns are asked for by number, a
+    first line without any well-known name is no header. Of Parquet a folder ``day=2024-05-01`` in `source` is a column
+    of what is in it. The first file says what the columns are called, and which kind of values each has in all of them.
+    """
     if sep is not None and (len(sep) != 1 or sep in "\r\n"):
-        raise InputError(f"a separator {sep!r}", where=path, expected="one character, no line end")
+        raise InputError(f"a separator {sep!r}", where=source, expected="one character, no line end")
     if names is not None and len(set(names)) < len(names):
         raise InputError("two columns have the same name", where="names", expected="a name of its own for each")
-    with reading(path, TEXT):
-        try:
-            return _read_text(path, choose, names, sep, numbered, "utf-8-sig")
-        except UnicodeDecodeError:
-            return _read_text(path, choose, names, sep, numbered, "latin-1")
+    first: Table | None = None
+    for file in files:
+        form = form_of(file, sep)
+        with reading(file, form):
+            if form == PARQUET:
+                keys = (part.partition("=") for part in file.relative_to(source).parts[:-1] if "=" in part)
+                tables = _parquet(file, choose, {key: value for key, _, value in keys})
+            elif form == JSON and names is None:
+                tables = _json(file, choose)
+            else:
+                tables = _text(file, choose, names, sep, numbered)
+            for table in tables:
+                if first is None:
+                    first = replace(table, frame=table.frame[:0])
+                    choose = first.same_columns
+                _check_kinds(table, first)
+                yield table
+
+
+def _check_kinds(table: Table, first: Table) -> None:
+    """Refuse a file whose columns have values of another kind than those of the first."""
+    for role, values in table.frame.items():
+        here, there = kind_of(values), kind_of(first.frame[role])
+        if here != there and values.notna().any():
+            problem = f"column {table.names[role]!r} is {here}, and {there} in {first.path.name}"
+            raise InputError(problem, where=table.path, expected="one type in all files")
 
 
 def first_line(path: Path) -> str:
@@ -189,25 +244,31 @@ def wrong_encoding(path: Path) -> InputError:
     return InputError("this is not UTF-8 text", where=path, line=raw.count(b"\n", 0, position) + 1, expected="UTF-8")
 
 
-def _read_parquet(path: Path, files: list[Path], choose: Choose) -> Table:
-    parts: list[pyarrow.Table] = []
-    names: dict[str, str] = {}
-    for file in files:
-        with reading(file, PARQUET), opened(file) as stream:
-            # Parquet is read from its end, so that what is compressed is unpacked whole.
-            source = str(file) if unpacked(file) == file else pyarrow.BufferReader(stream.read())
-            data = pyarrow.parquet.ParquetFile(source)
-            columns = [field.name for field in data.schema_arrow if not pyarrow.types.is_nested(field.type)]
-            names = names or {role: columns[position] for role, position in choose(columns).items()}
-            parts.append(data.read(columns=list(dict.fromkeys(names.values()))))
-            parts[-1].validate(full=True)
-    with reading(path, PARQUET):
-        table = pyarrow.concat_tables(parts, promote_options="permissive")
+def _parquet(path: Path, choose: Choose, keys: Mapping[str, str]) -> Iterator[Table]:
+    with opened(path) as stream:
+        # Parquet is read from its end, so that what is compressed is unpacked whole.
+        data = pyarrow.parquet.ParquetFile(str(path) if unpacked(path) == path else io.BytesIO(stream.read()))
+    columns = [field.name for field in data.schema_arrow if not pyarrow.types.is_nested(field.type)]
+    columns += [key for key in keys if key not in columns]
+    names = {role: columns[position] for role, position in choose(columns, path).items()}
+    stored = data.schema_arrow.names
+    wanted = [name for name in dict.fromkeys(names.values()) if name in stored]
+    none = [data.schema_arrow.empty_table().select(wanted)]
+    start = 0
+    for batch in data.iter_batches(BATCH_ROWS, columns=wanted) if data.metadata.num_rows else none:
+        batch.validate(full=True)
         # Some writers leave it open whether bytes are text.
-        types = [pyarrow.string() if pyarrow.types.is_binary(kind) else kind for kind in table.schema.types]
-        table = table.cast(pyarrow.schema(zip(table.schema.names, types, strict=True)))
-        frame = table.to_pandas(ignore_metadata=True)  # with it an index of pandas would be no column
-    return Table(_by_role(frame, names), names, Origin(path))
+        types = [pyarrow.string() if pyarrow.types.is_binary(kind) else kind for kind in batch.schema.types]
+        batch = batch.cast(pyarrow.schema(zip(batch.schema.names, types, strict=True)))
+        frame = batch.to_pandas(ignore_metadata=True)  # with it an index of pandas would be no column
+        frame = frame.assign(**{key: value for key, value in keys.items() if key not in stored})
+        yield Table(_placed(_by_role(frame, names), start), names, path, PARQUET)
+        start += len(frame)
+
+
+def _placed(frame: pd.DataFrame, start: int) -> pd.DataFrame:
+    """The frame with its rows numbered from `start`."""
+    return frame.set_axis(pd.RangeIndex(start, start + len(frame)))
 
 
 def _by_role(frame: pd.DataFrame, columns: Mapping[str, Any]) -> pd.DataFrame:
@@ -215,108 +276,119 @@ def _by_role(frame: pd.DataFrame, columns: Mapping[str, Any]) -> pd.DataFrame:
     return frame[list(columns.values())].set_axis(list(columns), axis=1)
 
 
-def first_object(path: Path) -> dict[str, Any]:
-    """The single values of the first of JSON lines, by name."""
-    with reading(path, JSON):
-        head = json.loads(leading_line(path, "utf-8-sig")[0])
-        if not isinstance(head, dict):
-            raise InputError("the first line holds no object", where=path, expected='lines of {"user": ..., ...}')
-        return {name: value for name, value in head.items() if not isinstance(value, (dict, list))}
-
-
-def _read_json(path: Path, choose: Choose) -> Table:
+def _json(path: Path, choose: Choose) -> Iterator[Table]:
     """Read JSON lines; the first object says which columns there are, and of which type."""
-    head = first_object(path)
-    with reading(path, JSON):
-        columns = list(head)
-        names = {role: columns[position] for role, position in choose(columns).items()}
-        arrow_types = {int: pyarrow.int64(), float: pyarrow.float64()}
-        types = {name: arrow_types.get(type(head[name]), pyarrow.string()) for name in names.values()}
-        if "rating" in names and types[names["rating"]] == pyarrow.int64():  # the next may be a half
-            types[names["rating"]] = pyarrow.float64()
-        schema = pyarrow.schema(list(types.items()))
-        options = pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
-        with opened(path) as stream:
-            table = pyarrow.json.read_json(stream, parse_options=options)
-        table.validate(full=True)
-        return Table(_by_role(table.to_pandas(), names), names, Origin(path))
+    head = json.loads(leading_line(path, "utf-8-sig")[0])
+    if not isinstance(head, dict):
+        raise InputError("the first line holds no object", where=path, expected='lines of {"user": ..., ...}')
+    columns = [name for name, value in head.items() if not isinstance(value, (dict, list))]
+    names = {role: columns[position] for role, position in choose(columns, path).items()}
+    arrow_types = {int: pyarrow.int64(), float: pyarrow.float64()}
+    types = {name: arrow_types.get(type(head[name]), pyarrow.string()) for name in names.values()}
+    if "rating" in names and types[names["rating"]] == pyarrow.int64():  # the next may be a half
+        types[names["rating"]] = pyarrow.float64()
+    schema = pyarrow.schema(list(types.items()))
+    options = pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
+    start = 0
+    with opened(path) as stream:
+        while lines := stream.read(BATCH_BYTES) + stream.readline():
+            if not lines.strip():
+                continue
+            table = pyarrow.json.read_json(io.BytesIO(lines), parse_options=options)
+            table.validate(full=True)
+            yield Table(_placed(_by_role(table.to_pandas(), names), start), names, path, JSON)
+            start += len(table)
 
 
-def _read_text(
-    path: Path, choose: Choose, names: list[str] | None, sep: str | None, numbered: bool, encoding: str
-) -> Table:
+def _text(path: Path, choose: Choose, names: list[str] | None, sep: str | None, numbered: bool) -> Iterator[Table]:
     """Read delimited text as text, so that ids such as ``007`` survive."""
+    encoding = _encoding(path)
     line, n_blank = leading_line(path, encoding)
     if "\0" in line:
         raise wrong_encoding(path)
     form = text_form(line, names, sep, numbered)
-    columns, headless = form.columns, form.headless
-    colons = form.sep == TWO_COLONS
-    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if form.quoted else csv.QUOTE_NONE
-    chosen = choose(columns)
-    read = partial(
-        pd.read_csv,
-        sep="\t" if colons else form.sep,  # pandas is fast with one character only
-        header=None,
-        skiprows=n_blank + form.n_header,
-        # A row's number is then that of its line.
-        skip_blank_lines=False,
-        # No `usecols`: with it pandas no longer sees a line with a field too many, and reads the wrong fields.
-        index_col=False,
-        dtype="string",
-        # Ids may well be called "NA" or "None"; only these mean that nothing is there.
-        keep_default_na=False,
-        na_values=list(MISSING),
-        skipinitialspace=True,
-        encoding=encoding,
-        quoting=quoting,
-    )
-    try:
-        frame = _rows(path, read, len(columns), colons=colons)
-    except pd.errors.ParserError as error:
-        row = re.search(r"line (\d+)", str(error))
-        raise InputError(
-            f"cannot be split at {form.sep!r}: {str(error).removeprefix('Error tokenizing data. C error: ')}",
-            where=path,
-            line=int(row.group(1)) if row else None,
-            expected="the same number of fields in every line",
-        ) from error
-    frame = _by_role(frame.dropna(how="all"), chosen)
-    notes = ("not UTF-8, read as Latin-1",) if encoding == "latin-1" else ()
-    if headless:
-        complete = frame.dropna(subset=[role for role in ("user", "item") if role in chosen])
-        if n_left_out := len(frame) - len(complete):
-            notes = (*notes, counted(n_left_out, "row", "without user or item left out"))
-        frame = complete
-    lines = frame.index + n_blank + form.n_header + 1
-    origin = Origin(path, lambda row: int(lines[row]), decimal="," if form.sep == ";" else ".")
-    called = {role: str(position) if headless else columns[position] for role, position in chosen.items()}
-    return Table(frame, called, origin, headless, notes)
+    n, chosen, colons = len(form.columns), choose(form.columns, path), form.sep == TWO_COLONS
+    called = {role: str(at) if form.headless else form.columns[at] for role, at in chosen.items()}
+    ids = [role for role in ("user", "item") if role in chosen]
+    n_before = n_blank + form.n_header
+    with opened(path) as stream:
+        batches = pd.read_csv(
+            _Tabs(io.TextIOWrapper(stream, encoding, newline="")) if colons else stream,
+            sep="\t" if colons else form.sep,  # pandas is fast with one character only
+            header=None,
+            skiprows=n_before,
+            # A row's number is then that of its line.
+            skip_blank_lines=False,
+            # One more than there should be. No `usecols`: with it pandas no longer sees a line with a field too many,
+            # and reads the wrong fields.
+            names=range(n + 1),
+            index_col=False,
+            dtype="string",
+            # Ids may well be called "NA" or "None"; only these mean that nothing is there.
+            keep_default_na=False,
+            na_values=list(MISSING),
+            skipinitialspace=True,
+            encoding=encoding,
+            quoting=csv.QUOTE_MINIMAL if form.quoted else csv.QUOTE_NONE,
+            chunksize=BATCH_ROWS,
+        )
+        while (frame := _next(batches, path, form)) is not None:
+            frame.index += n_before + 1
+            if (too_long := frame[n].notna()).any():
+                raise _too_long(path, n, int(too_long.idxmax()))
+            filled = _by_role(frame.dropna(how="all"), chosen)
+            rows = filled.dropna(subset=ids) if form.headless else filled
+            decimal = "," if form.sep == ";" else "."
+            is_latin, n_incomplete = encoding == "latin-1", len(filled) - len(rows)
+            yield Table(rows, called, path, TEXT, form.headless, decimal, is_latin, n_incomplete)
 
 
-def _rows(path: Path, read: Callable[..., pd.DataFrame], n: int, colons: bool) -> pd.DataFrame:
-    """Rows of `n` columns; further fields are refused, but for the nothing after a separator at the end of lines."""
-    too_many = InputError(
-        f"every line has a field more than the {n} columns that have a name",
-        where=path,
-        expected="a name for each column (one for the row numbers, too)",
-    )
+class _Tabs:
+    """Text with a tab for every two colons."""
 
-    def rows(n: int) -> pd.DataFrame:
-        with opened(path) as stream, warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # of fields left out
-            source: IO[bytes] = io.BytesIO(stream.read().replace(b"::", b"\t")) if colons else stream
-            return read(source, names=range(n))
+    def __init__(self, text: IO[str]) -> None:
+        self.text = text
 
-    try:
-        return rows(n)
-    except pd.errors.EmptyDataError:
-        return pd.DataFrame(columns=range(n), dtype="string")
-    except pd.errors.ParserWarning:
+    def read(self, size: int = -1) -> str:
+        """The next characters, `size` or one more."""
+        block = self.text.read(size)
+        if block.endswith(":"):
+            block += self.text.read(1)
+        return block.replace(TWO_COLONS, "\t")
+
+    def __iter__(self) -> Iterator[str]:  # pandas takes what has no iterator for no file
+        return iter(partial(self.read, 1 << 16), "")
+
+
+def _encoding(path: Path) -> str:
+    """UTF-8 where all of the file is, else Latin-1."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with opened(path) as stream:
         try:
-            table = rows(n + 1)
-        except pd.errors.ParserWarning as error:
-            raise too_many from error
-    if table[n].notna().any():
-        raise too_many
-    return table.drop(columns=n)
+            while block := stream.read(1 << 20):
+                decoder.decode(block)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return "latin-1"
+    return "utf-8-sig"
+
+
+def _next(batches: Iterator[pd.DataFrame], path: Path, form: TextForm) -> pd.DataFrame | None:
+    """The next rows; None after the last ones."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # of fields left out
+            return next(batches, None)
+    except pd.errors.ParserWarning as error:
+        raise _too_long(path, len(form.columns)) from error
+    except pd.errors.ParserError as error:
+        reason = str(error).removeprefix("Error tokenizing data. C error: ")
+        if line := re.match(r"Expected \d+ fields in line (\d+)", reason):
+            raise _too_long(path, len(form.columns), int(line[1])) from error
+        expected = "the same number of fields in every line"
+        raise InputError(f"cannot be split at {form.sep!r}: {reason}", where=path, expected=expected) from error
+
+
+def _too_long(path: Path, n: int, line: int | None = None) -> InputError:
+    problem = f"more fields than the {n} columns that have a name"
+    return InputError(problem, where=path, line=line, expected="a name for each column (one for the row numbers, too)")

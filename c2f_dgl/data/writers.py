@@ -15,23 +15,12 @@ from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
 from c2f_dgl.io.files import replacing_folder
 
-# Users written at a time: bounds the memory that their text takes.
-USERS_AT_A_TIME = 1 << 16
-
 
 def write_lightgcn(matrix: csr_matrix, path: Path) -> None:
     """Write LightGCN's text format: a line a row of `matrix`, also for rows without entries."""
-    n_users = matrix.shape[0]
     with path.open("w", encoding="ascii", newline="\n") as file:
-        for start in range(0, n_users, USERS_AT_A_TIME):
-            stop = min(start + USERS_AT_A_TIME, n_users)
-            offsets = matrix.indptr[start : stop + 1] - matrix.indptr[start]
-            items = matrix.indices[matrix.indptr[start] : matrix.indptr[stop]]
-            tokens = np.insert(items.astype(np.int64), offsets[:-1], np.arange(start, stop))
-            marks = np.full(len(tokens), " ")
-            # The k-th line ends after its own items and k + 1 users.
-            marks[offsets[1:] + np.arange(stop - start)] = "\n"
-            file.write("".join(np.char.add(tokens.astype(str), marks)))
+        for user, items in enumerate(np.split(matrix.indices, matrix.indptr[1:-1])):
+            file.write(" ".join(map(str, [user, *items.tolist()])) + "\n")
 
 
 def write_split(split: Split, folder: str | Path) -> None:

@@ -72,7 +72,7 @@ def with_cold_items(model: ServingModel, path: str | Path) -> ServingModel:
 def _table_of_features(path: Path) -> pd.DataFrame:
     """Columns of a table, the first called ``item``."""
 
-    def roles(columns: list[str]) -> dict[str, int]:
+    def roles(columns: list[str], _: Path) -> dict[str, int]:
         if len(columns) < 2:
             raise InputError("has one column", where=path, expected="columns: id, features")
         return {"item" if place == 0 else f"feature {place}": place for place in range(len(columns))}

@@ -12,8 +12,9 @@ import numpy as np
 import c2f_dgl
 from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.data.ids import IdMap
+from c2f_dgl.data.readers import read_leading
 from c2f_dgl.data.splits import Split
-from c2f_dgl.data.tables import first_line, read_table
+from c2f_dgl.data.tables import first_line
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.evaluation.served import Served
@@ -122,16 +123,9 @@ def read_titles(path: str | Path, items: IdMap) -> np.ndarray:
     InputError
         The file cannot be read, or none of its ids is an item's.
     """
-    path = Path(path)
-
-    def leading(columns: list[str]) -> dict[str, int]:
-        if len(columns) < 2:
-            raise InputError("has one column", where=path, expected="columns: id, title")
-        return {"item": 0, "title": 1}
-
     # Where the first line is a header that is not known as one, it is that of an unknown item.
-    sep = "|" if path.suffix == ".item" and "\t" not in first_line(path) else None
-    table = read_table(path, leading, sep=sep, numbered=True).frame
+    sep = "|" if Path(path).suffix == ".item" and "\t" not in first_line(Path(path)) else None
+    table, _ = read_leading(path, ("item", "title"), numbered=True, sep=sep)
     rows = items.find(table["item"].to_numpy(dtype=object))
     titles = np.full(len(items), "", dtype=object)
     titles[rows[rows >= 0]] = table["title"].fillna("").astype(str).to_numpy(dtype=object)[rows >= 0]

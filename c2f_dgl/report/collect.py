@@ -204,16 +204,9 @@ def _collect(name: str, folder: RunFolder, split: Split, users: np.ndarray, repo
 
 def _stage(folder: RunFolder, name: str, entry: dict[str, Any]) -> StageReport:
     tensors, _ = load_checkpoint(folder.checkpoint(name))
-    return StageReport(
-        name,
-        entry["phase"],
-        entry["epoch"],
-        entry["seconds"],
-        entry["valid"],
-        entry["test"],
-        values=entry["parameters"],
-        bytes=sum(tensor.nbytes for tensor in tensors.values()),
-    )
+    figures = {key: entry[key] for key in ("phase", "epoch", "seconds", "valid", "test")}
+    size = sum(tensor.nbytes for tensor in tensors.values())
+    return StageReport(name, **figures, values=entry["parameters"], bytes=size)
 
 
 def _tier(tier: Tier, above: str) -> TierReport:

@@ -59,8 +59,8 @@ def test_ngcf_is_its_equations(planted_context) -> None:
 @pytest.mark.parametrize(
     ("train", "settings"),
     [
-        (dgl_programs.train_lightgcn, dgl_programs.DGLSettings(d=16, lr=0.02, epochs=5)),
-        (dgl_programs.train_ngcf, dgl_programs.NGCFSettings(d=16, lr=0.02, layers=2, epochs=5)),
+        (dgl_programs.SYSTEMS[0].train, dgl_programs.DGLSettings(d=16, lr=0.02, epochs=5)),
+        (dgl_programs.SYSTEMS[1].train, dgl_programs.NGCFSettings(d=16, lr=0.02, layers=2, epochs=5)),
     ],
 )
 def test_they_train_far_above_most_popular(planted_context, popular_ndcg: float, train, settings) -> None:

@@ -14,7 +14,6 @@ from scipy.sparse import csr_matrix
 from typer.testing import CliRunner
 
 from c2f_dgl.cli.data import app
-from c2f_dgl.data import writers
 from c2f_dgl.data.cards import CARDS
 from c2f_dgl.data.catalogue import load_dataset
 from c2f_dgl.data.readers import read_lightgcn
@@ -137,15 +136,10 @@ def test_a_new_folder_is_whole_or_not_there(tmp_path):
 
 
 @settings(max_examples=200)
-@given(
-    dense=st.integers(0, 999).map(lambda seed: np.random.default_rng(seed).random((7, 15)) < 0.2).filter(np.any),
-    users_at_a_time=st.integers(1, 8),
-)
-def test_lightgcn_round_trip(tmp_path_factory, dense, users_at_a_time):
+@given(dense=st.integers(0, 999).map(lambda seed: np.random.default_rng(seed).random((7, 15)) < 0.2).filter(np.any))
+def test_lightgcn_round_trip(tmp_path_factory, dense):
     path = tmp_path_factory.mktemp("lightgcn") / "train.txt"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(writers, "USERS_AT_A_TIME", users_at_a_time)
-        write_lightgcn(csr_matrix(dense), path)
+    write_lightgcn(csr_matrix(dense), path)
     expected = [" ".join(map(str, [user, *np.flatnonzero(row)])) for user, row in enumerate(dense)]
     assert path.read_text().splitlines() == expected
     back = read_lightgcn(path)

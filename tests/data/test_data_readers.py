@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from c2f_dgl.data import tables
 from c2f_dgl.data.interactions import Interactions
 from c2f_dgl.data.readers import read_interactions, read_lightgcn, read_log
 from c2f_dgl.data.splits import random_split
@@ -152,7 +153,9 @@ def test_duplicates_keep_the_latest_time(tmp_path, stamps, latest):
         ("user,item\na,b\n\n,c\n", {}, r"log\.csv, line 4: the user is missing"),
         ("user,item\na,b\na,NaN\n", {}, r"line 3: the item is missing"),
         ("user,item\na,b\na\n", {}, r"line 3: the item is missing"),
-        ("user,item\na,b\nc,d,e\n", {}, r"line 3: cannot be split at ','"),
+        ("user,item\na,b\nc,d,e\n", {}, r"line 3: more fields than the 2 columns that have a name"),
+        ("user,item\na,b\nc,d,e,f\n", {}, r"line 3: more fields than the 2 columns that have a name"),
+        ('user,item\na,b\n"c,d\n', {}, r"cannot be split at ',': EOF inside string"),
         ("1,2\n3,-4\n", {}, r"line 2: item id -4 is negative"),
         ("user,item,r\na,b,4\na,c,good\n", {"rating": "r", "min_rating": 3}, r"line 3: rating 'good' is not a number"),
         ("user,item,r\na,b,4\na,c,\n", {"rating": "r", "min_rating": 3}, r"line 3: rating NaN is not a number"),
@@ -167,7 +170,7 @@ def test_duplicates_keep_the_latest_time(tmp_path, stamps, latest):
             r"log\.csv: not delimited text, or damaged: Compressed file ended",
         ),
         (b"PK\x03\x04...", {}, r"this is a zip archive"),
-        ("user,item\na,b,c,d\n", {}, r"every line has a field more than the 2 columns"),
+        ("user,item\na,b,c,d\n", {}, r"more fields than the 2 columns"),
         ("user,item\na,b\n", {"sep": ", "}, r"a separator ', ' .expected one character"),
         (b"user,item\n" + b"a,b\n" * 300_000 + b"\xe4\n", {}, r"line 300002: the item is missing"),
         ("\n\nuser,item\n\na,b\n \n,\n\nc\n", {}, r"line 9: the item is missing"),
@@ -179,6 +182,29 @@ def test_log_refuses(tmp_path, content, options, message):
         read_interactions(path, **options)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a::x::1\nb::y:z::2\nc::::3\nd::x::4\n", None),
+        ("user,item\na,b\nc,d\ne,f,g\n", "line 4: more fields than the 2 columns"),
+        ("user,item\na,b\nc,d\ne,f,g,h\n", "line 4: more fields than the 2 columns"),
+        ("user,item\na,b\n\n\n\nc,\n", "line 6: the item is missing"),
+        ('{"user": 1, "item": 2}\n\n{"user": 1, "item": 3}\n{"user": 1}\n', "row 2: the item is missing"),
+        ('{"user": 1, "item": 2}\n{"user": 1, "item": "x"}\n', "from number to string"),
+    ],
+)
+def test_batches_of_rows_are_read_as_the_whole(tmp_path, monkeypatch, content, message):
+    for rows, size in ((2, 4), (tables.BATCH_ROWS, tables.BATCH_BYTES)):
+        monkeypatch.setattr(tables, "BATCH_ROWS", rows)
+        monkeypatch.setattr(tables, "BATCH_BYTES", size)
+        path = written(tmp_path, "log.txt", content)
+        if message is None:
+            assert external_pairs(read_log(path, user=0, item=1)) == {("a", "x"), ("b", "y:z"), ("d", "x")}
+            continue
+        with pytest.raises(InputError, match=message):
+            read_log(path)
 
 
 def test_options_of_logs_are_refused_for_lightgcn_files(tmp_path):
@@ -213,9 +239,9 @@ def test_dates_beyond_what_nanoseconds_reach(tmp_path):
 
 def test_lines_with_a_field_more_than_the_header(tmp_path):
     rows = written(tmp_path, "rows.csv", "user,item\n1,ann,x\n2,bob,y\n")
-    with pytest.raises(InputError, match="every line has a field more than the 2 columns that have a name"):
+    with pytest.raises(InputError, match="line 2: more fields than the 2 columns that have a name"):
         read_log(rows)
-    with pytest.raises(InputError, match="every line has a field more"):
+    with pytest.raises(InputError, match="line 1: more fields"):
         read_log(written(tmp_path, "bare.csv", "ann,x,1\nbob,y,2\n"), names=["user", "item"])
     trailing = read_log(written(tmp_path, "trailing.csv", "user,item\nann,x,\nbob,y,\n"))
     assert external_pairs(trailing) == {("ann", "x"), ("bob", "y")}

@@ -221,7 +221,10 @@ def test_titles_of_a_table(tmp_path: Path, name: str, text: bytes) -> None:
 
 
 def test_a_table_without_titles_is_refused(tmp_path: Path) -> None:
-    for text, problem in (("x\ty\n", "has no title of any item"), ("item\n7\n", "has one column")):
+    for text, problem in (
+        ("x\ty\n", "has no title of any item"),
+        ("item\n7\n", "1 column .expected at least 2: item, title"),
+    ):
         (tmp_path / "names.tsv").write_text(text)
         with pytest.raises(InputError, match=problem):
             read_titles(tmp_path / "names.tsv", IdMap(np.array([7]), "item"))
