@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -103,7 +103,9 @@ def load_dataset(
         if split == "given":
             raise InputError("a single file is no given split", where=path, expected="a folder with train and test")
         log = read_interactions(path, timed=split in ("leave-last", "temporal"), **read_options)
-        name = path.resolve().name if path.is_dir() else unpacked(path).stem
+        if card is not None and read_options.get("min_rating") is None:
+            _check_against(card, [log], path.parent)
+        name = card.name if card else path.resolve().name if path.is_dir() else unpacked(path).stem
         made: Split = split_interactions(log, split, seed=seed, valid=valid, test=test, name=name)
         return made
     if split not in ("auto", "given"):
@@ -118,7 +120,7 @@ def load_dataset(
     parts = {role: read_interactions(file, **read_options) for role, file in files.items() if file is not None}
     # What is left of it above a rating is no longer what the card counts.
     if card is not None and "test" in parts and read_options.get("min_rating") is None:
-        _check_against(card, parts["train"], parts["test"], path)
+        _check_against(card, [parts["train"], parts["test"]], path)
     return given_split(**parts, seed=seed, name=card.name if card else path.resolve().name, protocol=protocol)
 
 
@@ -167,25 +169,25 @@ def _find_part(folder: Path, *names: str, required: bool = False) -> Path | None
     return None if file is None else folder / file
 
 
-def _check_against(card: Card, train: Interactions, test: Interactions, folder: Path) -> None:
+def _check_against(card: Card, parts: Sequence[Interactions], folder: Path) -> None:
     """Compare what was read with the card, counting pairs as they stand in the files."""
     expected = f"the files of its card; delete this folder and run: c2f-dgl data fetch {card.name}"
     for noun, count, of_card in (
-        ("users", len(np.union1d(train.user_ids, test.user_ids)), card.n_users),
-        ("items", len(np.union1d(train.item_ids, test.item_ids)), card.n_items),
-        ("interactions", sum(len(part) + part.n_duplicates for part in (train, test)), card.n_interactions),
+        ("users", len(np.unique(np.concatenate([part.user_ids for part in parts]))), card.n_users),
+        ("items", len(np.unique(np.concatenate([part.item_ids for part in parts]))), card.n_items),
+        ("interactions", sum(len(part) + part.n_duplicates for part in parts), card.n_interactions),
     ):
-        if count != of_card:
+        if of_card is not None and count != of_card:
             problem = f"{count:,} {noun} where {card.name} has {of_card:,}"
             raise InputError(problem, where=folder, expected=expected)
-    if card.pairs_sha256 is not None and pairs_sha256(train, test) != card.pairs_sha256:
+    if card.pairs_sha256 is not None and pairs_sha256(*parts) != card.pairs_sha256:
         raise InputError(f"the pairs are not those of {card.name}", where=folder, expected=expected)
 
 
-def pairs_sha256(train: Interactions, test: Interactions) -> str:
-    """sha256 (hex) of the pairs of two files with whole-number ids, whatever the order of their lines."""
+def pairs_sha256(*parts: Interactions) -> str:
+    """sha256 (hex) of the pairs of files with whole-number ids, whatever the order of their lines."""
     digest = hashlib.sha256()
-    for part in (train, test):
+    for part in parts:
         digest.update(part.user_ids[part.users].astype("<i8").tobytes())
         digest.update(part.item_ids[part.items].astype("<i8").tobytes())
     return digest.hexdigest()
