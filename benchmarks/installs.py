@@ -50,8 +50,9 @@ def taken(folder: Path, extra: str) -> dict[str, Any]:
 
 def table() -> str:
     """Megabytes by extra, and by the build of torch where there is one; without a local version it has CUDA (Linux)."""
-    cells = []
-    for row in rows_kept():
+    rows, cells = rows_kept(), []
+    order = [row["extra"] for row in rows]
+    for row in sorted(rows, key=lambda row: order.index(row["extra"])):
         name = f"`'c2f_dgl[{row['extra']}]'`" if row["extra"] else "`c2f_dgl`"
         torch = "" if row["torch"] is None else row["torch"] + ", with CUDA" * ("+" not in row["torch"])
         megabytes = (f"{row[key] / 1e6:,.0f}" for key in ("bytes", "bytes_unpacked"))
