@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 from typing import Any
 
 import numpy as np
@@ -104,14 +104,17 @@ def _held_out(split: Split, parts: pd.DataFrame, roles: Sequence[str] = ("valid"
 
 
 def table() -> str:
-    """N@20 after each day, by updates and by full fits: means over seeds, and between which values they differ."""
+    """N@20 after each day, by updates and by full fits: means over seeds, and between which values they differ.
+
+    Seconds are medians: what else the machine does shows in some of them.
+    """
     rows = []
     for record in measure.read_all("updates").values():
         for day, of_seeds in enumerate(zip(*(run["days"] for run in record["runs"]), strict=True)):
             added, *scores = (mean(row[key] for row in of_seeds) for key in ("added", "updated", "fitted"))
             changes = [100 * (row["updated"] / row["fitted"] - 1) for row in of_seeds]
             change = f"{mean(changes):+.1f} ({min(changes):+.1f} to {max(changes):+.1f})"
-            seconds = [f"{mean(row['seconds'][place] for row in of_seeds):.0f}" for place in (0, 1)]
+            seconds = [f"{median(row['seconds'][place] for row in of_seeds):.0f}" for place in (0, 1)]
             named = [f"{record['data']}, {day}", len(of_seeds), f"{added:,.0f}"]
             rows.append([*named, *(f"{score:.4f}" for score in scores), change, *seconds])
     scores = ["N@20, updated", "N@20, fitted anew", "difference, %"]
