@@ -5,7 +5,7 @@ COPY setup.cfg pyproject.toml constraints.txt README.md LICENSE ./
 COPY c2f_dgl c2f_dgl
 RUN pip install --no-cache-dir --constraint constraints.txt ".[serve]"
 WORKDIR /
-USER nobody
+USER 65534:65534
 EXPOSE 8000
 HEALTHCHECK CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/health', timeout=2)"]
 ENTRYPOINT ["c2f-dgl", "serve", "--host", "0.0.0.0"]

@@ -14,7 +14,17 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from benchmarks import cold_items, device_report, relations, reliability, reproduction, speed
+from benchmarks import (
+    cold_items,
+    device_report,
+    installs,
+    interpreters,
+    relations,
+    reliability,
+    reproduction,
+    speed,
+    updates,
+)
 from benchmarks.measure import RESULTS, mean_spread, read, read_all
 from benchmarks.studies import figures, report
 from benchmarks.studies.catalogue import STUDIES
@@ -252,6 +262,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "presets elsewhere": elsewhere,
     "device models": device_report.table,
     "cold items": cold_items.table,
+    "installs": installs.table,
+    "interpreters": interpreters.table,
+    "updates": updates.table,
     "exported": exported,
     "further terms": further_terms,
     "leads as many values": fair_leads,

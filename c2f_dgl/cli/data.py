@@ -42,9 +42,13 @@ def list_cards(data_dir: DataDir = None) -> None:
 
     table = Table("name", "users", "items", "interactions", "here", "what it is", box=None)
     for card in CARDS.values():
-        sizes = (f"{size:,}" for size in (card.n_users, card.n_items, card.n_interactions))
+        sizes = (_count(size) for size in (card.n_users, card.n_items, card.n_interactions))
         table.add_row(card.name, *sizes, "yes" if is_here(card, data_dir) else "no", card.title)
     plain_console().print(table)
+
+
+def _count(size: int | None) -> str:
+    return "not known" if size is None else f"{size:,}"
 
 
 @app.command()
@@ -54,13 +58,14 @@ def describe(name: Annotated[str, typer.Argument(help="Name in the catalogue.")]
 
     card = find_card(name)
     here = is_here(card, data_dir)
+    density = "" if not card.n_interactions else f" (density {card.n_interactions / card.n_users / card.n_items:.3%})"
     lines = {
         "title": card.title,
         "source": card.source,
         "format": card.form,
         "users": f"{card.n_users:,}",
         "items": f"{card.n_items:,}",
-        "interactions": f"{card.n_interactions:,} (density {card.n_interactions / card.n_users / card.n_items:.3%})",
+        "interactions": _count(card.n_interactions) + density,
         "notes": card.notes,
         **{file.filename: file.url for file in card.files},
         "folder": str(dataset_folder(card, data_dir)) + ("" if here else f" (not yet: c2f-dgl data fetch {name})"),

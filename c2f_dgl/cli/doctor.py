@@ -43,7 +43,7 @@ def doctor() -> None:
 
 
 def _python() -> Iterator[Finding]:
-    advice = "" if (3, 10) <= sys.version_info[:2] <= (3, 13) else "3.10 to 3.13 are known to work"
+    advice = "" if (3, 10) <= sys.version_info[:2] <= (3, 14) else "3.10 to 3.14 are known to work"
     yield "python", f"{platform.python_version()}, {platform.platform(terse=True)}", advice
     yield "c2f_dgl", importlib.metadata.version("c2f_dgl"), ""
 

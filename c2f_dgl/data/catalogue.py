@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -105,8 +105,8 @@ def load_dataset(
             raise InputError("a single file is no given split", where=path, expected="a folder with train and test")
         log = read_interactions(path, timed=split in ("leave-last", "temporal"), **read_options)
         if card is not None and read_options.get("min_rating") is None:
-            _check_against(card, [log], path)
-        name = path.resolve().name if path.is_dir() else unpacked(path).stem
+            _check_against(card, [log], path if path.is_dir() else path.parent)
+        name = card.name if card else path.resolve().name if path.is_dir() else unpacked(path).stem
         made: Split = split_interactions(log, split, seed=seed, valid=valid, test=test, name=name)
         return made
     if split not in ("auto", "given"):
@@ -169,7 +169,7 @@ def _find_part(folder: Path, *names: str, required: bool = False) -> Path | None
     return None if file is None else folder / file
 
 
-def _check_against(card: Card, parts: list[Interactions], folder: Path) -> None:
+def _check_against(card: Card, parts: Sequence[Interactions], folder: Path) -> None:
     """Compare what was read with the card, counting pairs as they stand in the files.
 
     Not what is left of it above a rating, which is no longer what the card counts.
@@ -180,7 +180,7 @@ def _check_against(card: Card, parts: list[Interactions], folder: Path) -> None:
         ("items", len(reduce(np.union1d, [part.item_ids for part in parts])), card.n_items),
         ("interactions", sum(len(part) + part.n_duplicates for part in parts), card.n_interactions),
     ):
-        if count != of_card:
+        if of_card is not None and count != of_card:
             problem = f"{count:,} {noun} where {card.name} has {of_card:,}"
             raise InputError(problem, where=folder, expected=expected)
     if card.pairs_sha256 is not None and pairs_sha256(*parts) != card.pairs_sha256:

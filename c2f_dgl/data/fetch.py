@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import http
 import http.client
+import shutil
 import urllib.error
 import urllib.request
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,8 +26,8 @@ TIMEOUT_S = 30.0
 def fetch(card: Card, data_dir: str | Path | None = None) -> Path:
     """Download the files of a data set that are not there yet; its folder.
 
-    Each file grows as ``NAME.part`` and takes its name only when it is whole and its checksum, where known, is right.
-    A part that is left behind is resumed next time.
+    Each file grows as ``NAME.part`` and takes its name only when it is whole and its checksum, where known, is right;
+    what is packed is unpacked before. A part that is left behind is resumed next time.
     """
     if not card.files:
         return planted_folder(data_dir)
@@ -43,7 +46,10 @@ def fetch(card: Card, data_dir: str | Path | None = None) -> Path:
                 _download(file.url, part, move)
             _verify(part, file)
             with writing(path):
-                part.replace(path)
+                if file.member is None:
+                    part.replace(path)
+                else:
+                    _take_out(file, part, path)
     return folder
 
 
@@ -83,9 +89,28 @@ def _download(url: str, part: Path, move: Callable[[int, int], None]) -> None:
 
 def _verify(part: Path, file: RemoteFile) -> None:
     """Compare the checksum, where one is known; a part that fails is removed, since it would fail again."""
-    if file.sha256 is None:
+    if file.checksum is None:
         return
-    digest = hashlib.sha256(part.read_bytes()).hexdigest()  # of files of some megabytes
-    if digest != file.sha256:
+    algorithm, _, expected = file.checksum.partition(":")
+    digest = hashlib.new("sha1" if algorithm == "git" else algorithm, usedforsecurity=False)
+    if algorithm == "git":  # its ids are of a header and the file
+        digest.update(f"blob {part.stat().st_size}\0".encode())
+    with part.open("rb") as stream:
+        while block := stream.read(BLOCK):
+            digest.update(block)
+    if digest.hexdigest() != expected:
         part.unlink()
-        raise InputError(f"sha256 is {digest}", where=file.url, expected=file.sha256)
+        raise InputError(f"{algorithm} checksum is {digest.hexdigest()}", where=file.url, expected=expected)
+
+
+def _take_out(file: RemoteFile, archive: Path, path: Path) -> None:
+    """Write the file within a zip archive to `path`, and remove the archive."""
+    aside = path.with_name(f"{path.name}.unpacked")
+    try:
+        with zipfile.ZipFile(archive) as members, members.open(file.member or "") as packed, aside.open("wb") as whole:
+            shutil.copyfileobj(packed, whole)
+    except (zipfile.BadZipFile, zlib.error, KeyError) as error:
+        archive.unlink()  # it would fail again
+        raise InputError(f"cannot be unpacked: {error}", where=file.url, expected=f"zip with {file.member}") from error
+    aside.replace(path)
+    archive.unlink()

@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import threading
+import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from c2f_dgl.data.cards import Card, RemoteFile
+from c2f_dgl.data.cards import CARDS, Card, RemoteFile
+from c2f_dgl.data.catalogue import load_dataset
 from c2f_dgl.data.fetch import fetch
 from c2f_dgl.errors import InputError
 
-FILES = {"/tiny/train.txt": b"0 1 2\n" * 50_000, "/tiny/test.txt": b"0 3\n"}
+RATINGS = b"userId,movieId,rating,timestamp\n" + b"1,10,4.5,1\n" * 1_000
+
+
+def zipped(member: str) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("tiny/README.txt", "read me")
+        archive.writestr(member, RATINGS)
+    return file.getvalue()
+
+
+FILES = {
+    "/tiny/train.txt": b"0 1 2\n" * 50_000,
+    "/tiny/test.txt": b"0 3\n",
+    "/tiny.zip": zipped("tiny/ratings.csv"),
+    "/other.zip": zipped("other/ratings.csv"),
+}
 
 
 class Server(ThreadingHTTPServer):
@@ -73,7 +93,7 @@ def server() -> Iterator[Server]:
 def card(base_url: str, train_sha256: str | None = None) -> Card:
     train_sha256 = train_sha256 or hashlib.sha256(FILES["/tiny/train.txt"]).hexdigest()
     files = (
-        RemoteFile("train.txt", f"{base_url}tiny/train.txt", train_sha256),
+        RemoteFile("train.txt", f"{base_url}tiny/train.txt", f"sha256:{train_sha256}"),
         RemoteFile("test.txt", f"{base_url}tiny/test.txt"),
     )
     return Card("tiny", "", "", "LightGCN text", files, 1, 3, 3)
@@ -113,8 +133,44 @@ def test_a_part_that_is_whole_already_is_taken_and_a_longer_one_thrown_away(serv
 
 
 def test_a_wrong_checksum_leaves_nothing(server, tmp_path):
-    with pytest.raises(InputError, match=f"train.txt: sha256 is [0-9a-f]{{64}} .expected {'0' * 64}"):
+    with pytest.raises(InputError, match=f"train.txt: sha256 checksum is [0-9a-f]{{64}} .expected {'0' * 64}"):
         fetch(card(server.url, "0" * 64), tmp_path)
+    assert list((tmp_path / "tiny").iterdir()) == []
+
+
+# The first is what `git hash-object` says of the file.
+@pytest.mark.parametrize(
+    "checksum",
+    ["git:65c9b94edf74d6d9deb325c42d8a874189c9f202", f"md5:{hashlib.md5(FILES['/tiny/test.txt']).hexdigest()}"],
+)
+def test_checksums_are_those_that_the_places_give(server, tmp_path, checksum):
+    file = RemoteFile("test.txt", f"{server.url}tiny/test.txt", checksum)
+    tiny = Card("tiny", "", "", "LightGCN text", (file,), 1, 1, 1)
+    assert (fetch(tiny, tmp_path) / "test.txt").read_bytes() == FILES["/tiny/test.txt"]
+    wrong = replace(tiny, name="wrong", files=(file._replace(checksum=f"{checksum[:-1]}x"),))
+    with pytest.raises(InputError, match=f"{checksum.partition(':')[0]} checksum is "):
+        fetch(wrong, tmp_path)
+    assert list((tmp_path / "wrong").iterdir()) == []
+
+
+def packed(server, name: str) -> Card:
+    checksum = f"md5:{hashlib.md5(FILES[f'/{name}']).hexdigest()}"
+    file = RemoteFile("ratings.csv", f"{server.url}{name}", checksum, "tiny/ratings.csv")
+    return Card("tiny", "", "", "log", (file,), 1, 1, 1_000)
+
+
+def test_what_is_packed_is_unpacked_and_only_the_file_stays(server, tmp_path, monkeypatch):
+    folder = fetch(packed(server, "tiny.zip"), tmp_path)
+    assert [file.name for file in folder.iterdir()] == ["ratings.csv"]
+    assert (folder / "ratings.csv").read_bytes() == RATINGS
+    monkeypatch.setitem(CARDS, "tiny", packed(server, "tiny.zip"))
+    assert load_dataset("tiny", split="leave-last", data_dir=tmp_path).name == "tiny"
+
+
+@pytest.mark.parametrize("name", ["other.zip", "tiny/test.txt"])
+def test_an_archive_without_the_file_is_one_line_and_leaves_nothing(server, tmp_path, name):
+    with pytest.raises(InputError, match=r"cannot be unpacked: .*expected zip with tiny/ratings\.csv"):
+        fetch(packed(server, name), tmp_path)
     assert list((tmp_path / "tiny").iterdir()) == []
 
 
