@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import re
 import shlex
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,18 @@ import pytest
 
 from c2f_dgl import load_dataset
 from tests.command import c2f
+from tests.hub import run
 
 DOCS = Path(__file__).parents[1] / "docs"
 # Other people's libraries, which are not all installed for the tests.
 OTHERS = {"implicit", "lightfm", "recbole", "lenskit"}
 
 
-def run_guide(name: str) -> set[str]:
-    """Run every block of a page, but code with libraries that are not here, which is only parsed; those it took."""
+def run_guide(name: str, hub: ThreadingHTTPServer | None = None) -> set[str]:
+    """Run every block of a page, but code with libraries that are not here, which is only parsed; those it took.
+
+    Commands that ask the hub ask the one given.
+    """
     guide = (DOCS / name).read_text()
     blocks, names, taken = re.findall(r"```(sh|python)\n(.*?)```", guide, flags=re.DOTALL), dict[str, object](), set()
     assert len(blocks) == guide.count("```") / 2
@@ -36,17 +41,20 @@ def run_guide(name: str) -> set[str]:
         for command in code.splitlines():
             name, *arguments = shlex.split(command, comments=True)
             assert name == "c2f-dgl"
-            done = c2f(*arguments)
+            done = run(hub, *arguments) if hub and arguments[0] in ("push", "pull") else c2f(*arguments)
             assert done.returncode == 0, (command, done.stderr)
     return taken
 
 
-def test_everyday_work_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_everyday_work_runs_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hub: ThreadingHTTPServer
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "shelf.csv").write_text("".join(f"{item}\n" for item in range(300)))
     (tmp_path / "sold.csv").write_text("item\n7\n8\n")
     write_ratings(tmp_path)
-    run_guide("practice.md")
+    run_guide("practice.md", hub)
+    assert Path("pulled.c2f").read_bytes() == Path("model.c2f").read_bytes()
     lists = pd.read_parquet("lists.parquet")
     assert lists["user"].nunique() == 120 and lists.groupby("user").size().eq(20).all()
     had = pd.read_csv("ratings.csv").query("rating >= 4")
