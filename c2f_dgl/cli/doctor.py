@@ -22,13 +22,15 @@ Finding = tuple[str, str, str]
 
 
 def doctor() -> None:
-    """Show versions, kernels, memory and folders, and train and recommend for two seconds."""
+    """Show versions, kernels, memory and folders, and train for two seconds; what serves alone is not asked to train."""
     from rich.table import Table
 
     table = Table("", "found", "to do", title_justify="left")
     is_ill = False
     with Reporter().busy("looking"):
-        for check in (_python, _torch, _dgl, _room, _data, _extras, _self_test):
+        serves_alone = importlib.util.find_spec("torch") is None and importlib.util.find_spec("fastapi") is not None
+        of_training = () if serves_alone else (_torch, _dgl, _data, _self_test)
+        for check in (_python, _room, _extras, *of_training):
             try:
                 findings = list(check())
             # Whatever a broken installation raises is what is shown of it.

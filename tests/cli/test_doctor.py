@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import pytest
 
 from c2f_dgl.cli import doctor
@@ -13,6 +15,14 @@ def test_an_installation_that_works() -> None:
     assert done.returncode == 0, done.stdout
     for words in ("torch", "dgl", "kernel of propagate", "data folder", "trained and ranked in"):
         assert words in done.stdout
+
+
+def test_what_serves_alone_is_not_asked_to_train(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else find(name))
+    done = c2f("doctor")
+    assert done.returncode == 0, done.stdout
+    assert "memory" in done.stdout and "serve" in done.stdout and "torch" not in done.stdout
 
 
 def test_what_is_broken_is_a_row_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
