@@ -22,7 +22,7 @@ Finding = tuple[str, str, str]
 
 
 def doctor() -> None:
-    """Show versions, kernels, memory and folders, and train for two seconds; what serves alone is not asked to train."""
+    """Show versions, kernels, memory and folders, and train for two seconds, where there is what training takes."""
     from rich.table import Table
 
     table = Table("", "found", "to do", title_justify="left")
