@@ -121,8 +121,8 @@ def split(
         if value is not None and not takes:
             raise InputError(f"{how} takes none", where=option, expected="--how " + _TAKES[option])
     from c2f_dgl.data.catalogue import split_interactions
+    from c2f_dgl.data.packing import unpacked
     from c2f_dgl.data.readers import read_interactions
-    from c2f_dgl.data.tables import unpacked
     from c2f_dgl.data.writers import write_folds, write_split
 
     columns = _columns(set_, sep, user=user, item=item, rating=rating, min_rating=min_rating, timestamp=timestamp)

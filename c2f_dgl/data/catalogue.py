@@ -15,12 +15,13 @@ from c2f_dgl.config.schema import DataConfig, RunConfig
 from c2f_dgl.data.cards import CARDS, Card, dataset_folder, find_source, source_folder
 from c2f_dgl.data.folds import rolling_splits, user_folds
 from c2f_dgl.data.interactions import Interactions
+from c2f_dgl.data.packing import PACKED_SUFFIXES, unpacked
 from c2f_dgl.data.planted import SAMPLE_SEED, built_in_sample, write_planted
 from c2f_dgl.data.prepared import is_prepared
 from c2f_dgl.data.readers import read_interactions
 from c2f_dgl.data.relations import read_side
 from c2f_dgl.data.splits import Protocol, Split, given_split, leave_k_out, leave_last_out, random_split, temporal_split
-from c2f_dgl.data.tables import PACKED_SUFFIXES, log_files, unpacked
+from c2f_dgl.data.tables import log_files
 from c2f_dgl.errors import InputError
 
 How = Literal["auto", "given", "random", "leave-last", "temporal"]

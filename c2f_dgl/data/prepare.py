@@ -29,18 +29,9 @@ from c2f_dgl.data.columns import (
     times,
 )
 from c2f_dgl.data.interactions import check_left, dropped
+from c2f_dgl.data.packing import reading, suffix_of, unpacked
 from c2f_dgl.data.prepared import MANIFEST, VERSION
-from c2f_dgl.data.tables import (
-    LIGHTGCN,
-    LOG_SUFFIXES,
-    Table,
-    form_of,
-    joined,
-    read_batches,
-    reading,
-    suffix_of,
-    unpacked,
-)
+from c2f_dgl.data.tables import LIGHTGCN, LOG_SUFFIXES, Table, form_of, joined, read_batches
 from c2f_dgl.errors import InputError
 from c2f_dgl.extras import check_installed
 from c2f_dgl.io.files import check_new_folder, locked, replacing_folder, writing

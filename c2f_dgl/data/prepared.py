@@ -18,7 +18,7 @@ import pyarrow.fs
 import pyarrow.parquet
 
 from c2f_dgl.data.interactions import Interactions
-from c2f_dgl.data.tables import reading
+from c2f_dgl.data.packing import reading
 from c2f_dgl.errors import InputError
 from c2f_dgl.io.files import read_text
 

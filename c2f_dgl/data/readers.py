@@ -16,8 +16,9 @@ from pyarrow import compute
 
 from c2f_dgl.data.columns import Origin, choose_columns, counted, guesses, is_number, parsed
 from c2f_dgl.data.interactions import Interactions
+from c2f_dgl.data.packing import opened, reading, wrong_encoding
 from c2f_dgl.data.prepared import is_prepared, read_prepared
-from c2f_dgl.data.tables import LIGHTGCN, form_of, opened, read_table, reading, wrong_encoding
+from c2f_dgl.data.tables import LIGHTGCN, form_of, read_table
 from c2f_dgl.errors import InputError
 
 # LightGCN's ids are row numbers: one beyond this is a damaged file, not a user.

@@ -12,9 +12,9 @@ import numpy as np
 import c2f_dgl
 from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.data.ids import IdMap
+from c2f_dgl.data.packing import first_line
 from c2f_dgl.data.readers import read_leading
 from c2f_dgl.data.splits import Split
-from c2f_dgl.data.tables import first_line
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.evaluation.served import Served

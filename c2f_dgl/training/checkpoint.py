@@ -20,11 +20,12 @@ from c2f_dgl.io.files import replacing
 from c2f_dgl.model import Recommender, Scalars
 from c2f_dgl.tiers.assignment import Assignment
 from c2f_dgl.tiers.tiered import Tier
+from c2f_dgl.training.choice import Choice
 from c2f_dgl.training.folder import TRAINED_AGAIN
 
 FORMAT = 2
 
-_SCALARS = TypeAdapter(Scalars)
+_SCALARS, _CHOICE = TypeAdapter(Scalars), TypeAdapter(Choice)
 
 
 def model_tensors(model: Recommender) -> dict[str, Tensor]:
@@ -64,6 +65,25 @@ def model_description(model: Recommender) -> dict[str, Any]:
 def described_scalars(description: dict[str, Any]) -> Scalars:
     """The scalars of a `model_description`, as read from JSON or not."""
     return _SCALARS.validate_python(description)
+
+
+def flat_scalars(model: Recommender) -> dict[str, Any]:
+    """What a spectral start chooses on validation, for `info`; given by options with any other."""
+    scalars = model.scalars()
+    shape = {} if scalars.filter is None else asdict(scalars.filter)
+    return {
+        "d": model.embedding.codebooks()[0].shape[1],
+        **dict(zip(("user_exponent", "item_exponent"), scalars.exponents, strict=True)),
+        "item_scale": scalars.item_scale,
+        "filter_weight": scalars.filter_weight,
+        **{f"filter_{name}": value for name, value in shape.items()},
+        **({"importances": scalars.importances} if scalars.importances else {}),
+    }
+
+
+def kept_choice(meta: dict[str, Any]) -> Choice | None:
+    """What a spectral start chose, from the meta of a checkpoint; None of another start, or where it was not kept."""
+    return None if meta.get("choice") is None else _CHOICE.validate_python(meta["choice"])
 
 
 def load_vectors(model: Recommender, tensors: dict[str, Tensor], path: str | Path) -> None:

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 import torch
-from pydantic import TypeAdapter
 
 from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.data.splits import Split
@@ -31,6 +30,8 @@ from c2f_dgl.model import Recommender
 from c2f_dgl.training.build import COARSE, TABLE, Start, add_tier, assemble, feature_columns, start_graph, start_model
 from c2f_dgl.training.checkpoint import (
     described_scalars,
+    flat_scalars,
+    kept_choice,
     load_checkpoint,
     load_meta,
     load_vectors,
@@ -50,8 +51,6 @@ log = logging.getLogger("c2f_dgl")
 
 # Users that the most popular items are ranked for, beside which a model should not be worse.
 _POPULAR_USERS = 10_000
-
-_CHOICE = TypeAdapter(Choice)
 
 Checkpoint = tuple[dict[str, torch.Tensor], dict[str, Any]]
 
@@ -183,7 +182,7 @@ class Run:
         def on_best(record: Record) -> None:
             nonlocal best_epoch
             best_epoch = record["epoch"]
-            meta = {"record": dict(record), "scalars": _flat_scalars(model)}
+            meta = {"record": dict(record), "scalars": flat_scalars(model)}
             self._best[stage] = model_tensors(model), {**origin, **meta, **model_description(model)}
             if self.folder is not None:
                 save_checkpoint(self.folder.checkpoint(stage), *self._best[stage])
@@ -339,25 +338,6 @@ def load_model(folder: RunFolder, split: Split, stage: str | None, device: torch
     if stage not in run.stages:
         raise InputError(f"no stage {stage!r}", where=folder.path, expected=f"one of {', '.join(run.stages)}")
     return run.model(stage), run.data(stage)
-
-
-def _flat_scalars(model: Recommender) -> dict[str, Any]:
-    """What a spectral start chooses on validation, for `info`; given by options with any other."""
-    scalars = model.scalars()
-    shape = {} if scalars.filter is None else asdict(scalars.filter)
-    return {
-        "d": model.embedding.codebooks()[0].shape[1],
-        **dict(zip(("user_exponent", "item_exponent"), scalars.exponents, strict=True)),
-        "item_scale": scalars.item_scale,
-        "filter_weight": scalars.filter_weight,
-        **{f"filter_{name}": value for name, value in shape.items()},
-        **({"importances": scalars.importances} if scalars.importances else {}),
-    }
-
-
-def kept_choice(meta: dict[str, Any]) -> Choice | None:
-    """What a spectral start chose, from the meta of a checkpoint; None of another start, or where it was not kept."""
-    return None if meta.get("choice") is None else _CHOICE.validate_python(meta["choice"])
 
 
 def choose_device(name: str) -> torch.device:

@@ -16,9 +16,9 @@ from c2f_dgl.data.splits import Split, align_ids
 from c2f_dgl.data.writers import write_split
 from c2f_dgl.errors import InputError
 from c2f_dgl.io.progress import Reporter
-from c2f_dgl.training.checkpoint import load_meta
+from c2f_dgl.training.checkpoint import kept_choice, load_meta
 from c2f_dgl.training.folder import RunFolder
-from c2f_dgl.training.run import Run, choose_device, kept_choice
+from c2f_dgl.training.run import Run, choose_device
 
 
 def update(
