@@ -130,12 +130,11 @@ class Search:
             self._settle()
             # Where steps end depends on which come first: both orders are tried, and the better end is kept.
             plain = self.best
-            self._choose_filter(self._shapes())
-            found = self.best.filter
+            self._choose_filter()
             self._choose_graph()
             filter_first, self.best = self.best, plain
             self._choose_graph()
-            self._choose_filter([found] if found else [])
+            self._choose_filter()
             self.best = max(filter_first, self.best, key=self.figures.__getitem__)
             self._confirm()
         except OutOfTime:
@@ -188,14 +187,12 @@ class Search:
             powers = powered(self.best, (-1, 0, 1) if self.coarse.power is None else (0,))
             self._take(self._trimmed(replace(choice, rank=rank) for choice in powers for rank in ranks))
 
-    def _choose_filter(self, shapes: Sequence[FilterShape]) -> None:
-        """A filter from each of some shapes, and all steps from the best of them."""
+    def _choose_filter(self) -> None:
+        """A filter from each shape to begin with, and all steps from the best of them."""
         if self.model.filter_weight is None:
-            user = self.best.exponents[0]
+            shapes = self._shapes() if self.best.filter is None else []
             choices = [
-                replace(self.best, filter=replace(shape, user=user), filter_weight=weight)
-                for shape in shapes
-                for weight in _FILTER_WEIGHTS
+                replace(self.best, filter=shape, filter_weight=weight) for shape in shapes for weight in _FILTER_WEIGHTS
             ]
             self._take([new for choice in choices for new in (choice, *self._scaled(choice))])
             self._settle()

@@ -18,7 +18,6 @@ from c2f_dgl.engines import MessagePassing
 from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.evaluation.sampling import sampled_rows
 from c2f_dgl.graph.hetero import entity_layout
-from c2f_dgl.graph.neighbourhood import FilterShape
 from c2f_dgl.io.progress import Reporter
 from c2f_dgl.tiers.assignment import Assignment, anchored, stack
 from c2f_dgl.tiers.spectral import nth_singular_value
@@ -156,7 +155,7 @@ def test_the_better_of_two_orders_of_steps_is_kept(found: tuple[float, float], m
     """A filter is first chosen before what weighs the graph, and then after it; `found` are the figures of both."""
     figures = iter(found)
 
-    def choose_filter(self: Search, shapes: Sequence[FilterShape]) -> None:
+    def choose_filter(self: Search) -> None:
         figure = next(figures)
         self.best = replace(self.best, power=figure)
         self.figures[self.best] = figure
