@@ -195,12 +195,14 @@ class Run:
                 tensors = model_tensors(model) | optimizer_tensors(model, optimizer)
                 save_checkpoint(self.folder.last, tensors, {**origin, **meta, **model_description(model)})
 
-        again, no_test = self._is_solved_again(), sp.csr_matrix(self.split.test.shape, dtype=np.float32)
+        split, again = self.split, self._is_solved_again()
+        if again:  # what is chosen is not tested: what is solved with it is
+            split = replace(split, test=sp.csr_matrix(split.test.shape, dtype=np.float32))
         with self.reporter.stage(stage):
             train_stage(
                 model,
                 self._stage(stage),
-                replace(self.split, test=no_test) if again else self.split,
+                split,
                 self.reporter,
                 progress,
                 on_best,
