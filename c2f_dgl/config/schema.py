@@ -179,7 +179,7 @@ class ModelConfig(Options):
         "null: chosen on validation where all pairs of items fit",
     )
     engine: Literal["auto", "collapsed", "message_passing"] = Field("auto", description="how H is computed")
-    kernel: Literal["auto", "dgl", "csr"] = Field("auto", description="kernel of the sparse products")
+    kernel: Literal["auto", "dgl", "csr", "bfloat16"] = Field("auto", description="kernel of the sparse products")
     memory_budget: float | None = Field(
         None,
         gt=0,

@@ -195,17 +195,17 @@ def link_tier(
     return with_relations(graph, relations, {tier: n_nodes})
 
 
-def derived(tensor: Tensor, key: Hashable, make: Callable[[], Any], structure: Tensor | None = None) -> Any:
-    """``make()``, kept while `tensor` lives, and made again once it is changed in place or weighs other edges.
+def derived(tensor: Tensor, key: Hashable, make: Callable[[], Any], *others: Tensor) -> Any:
+    """``make()``, kept while `tensor` lives, and made again once it or one of `others` is another, or changed in place.
 
     So the matrices of one relation serve every graph that has it: after an assignment update only the tier's are made
-    anew. `structure` are DGL's pointers of the relation that `tensor` weighs: they are DGL's own memory, and while they
-    are held here no other structure's can come to lie at the same place.
+    anew. DGL's pointers of a relation are DGL's own memory: while they are held here, no other structure's can come to
+    lie at the same place.
     """
-    state = changes(tensor), None if structure is None else structure.data_ptr()
+    state = [(changes(x), x.data_ptr()) for x in (tensor, *others)]
     values = _DERIVED.setdefault(tensor, {})
     if key not in values or values[key][0] != state:
-        values[key] = state, structure, make()
+        values[key] = state, others, make()
     return values[key][2]
 
 

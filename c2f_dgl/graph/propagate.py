@@ -5,13 +5,15 @@
 
 Where `c2f_dgl.graph.hetero.with_exponents` has set other exponents, D^(-1/2) is D_u^(-a) of users, D_i^(-b) of items.
 
-D is applied to the node features before and after the product, so the edge weights of a relation that does not
-change (the interactions) are never touched when another one (S) does.
+The edge weights of the graph are those of A', so those of a relation that does not change (the interactions) are never
+touched when another one (S) does.
 
-Two kernels compute the product. ``dgl``: DGL's message passing, ``multi_update_all`` of ``u_mul_e`` and ``sum``.
-``csr``: torch's product with a sparse CSR matrix (in float32 on a CPU as bags of rows), one relation at a time, on the
-structure that DGL holds. ``auto`` is ``dgl`` on a GPU for which DGL was built, ``csr`` elsewhere: DGL's CPU kernels for
-weighted edges take longer (see `benchmarks/throughput.py`).
+Two kernels compute the product. ``dgl``: DGL's message passing, ``multi_update_all`` of ``u_mul_e`` and ``sum``, with D
+applied to the node features before and after. ``csr``: torch's product with a sparse CSR matrix (in float32 on a CPU as
+bags of rows), one relation at a time, on the structure that DGL holds, with D in its values. ``auto`` is ``dgl`` on a
+GPU for which DGL was built, ``csr`` elsewhere: DGL's CPU kernels for weighted edges take longer (see
+`benchmarks/throughput.py`). ``bfloat16`` is ``csr`` with features that are rounded to 8 bits before each product, and
+with its result, whatever their dtype: less than half the time on a CPU, for training.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
-from typing import Literal
+from typing import Literal, get_args
 from weakref import WeakKeyDictionary
 
 import torch
@@ -30,7 +32,7 @@ from c2f_dgl.config.roles import EdgeType
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.graph.hetero import changes, degree_norm, derived
 
-Kernel = Literal["auto", "dgl", "csr"]
+Kernel = Literal["auto", "dgl", "csr", "bfloat16"]
 Features = dict[str, Tensor]
 
 # Messages of a relation that are smaller than this, normalised, are rounding: links of meta nodes that only compose.
@@ -59,7 +61,7 @@ def propagate(
         H(0), one entry for every node type of the graph, of the dtype of the edge weights. Differentiable.
     n_layers : int
         L.
-    kernel : {"auto", "dgl", "csr"}
+    kernel : {"auto", "dgl", "csr", "bfloat16"}
         See the module's docstring.
     layer_weights : sequence of L + 1 floats, optional
         beta; the mean over layers by default.
@@ -77,8 +79,8 @@ def propagate(
     ------
     ValueError
         A node type without features, features of another number of nodes or of several widths, a wrong number of layer
-        weights, no such kernel, or edge weights that require a gradient on the ``csr`` kernel, for which they are
-        constants: ``auto`` is ``dgl`` then.
+        weights, no such kernel, or `factors` or edge weights that require a gradient on another kernel than ``dgl``,
+        for which all weights are constants: ``auto`` is ``dgl`` then.
     """
     _check_features(graph, features)
     if n_layers < 0:
@@ -88,21 +90,18 @@ def propagate(
         raise ValueError(f"{len(betas)} layer weights for {n_layers} layers: expected {n_layers + 1}")
 
     like = next(iter(features.values()))
-    device = like.device
-    scales = {etype: factor.to(device) for etype, factor in (factors or {}).items()}
-    norm = {node_type: _on_device(node_norm(graph, node_type, factors), device)[:, None] for node_type in graph.ntypes}
-    if _kernel_for(graph, kernel, like) == "dgl":
-        product = partial(_message_passing, _graph_on_device(graph, device))
-    else:
-        product = partial(_csr_product, graph)
+    norm = {node_type: node_norm(graph, node_type, factors).to(like.device) for node_type in graph.ntypes}
     etypes = [etype for etype in graph.canonical_etypes if _counts(graph, etype, norm)]
+    chosen = _kernel_for(graph, kernel, like, learned=bool(factors))
+    if chosen == "dgl":
+        product = partial(_message_passing, _graph_on_device(graph, like.device), norm, factors or {})
+    else:
+        product = partial(_csr_product, graph, torch.bfloat16 if chosen == "bfloat16" else like.dtype)
     combined = {node_type: betas[0] * features[node_type] for node_type in graph.ntypes}
     # Zeros send nothing: of two sides of a bipartite graph that start with one of them, half of the products are left.
     layer = {node_type: x for node_type in graph.ntypes if (x := features[node_type]).requires_grad or x.any()}
     for beta in betas[1:]:
-        sent = {node_type: norm[node_type] * x for node_type, x in layer.items()}
-        summed = product([etype for etype in etypes if etype[0] in sent], sent, scales)
-        layer = {node_type: norm[node_type] * x for node_type, x in summed.items()}
+        layer = product([etype for etype in etypes if etype[0] in layer], layer)
         if after_layer is not None:
             layer = after_layer({**{t: torch.zeros_like(x) for t, x in combined.items() if t not in layer}, **layer})
         if beta != 0.0:
@@ -130,20 +129,22 @@ def _check_features(graph: dgl.DGLGraph, features: Mapping[str, Tensor]) -> None
         raise ValueError("features of several widths: expected the same for all node types")
 
 
-def _kernel_for(graph: dgl.DGLGraph, kernel: Kernel, like: Tensor) -> Literal["dgl", "csr"]:
+def _kernel_for(graph: dgl.DGLGraph, kernel: Kernel, like: Tensor, *, learned: bool) -> Kernel:
     """The kernel for these weights and features: DGL's where the weights learn, or where torch's has no such dtype."""
-    if kernel not in ("auto", "dgl", "csr"):
-        raise ValueError(f"no kernel {kernel!r}: expected auto, dgl or csr")
-    if any(graph.edges[etype].data["weight"].requires_grad for etype in graph.canonical_etypes):
-        if kernel == "csr":
-            raise ValueError("kernel csr takes weights as constants: expected kernel dgl for those with a gradient")
+    if kernel not in get_args(Kernel):
+        raise ValueError(f"no kernel {kernel!r}: expected {', '.join(get_args(Kernel))}")
+    if learned or any(graph.edges[etype].data["weight"].requires_grad for etype in graph.canonical_etypes):
+        if kernel not in ("auto", "dgl"):
+            raise ValueError(
+                f"kernel {kernel} takes weights as constants: expected kernel dgl for those with a gradient"
+            )
         return "dgl"
     if kernel == "auto" and like.dtype not in (torch.float32, torch.float64):
         return "dgl"
     return chosen_kernel(kernel, like.device)
 
 
-def chosen_kernel(kernel: Kernel, device: torch.device) -> Literal["dgl", "csr"]:
+def chosen_kernel(kernel: Kernel, device: torch.device) -> Kernel:
     """What `kernel` stands for on `device`."""
     if kernel != "auto":
         return kernel
@@ -166,30 +167,33 @@ def node_norm(graph: dgl.DGLGraph, node_type: str, factors: Mapping[EdgeType, Te
 
 
 def _message_passing(
-    graph: dgl.DGLGraph, etypes: Sequence[EdgeType], features: Features, scales: Mapping[EdgeType, Tensor]
+    graph: dgl.DGLGraph,
+    norm: Mapping[str, Tensor],
+    factors: Mapping[EdgeType, Tensor],
+    etypes: Sequence[EdgeType],
+    features: Features,
 ) -> Features:
-    """A' x with DGL: every node type's messages over relations, summed; node types that get none are left out."""
+    """A layer with DGL: every node type's messages over relations, summed; node types that get none are left out."""
     with graph.local_scope():
-        for etype in scales.keys() & set(etypes):
-            graph.edges[etype].data["weight"] = graph.edges[etype].data["weight"] * scales[etype]
+        for etype in factors.keys() & set(etypes):
+            weight = graph.edges[etype].data["weight"]
+            graph.edges[etype].data["weight"] = weight * factors[etype].to(weight.device)
         for node_type, x in features.items():
-            graph.nodes[node_type].data["x"] = x
+            graph.nodes[node_type].data["x"] = norm[node_type][:, None] * x
         multiply, add = dgl.function.u_mul_e("x", "weight", "m"), dgl.function.sum("m", "y")
         if etypes:
             graph.multi_update_all({etype: (multiply, add) for etype in etypes}, "sum")
-        return {etype[2]: graph.nodes[etype[2]].data["y"] for etype in etypes}
+        reached = dict.fromkeys(etype[2] for etype in etypes)
+        return {name: norm[name][:, None] * graph.nodes[name].data["y"] for name in reached}
 
 
-def _csr_product(
-    graph: dgl.DGLGraph, etypes: Sequence[EdgeType], features: Features, scales: Mapping[EdgeType, Tensor]
-) -> Features:
-    """A' x with torch: one sparse product a relation, summed into the destination's node type."""
+def _csr_product(graph: dgl.DGLGraph, dtype: torch.dtype, etypes: Sequence[EdgeType], features: Features) -> Features:
+    """A layer with torch: one sparse product a relation, in `dtype`, summed into the destination's node type."""
+    sent = {node_type: x.to(dtype) for node_type, x in features.items()}
     summed: Features = {}
     for etype in etypes:
         source, _, destination = etype
-        message = _SparseProduct.apply(graph, etype, features[source])
-        if etype in scales:
-            message = scales[etype] * message
+        message = _SparseProduct.apply(graph, etype, sent[source]).to(features[source])
         summed[destination] = message if destination not in summed else summed[destination] + message
     return summed
 
@@ -200,36 +204,41 @@ class _SparseProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx, graph: dgl.DGLGraph, etype: EdgeType, x: Tensor) -> Tensor:  # type: ignore[override]
         ctx.relation = graph, etype
-        return _multiply(_csr_matrix(graph, etype, x.device), x)
+        return _multiply(_csr_matrix(graph, etype, x.device, x.dtype), x)
 
     @staticmethod
     def backward(ctx, gradient: Tensor):  # type: ignore[override]
         graph, etype = ctx.relation
-        transposed = _csr_matrix(graph, etype, gradient.device, transposed=True)
+        transposed = _csr_matrix(graph, etype, gradient.device, gradient.dtype, transposed=True)
         return None, None, _multiply(transposed, gradient.contiguous())
 
 
 def _multiply(matrix: Tensor, x: Tensor) -> Tensor:
     """CSR times dense.
 
-    In float32 on a CPU as weighted bags of rows of x, which prefetch the next row and take a fraction of the CSR
-    product's time (`benchmarks/throughput.py --parts`). Other dtypes have no such kernel.
+    In float32 and bfloat16 on a CPU as weighted bags of rows of x, which prefetch the next row and take a fraction of
+    the CSR product's time (`benchmarks/throughput.py --parts`). float64 has no such kernel.
     """
-    if x.dtype != torch.float32 or x.device.type != "cpu":
+    if x.dtype == torch.float64 or x.device.type != "cpu":
         return matrix @ x
     rows, starts, weights = matrix.col_indices(), matrix.crow_indices(), matrix.values()
     return F.embedding_bag(rows, x, starts, mode="sum", per_sample_weights=weights, include_last_offset=True)
 
 
-def _csr_matrix(graph: dgl.DGLGraph, etype: EdgeType, device: torch.device, *, transposed: bool = False) -> Tensor:
-    """The matrix that maps a relation's source features to its destination's, or its transpose (made when asked)."""
+def _csr_matrix(
+    graph: dgl.DGLGraph, etype: EdgeType, device: torch.device, dtype: torch.dtype, *, transposed: bool = False
+) -> Tensor:
+    """D^(-1/2) A' D^(-1/2) of a relation, which maps its source's features to its destination's, or its transpose."""
+    source, _, destination = etype
     weight = graph.edges[etype].data["weight"]
+    norms = [graph.nodes[node_type].data["norm"] for node_type in (source, destination)]
     structure = graph.adj_tensors("csr" if transposed else "csc", etype)
-    shape = (graph.num_nodes(etype[2]), graph.num_nodes(etype[0]))
+    shape = (graph.num_nodes(destination), graph.num_nodes(source))
 
     def make() -> Tensor:
         pointers, columns, edge_ids = structure
-        values = weight if len(edge_ids) == 0 else weight[edge_ids]
+        values = weight * norms[0][graph.edges(etype=etype)[0]] * norms[1][graph.edges(etype=etype)[1]]
+        values = values if len(edge_ids) == 0 else values[edge_ids]
         # MKL and cuSPARSE work on 32-bit indices; torch would convert 64-bit ones at every product.
         index_type = torch.int32 if max(*shape, len(values)) < 2**31 else torch.int64
         with warnings.catch_warnings():
@@ -237,17 +246,12 @@ def _csr_matrix(graph: dgl.DGLGraph, etype: EdgeType, device: torch.device, *, t
             return torch.sparse_csr_tensor(
                 pointers.to(device, index_type),
                 columns.to(device, index_type),
-                values.to(device),
+                values.to(device, dtype),
                 shape[::-1] if transposed else shape,
                 check_invariants=False,  # DGL has checked the structure
             )
 
-    return derived(weight, (etype, device, transposed), make, structure[0])  # type: ignore[no-any-return]
-
-
-def _on_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the graph, moved once for as long as the graph holds it as it is."""
-    return tensor if tensor.device == device else derived(tensor, device, lambda: tensor.to(device))
+    return derived(norms[1], (etype, device, dtype, transposed), make, norms[0], weight, structure[0])  # type: ignore[no-any-return]
 
 
 def _graph_on_device(graph: dgl.DGLGraph, device: torch.device) -> dgl.DGLGraph:

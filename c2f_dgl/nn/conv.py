@@ -28,7 +28,7 @@ class HeteroLightGCNConv(nn.Module):
         Number of layers. Default: 3.
     layer_weights : sequence of k + 1 floats, optional
         :math:`\beta`; the mean over layers by default.
-    kernel : {"auto", "dgl", "csr"}
+    kernel : {"auto", "dgl", "csr", "bfloat16"}
         Sparse product: DGL's message passing, or torch's on DGL's structure. Default: ``"auto"``.
 
     Example

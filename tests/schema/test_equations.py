@@ -159,7 +159,7 @@ def test_every_engine_and_kernel_propagates_over_all_relations(engine: type, ker
     np.testing.assert_allclose(embedding.sum_of_squares(rows, weights).detach(), squares, **TOLERANCE)
 
 
-@pytest.mark.parametrize("kernel", ["csr", "dgl"])
+@pytest.mark.parametrize("kernel", ["auto", "dgl"])
 @settings(max_examples=12)
 @given(libraries())
 def test_a_learned_importance_has_the_gradient_of_the_dense_equations(kernel: str, case: Library) -> None:

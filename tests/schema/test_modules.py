@@ -9,7 +9,7 @@ from scipy.sparse import csr_matrix
 from torch.nn import functional as F
 
 from c2f_dgl.dgl_import import dgl
-from c2f_dgl.graph.hetero import entity_layout, interaction_graph, link_tier, with_norm
+from c2f_dgl.graph.hetero import entity_layout, interaction_graph, link_tier, reweighted, with_norm
 from c2f_dgl.graph.propagate import Kernel, propagate
 from c2f_dgl.nn import HeteroLightGCNConv, MetaEmbedding
 from tests.dense import bipartite, expanded, normalised, propagated
@@ -82,16 +82,34 @@ def test_gradients_reach_weights() -> None:
         HeteroLightGCNConv(k=1)(graph, {"n": x}, {"follows": torch.ones(10)})
 
 
-def test_kernels_agree_on_the_factor_of_a_relation_without_a_reverse() -> None:
+def test_a_factor_is_one_on_the_weights_of_a_relation_without_a_reverse() -> None:
     graph = dgl.heterograph({("a", "r", "b"): ([0, 1, 1], [0, 0, 1]), ("b", "s", "a"): ([1], [0])})
     features = {node_type: torch.eye(2) for node_type in graph.ntypes}
     for etype in graph.canonical_etypes:
         graph.edges[etype].data["weight"] = torch.ones(graph.num_edges(etype))
     with_norm(graph)
     factors = {("a", "r", "b"): torch.tensor(3.0), ("b", "rev_r", "a"): torch.tensor(3.0)}
-    csr, passed = (propagate(graph, features, 2, kernel=kernel, factors=factors) for kernel in ("csr", "dgl"))
+    passed = propagate(graph, features, 2, factors=factors)
+    weighed = propagate(reweighted(graph, {("a", "r", "b"): 3.0}), features, 2, kernel="csr")
     for node_type in graph.ntypes:
-        torch.testing.assert_close(csr[node_type], passed[node_type])
+        torch.testing.assert_close(weighed[node_type], passed[node_type])
+    with pytest.raises(ValueError, match="expected kernel dgl"):
+        propagate(graph, features, 2, kernel="csr", factors=factors)
+
+
+def test_bfloat16_rounds_products_and_their_gradients() -> None:
+    rng = np.random.default_rng(0)
+    graph = interaction_graph(csr_matrix(rng.random((40, 60)) < 0.2))
+    start = {name: torch.as_tensor(rng.normal(size=(graph.num_nodes(name), 8))).float() for name in graph.ntypes}
+    found = {}
+    for kernel in ("csr", "bfloat16"):
+        features = {name: x.clone().requires_grad_() for name, x in start.items()}
+        h = propagate(graph, features, 3, kernel=kernel)
+        (h["user"].square().sum() + h["item"].sum()).backward()
+        found[kernel] = torch.cat([*h.values(), *(x.grad for x in features.values())]).detach()
+    assert found["bfloat16"].dtype == torch.float32
+    torch.testing.assert_close(found["bfloat16"], found["csr"], rtol=2e-2, atol=2e-2)
+    assert not torch.allclose(found["bfloat16"], found["csr"], rtol=1e-5)
 
 
 @pytest.mark.parametrize("kernel", ["csr", "dgl"])
