@@ -188,14 +188,27 @@ class Search:
             self._take(self._trimmed(replace(choice, rank=rank) for choice in powers for rank in ranks))
 
     def _choose_filter(self) -> None:
-        """A filter from each shape to begin with, and all steps from the best of them."""
-        if self.model.filter_weight is None:
-            shapes = self._shapes() if self.best.filter is None else []
+        """A filter from each shape to begin with, and steps from each: which of them ends best shows at the end alone.
+
+        Those with a ridge, which take the longest, begin with the best of them.
+        """
+        if self.model.filter_weight is not None:
+            return
+        shapes = self._shapes() if self.best.filter is None else []
+        with_ridge = [shape for shape in shapes if shape.ridge]
+        starts = [[shape] for shape in shapes if not shape.ridge] + [with_ridge] * bool(with_ridge)
+        plain, ends = self.best, [self.best]
+        for near in starts:
             choices = [
-                replace(self.best, filter=shape, filter_weight=weight) for shape in shapes for weight in _FILTER_WEIGHTS
+                replace(plain, filter=shape, filter_weight=weight) for shape in near for weight in _FILTER_WEIGHTS
             ]
-            self._take([new for choice in choices for new in (choice, *self._scaled(choice))])
+            choices = [new for choice in choices for new in (choice, *self._scaled(choice))]
+            self._best_figure(choices)
+            self.best = max(choices, key=self.figures.__getitem__)
             self._settle()
+            ends.append(self.best)
+        self.best = plain
+        self._take(ends)
 
     def _shapes(self) -> list[FilterShape]:
         """Shapes of a filter to begin with; none where there is no filter."""
