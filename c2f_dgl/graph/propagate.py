@@ -12,8 +12,8 @@ Two kernels compute the product. ``dgl``: DGL's message passing, ``multi_update_
 applied to the node features before and after. ``csr``: torch's product with a sparse CSR matrix (in float32 on a CPU as
 bags of rows), one relation at a time, on the structure that DGL holds, with D in its values. ``auto`` is ``dgl`` on a
 GPU for which DGL was built, ``csr`` elsewhere: DGL's CPU kernels for weighted edges take longer (see
-`benchmarks/throughput.py`). ``bfloat16`` is ``csr`` with features that are rounded to 8 bits before each product, and
-with its result, whatever their dtype: less than half the time on a CPU, for training.
+`benchmarks/throughput.py`). ``bfloat16`` is ``csr`` where float32 features, and what products make of them, are rounded
+to 8 bits: for training on a CPU.
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ def propagate(
     if chosen == "dgl":
         product = partial(_message_passing, _graph_on_device(graph, like.device), norm, factors or {})
     else:
-        product = partial(_csr_product, graph, torch.bfloat16 if chosen == "bfloat16" else like.dtype)
+        rounded = chosen == "bfloat16" and like.dtype == torch.float32
+        product = partial(_csr_product, graph, torch.bfloat16 if rounded else like.dtype)
     combined = {node_type: betas[0] * features[node_type] for node_type in graph.ntypes}
     # Zeros send nothing: of two sides of a bipartite graph that start with one of them, half of the products are left.
     layer = {node_type: x for node_type in graph.ntypes if (x := features[node_type]).requires_grad or x.any()}

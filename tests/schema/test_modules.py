@@ -9,7 +9,7 @@ from scipy.sparse import csr_matrix
 from torch.nn import functional as F
 
 from c2f_dgl.dgl_import import dgl
-from c2f_dgl.graph.hetero import entity_layout, interaction_graph, link_tier, reweighted, with_norm
+from c2f_dgl.graph.hetero import entity_layout, in_float64, interaction_graph, link_tier, reweighted, with_norm
 from c2f_dgl.graph.propagate import Kernel, propagate
 from c2f_dgl.nn import HeteroLightGCNConv, MetaEmbedding
 from tests.dense import bipartite, expanded, normalised, propagated
@@ -110,6 +110,9 @@ def test_bfloat16_rounds_products_and_their_gradients() -> None:
     assert found["bfloat16"].dtype == torch.float32
     torch.testing.assert_close(found["bfloat16"], found["csr"], rtol=2e-2, atol=2e-2)
     assert not torch.allclose(found["bfloat16"], found["csr"], rtol=1e-5)
+    wide = {name: x.double() for name, x in start.items()}
+    exact, kept = (propagate(in_float64(graph), wide, 3, kernel=kernel)["user"] for kernel in ("csr", "bfloat16"))
+    torch.testing.assert_close(kept, exact)
 
 
 @pytest.mark.parametrize("kernel", ["csr", "dgl"])
