@@ -9,12 +9,15 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from benchmarks import hosts
 from c2f_dgl import load_config, load_dataset, load_run
 from c2f_dgl.api import train_run
 from c2f_dgl.errors import InputError
@@ -107,6 +110,14 @@ def alone(tmp_path_factory) -> Path:
     return out
 
 
+def same_run(ours: Path, theirs: Path) -> None:
+    """See that two runs have chosen the same scalars and have the same figures."""
+    of_ours, of_theirs = (json.loads((run / "summary.json").read_text())["stages"]["coarse"] for run in (ours, theirs))
+    assert of_ours["scalars"] == of_theirs["scalars"]
+    for part in ("valid", "test"):
+        assert of_ours[part] == pytest.approx(of_theirs[part], abs=1e-6)
+
+
 @pytest.mark.parametrize("n", [2, 3])
 def test_several_ranks_choose_and_score_as_one_process_does(tmp_path, alone, n):
     out = tmp_path / "run"
@@ -114,14 +125,47 @@ def test_several_ranks_choose_and_score_as_one_process_does(tmp_path, alone, n):
     assert [code for code, _, _ in answers] == [0] * n, answers
     assert "chosen on validation: coarse" in answers[0][1]
     assert all((out, said) == ("", []) for _, out, said in answers[1:])
-    ours, theirs = (json.loads((path / "summary.json").read_text())["stages"]["coarse"] for path in (out, alone))
-    assert ours["scalars"] == theirs["scalars"]
-    for part in ("valid", "test"):
-        assert ours[part] == pytest.approx(theirs[part], abs=1e-6)
+    same_run(out, alone)
     users = torch.arange(1000)
     scores, expected = (load_run(path)[0].scorer().scores(users) for path in (out, alone))
     assert float(expected.std()) > 0.1
     torch.testing.assert_close(scores, expected, atol=1e-6, rtol=1e-6)
+
+
+@pytest.fixture
+def two_hosts() -> Iterator[list[str]]:
+    """Names of two network namespaces, with a wire between them."""
+    with ExitStack() as stack:
+        try:
+            names = stack.enter_context(hosts.hosts(2))
+        except (OSError, subprocess.CalledProcessError) as error:
+            pytest.skip(f"needs network namespaces and TUN devices, which only root may make: {error}")
+        yield names
+
+
+@pytest.mark.slow
+def test_two_hosts_choose_and_score_as_one_process_does(tmp_path, alone, two_hosts):
+    command = ["-m", "c2f_dgl", *TRAIN, "--out", str(tmp_path / "run")]
+    answers = ended(hosts.started(two_hosts, [command] * 2))
+    assert [code for code, _, _ in answers] == [0, 0], answers
+    same_run(tmp_path / "run", alone)
+
+
+@pytest.mark.slow
+def test_a_link_that_drops_ends_both_hosts_with_one_line(tmp_path, two_hosts):
+    command = ["-m", "c2f_dgl", *TRAIN, "--out", str(tmp_path / "run")]
+    processes = hosts.started(two_hosts, [command] * 2, seconds=15)
+    assert processes[0].stderr is not None
+    for line in processes[0].stderr:  # the search follows
+        if line.startswith("planted: "):
+            break
+    hosts.ip("-n", two_hosts[1], "link", "set", "eth0", "down")
+    answers = ended(processes)
+    assert [code for code, _, _ in answers] == [2, 2], answers
+    for rank, (_, _, said) in enumerate(answers):
+        assert len(said) == 1, said
+        assert said[0].startswith(f"c2f-dgl: rank {rank} of 2: another rank has ended, or does not answer (expected")
+    assert not (tmp_path / "run").exists()
 
 
 def test_torchrun_starts_them(tmp_path):
