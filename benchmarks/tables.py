@@ -24,6 +24,7 @@ from benchmarks import (
     reproduction,
     speed,
     updates,
+    workers,
 )
 from benchmarks.measure import RESULTS, mean_spread, read, read_all
 from benchmarks.studies import figures, report
@@ -265,6 +266,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "installs": installs.table,
     "interpreters": interpreters.table,
     "updates": updates.table,
+    "workers": workers.table,
     "exported": exported,
     "further terms": further_terms,
     "leads as many values": fair_leads,

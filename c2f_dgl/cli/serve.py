@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import sys
+import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -17,17 +18,23 @@ def serve(
     users: UsersOption = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every one.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that answer; they share the file's memory.")] = 1,
 ) -> None:
     """Serve a model file over HTTP: recommend, similar, explain, health; described at /docs."""
     check_installed("fastapi", "fastapi_offline", "uvicorn", where="serve")
     from c2f_dgl.serving import ServingModel, UserHistories
 
-    served = ServingModel.load(model)
+    served = ServingModel.load(model)  # for several workers, too: what cannot be served is said before they start
     histories = None if users is None else UserHistories.load(users, served.items)
     import uvicorn
 
-    from c2f_dgl.service import create_app
+    from c2f_dgl.service import MODEL, USERS, app_of_environment, create_app, set_switches
 
-    # Ranking and the event loop hand the interpreter to each other every few products.
-    sys.setswitchinterval(5e-4)
-    uvicorn.run(create_app(served, histories), host=host, port=port, access_log=False, server_header=False)
+    run = partial(uvicorn.run, host=host, port=port, access_log=False, server_header=False)
+    if workers == 1:
+        set_switches()
+        run(create_app(served, histories))
+        return
+    del served, histories  # each worker has its own
+    os.environ |= {MODEL: str(model)} | ({} if users is None else {USERS: str(users)})
+    run(f"{app_of_environment.__module__}:{app_of_environment.__name__}", factory=True, workers=workers)

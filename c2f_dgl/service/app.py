@@ -5,6 +5,8 @@ Limits of connections, of bodies and of slow clients, encryption and counting ar
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +24,9 @@ from c2f_dgl.service.batching import Batcher, OverloadedError
 from c2f_dgl.serving import Csr, Explanation, ServingModel, UserHistories
 
 MOST_K, MOST_ITEMS = 1000, 10_000
+
+# Paths of what workers serve, in the environment.
+MODEL, USERS = "C2F_DGL_MODEL", "C2F_DGL_USERS"
 
 Text = Annotated[str, Field(min_length=1, max_length=256)]
 Id = StrictInt | Text
@@ -158,6 +163,18 @@ def create_app(model: ServingModel, users: UserHistories | None = None) -> FastA
         return JSONResponse({"status": "ok", "data": str(model.details.get("data", "")), **counts})
 
     return app
+
+
+def app_of_environment() -> FastAPI:
+    """`create_app` of the files that C2F_DGL_MODEL and C2F_DGL_USERS name: for a server that starts workers."""
+    set_switches()
+    model, users = ServingModel.load(os.environ[MODEL]), os.environ.get(USERS)
+    return create_app(model, None if users is None else UserHistories.load(users, model.items))
+
+
+def set_switches() -> None:
+    """Let ranking and the event loop of this process hand the interpreter to each other every few products."""
+    sys.setswitchinterval(5e-4)
 
 
 def _ranked(model: ServingModel, queries: Sequence[_Query]) -> list[dict[str, Any]]:

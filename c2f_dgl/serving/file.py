@@ -2,12 +2,14 @@
 
 The metadata of either hold a JSON manifest under ``c2f``. A reader trusts nothing: it derives from the manifest which
 tensors there must be, looks at their types and shapes before it reads any, and checks every value that is used as an
-index. Nothing is unpickled.
+index. Nothing is unpickled. Tensors are the file's pages, which processes that read one file share.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import mmap
 import os
 import stat
 import struct
@@ -32,13 +34,17 @@ EXPORT = "c2f-dgl export RUN --out model.c2f"
 # Largest header, with the manifest in it, that is read at all.
 _HEADER_BYTES = 2**20
 
+_DTYPES = {"U8": "u1", "U16": "<u2", "U32": "<u4", "I8": "i1", "I64": "<i8", "F16": "<f2", "F32": "<f4"}
+
 
 class Checked:
     """The tensors and the manifest of a file, each looked at before it is taken."""
 
-    def __init__(self, path: Path, manifest: dict[str, Any], file: Any) -> None:
-        self.path, self.manifest, self._file = path, manifest, file
+    def __init__(self, path: Path, manifest: dict[str, Any], file: Any, pages: mmap.mmap) -> None:
+        self.path, self.manifest, self._file, self._pages = path, manifest, file, pages
         self._left = set(file.keys())
+        (length,) = struct.unpack_from("<Q", pages)
+        self._start, self._header = 8 + length, json.loads(pages[8 : 8 + length])
 
     def refused(self, problem: str, expected: str = "a file as it was written") -> InputError:
         """The error to raise."""
@@ -49,7 +55,7 @@ class Checked:
         return name in self._left
 
     def tensor(self, name: str, dtypes: str, shape: tuple[int | None, ...], most: int = 2**32) -> np.ndarray:
-        """Read a tensor of one of some types, and of a shape; where that is None, of 1 to `most`."""
+        """A tensor of one of some types, and of a shape; where that is None, of 1 to `most`. Nobody can write to it."""
         if name not in self._left:
             raise self.refused(f"tensor {name!r} is missing")
         self._left.remove(name)
@@ -61,7 +67,8 @@ class Checked:
         if dtype not in dtypes.split() or not fits:
             wanted = ", ".join(f"1 to {most}" if n is None else str(n) for n in shape)
             raise self.refused(f"tensor {name!r} is {dtype} {list(size)}", f"{' or '.join(dtypes.split())} [{wanted}]")
-        values = self._file.get_tensor(name)
+        start = self._start + self._header[name]["data_offsets"][0]
+        values = np.frombuffer(self._pages, _DTYPES[dtype], math.prod(size), start).reshape(size)
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             raise self.refused(f"tensor {name!r} holds values that are not finite")
         return values
@@ -137,13 +144,14 @@ def reading(path: str | Path, kind: str) -> Iterator[Checked]:
             raise InputError("is not a file", where=path, expected=expected)
         with path.open("rb") as file:
             head = file.read(8)
+            pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if head else None
     except OSError as error:
         raise InputError(f"cannot read: {error.strerror}", where=path, expected=expected) from error
-    if len(head) < 8 or struct.unpack("<Q", head)[0] > _HEADER_BYTES:
+    if pages is None or len(head) < 8 or struct.unpack("<Q", head)[0] > _HEADER_BYTES:
         raise InputError(f"is no {kind} file", where=path, expected=expected)
     try:
         with safe_open(path, "numpy") as file:
-            checked = Checked(path, _manifest(path, (file.metadata() or {}).get("c2f"), kind, expected), file)
+            checked = Checked(path, _manifest(path, (file.metadata() or {}).get("c2f"), kind, expected), file, pages)
             yield checked
             checked.finish()
     except (SafetensorError, OSError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
 import subprocess
@@ -73,6 +74,38 @@ main()
         assert answers == [200] * 640
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) in (0, -signal.SIGTERM)
+
+
+def workers_of(parent: int) -> list[int]:
+    """Processes that a server has started to answer."""
+    started = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return [int(one) for one in started if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()]
+
+
+def test_two_workers_answer_alike_and_end_together(files: tuple[Path, Path]) -> None:
+    model, users = map(str, files)
+    command = ["-m", "c2f_dgl", "serve", model, "--users", users, "--port", "0", "--workers", "2"]
+    with serving(*command) as (process, address):
+        said = ""
+        assert process.stderr is not None
+        while said.count("Application startup complete") < 2:
+            said += process.stderr.readline()
+        workers = workers_of(process.pid)
+        assert len(workers) == 2
+        body, answers = {"history": [100, 103], "k": 5}, dict[int, list[tuple[int, list[int]]]]()
+        for stopped, answering in (workers, reversed(workers)):
+            os.kill(stopped, signal.SIGSTOP)  # and the other one alone accepts
+            try:
+                found = httpx.post(f"{address}/recommend", json=body), httpx.get(f"{address}/recommend?user=3&k=5")
+                answers[answering] = [(answer.status_code, answer.json()["items"]) for answer in found]
+            finally:
+                os.kill(stopped, signal.SIGCONT)
+        first, second = answers.values()
+        assert first == second
+        assert [(status, len(items)) for status, items in first] == [(200, 5), (200, 5)]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) in (0, -signal.SIGTERM)
+        assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
 
 
 def test_what_cannot_be_served_is_said_in_one_line(files: tuple[Path, Path]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import random
 import subprocess
@@ -218,6 +219,20 @@ def test_mutations_are_refused_or_harmless(tmp_path: Path, structure: str, text:
         path.write_bytes(blob)
         changed(path, lambda tensors, manifest: altered(tensors, manifest, rng))
         refused_or_works(path)
+
+
+def test_tensors_are_pages_of_the_file_that_was_loaded(tmp_path: Path) -> None:
+    first, second = coded(0, structure="table"), coded(1, structure="table")
+    first.save(tmp_path / "model.c2f")
+    loaded = ServingModel.load(tmp_path / "model.c2f")
+    base: Any = loaded.codes.levels[0].codebook.values
+    while isinstance(base, np.ndarray):
+        assert not base.flags.writeable
+        base = base.base
+    assert isinstance(memoryview(base).obj, mmap.mmap)
+    second.save(tmp_path / "model.c2f")  # moved into its place
+    for now, then in zip(loaded.recommend([100, 103]), first.recommend([100, 103]), strict=True):
+        np.testing.assert_array_equal(now, then)
 
 
 def test_a_large_catalogue_loads_at_once_and_in_little_memory(tmp_path: Path) -> None:
