@@ -79,13 +79,12 @@ class Candidates:
         of_users, items, is_open = (torch.as_tensor(x, device=device) for x in (users, columns, rankable))
         return cls(of_users, items, is_open, hits, held_out.n_relevant[users])
 
-    def figure(self, scores: Tensor, metric: str) -> float:
-        """One metric (e.g. ``ndcg@20``) of scores (n, c), the mean over the users."""
+    def of_users(self, scores: Tensor, metric: str) -> Tensor:
+        """One metric (e.g. ``ndcg@20``) of scores (n, c), of each user (n,)."""
         k = int(metric.partition("@")[2])
         columns, _ = largest(scores.masked_fill(~self.open, -torch.inf), min(k, scores.shape[1]))
         hits = np.take_along_axis(self.hits, columns.cpu().numpy(), axis=1)
-        of_users = torch.as_tensor(ranking_metrics(hits, self.n_relevant, [k])[metric])
-        return float(ranks.gathered(of_users).numpy().mean())
+        return torch.as_tensor(ranking_metrics(hits, self.n_relevant, [k])[metric])
 
 
 class Comparison:
@@ -110,8 +109,9 @@ class Comparison:
         self._spreads = _Recent[tuple[Tensor, Tensor]](_KEPT_MOMENTS)
 
     def figures(self, solution: Solution, choices: Sequence[Choice]) -> list[float]:
-        """The metric of choices that rank with one solution."""
-        return [self.candidates.figure(self._scores(solution, choice), self.metric) for choice in choices]
+        """The metric of choices that rank with one solution, the mean over the users."""
+        of_users = [self.candidates.of_users(self._scores(solution, choice), self.metric) for choice in choices]
+        return ranks.gathered(torch.stack(of_users), dim=1).numpy().mean(axis=1).tolist()
 
     def _scores(self, solution: Solution, choice: Choice) -> Tensor:
         shape, directions = choice.filter, (choice.solved_by, choice.rank, choice.power)
