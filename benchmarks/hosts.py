@@ -17,12 +17,14 @@ import json
 import os
 import resource
 import select
+import signal
 import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -140,7 +142,7 @@ class Phases:
 
     def __init__(self) -> None:
         self.exchanges, self.waited, self.at = 0, 0.0, ["rest"]
-        self.taken: dict[str, np.ndarray] = {}
+        self.taken, self.times = dict[str, np.ndarray](), Counter[str]()
         self._last = self._now()
 
     def _now(self) -> np.ndarray:
@@ -159,6 +161,7 @@ class Phases:
         def call(*arguments: Any, **options: Any) -> Any:
             self.account()
             self.at.append(phase)
+            self.times[phase] += 1
             try:
                 return function(*arguments, **options)
             finally:
@@ -188,10 +191,12 @@ def rank(out: Path, arguments: list[str]) -> None:
     import c2f_dgl.training.run  # noqa: F401  # the functions below, under each name that they are called by
     from c2f_dgl.evaluation import ranking, sampling
     from c2f_dgl.graph import item_filter
+    from c2f_dgl.tiers import spectral
     from c2f_dgl.training import comparison, solution
 
     for phase, function in {
         "solve": solution.solve,
+        "singular values": spectral.nth_singular_value,
         "filter": item_filter.graph_filter,
         "ranking": sampling.evaluate_split,
         "ranking of the most popular": ranking.evaluate,
@@ -209,7 +214,10 @@ def rank(out: Path, arguments: list[str]) -> None:
         command_line()
     finally:
         phases.account()
-        taken = {phase: dict(zip(MEASURED, values.tolist(), strict=True)) for phase, values in phases.taken.items()}
+        taken = {
+            phase: {"times": phases.times[phase], **dict(zip(MEASURED, values.tolist(), strict=True))}
+            for phase, values in phases.taken.items()
+        }
         peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         out.write_text(json.dumps({"peak_bytes": peak, "phases": taken}))
 
@@ -253,7 +261,8 @@ def measured(n: int, dataset: str, preset: str, rate: float, delay: float) -> di
         summary = json.loads((folder / "run" / "summary.json").read_text())
         stage = summary["stages"][summary["chosen"]]
         found = {key: stage[key] for key in ("valid", "test", "scalars")}
-        return {"hosts": n, "wire": wire, "seconds": seconds, "ranks": of_ranks, "data": summary["data"], **found}
+        taken = {"hosts": n, "wire": wire, "seconds": seconds, "load": round(os.getloadavg()[0], 2), "ranks": of_ranks}
+        return {**taken, **{key: summary[key] for key in ("data", "entities")}, **found}
 
 
 def main() -> None:
@@ -261,6 +270,7 @@ def main() -> None:
         return rank(Path(sys.argv[2]), sys.argv[3:])
     if sys.argv[1:2] == ["probe"]:
         return probe(Path(sys.argv[2]))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no host stays
     parser = measure.parser(__doc__, "dataset", ranks=[1, 2, 4], preset="fast", rate=1e9, delay=1e-3)
     arguments = parser.parse_args()
     machine, rows = measure.machine(), []
@@ -278,7 +288,7 @@ def main() -> None:
             rows.append(measured(n, source, arguments.preset, arguments.rate, arguments.delay))
             print(n, round(rows[-1]["seconds"], 1), rows[-1]["wire"], rows[-1]["test"]["ndcg@20"])
     of_all = {key: getattr(arguments, key) for key in ("preset", "rate", "delay")}
-    data = {row.pop("data") for row in rows}.pop()
+    data = rows[0]["data"]
     print(measure.keep("hosts", data, {"data": data, **of_all, "rows": rows, "machine": machine}))
 
 

@@ -15,6 +15,7 @@ from statistics import mean
 from typing import Any
 
 from benchmarks import (
+    cluster,
     cold_items,
     device_report,
     installs,
@@ -266,6 +267,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "installs": installs.table,
     "interpreters": interpreters.table,
     "updates": updates.table,
+    "hosts": cluster.measured,
+    "cluster model": cluster.model,
     "workers": workers.table,
     "exported": exported,
     "further terms": further_terms,
