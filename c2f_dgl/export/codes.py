@@ -71,12 +71,7 @@ def fit_codes(
     """Codes of items X (n_items, d), and neighbours where these are worth their bytes: those that rank best of a few.
 
     The vector of a user is the sum of X over the history. `n_bytes` are those of codes, codebooks and neighbours
-    together, `shares` of them may go to neighbours: (0.0,) for none.
-
-    Raises
-    ------
-    InputError
-        So few bytes hold no codes.
+    together, `shares` of them may go to neighbours: (0.0,) for none. `InputError` where so few bytes hold no codes.
     """
     vectors, _ = trial.rotated(items)
     with reporter.busy(f"codes of {n_bytes:,} bytes"):

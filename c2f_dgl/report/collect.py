@@ -119,10 +119,7 @@ class RunReport:
 def collect_runs(paths: Sequence[str | Path], reporter: Reporter) -> list[RunReport]:
     """Read finished runs; those on the same data get the same users in their look-ups.
 
-    Raises
-    ------
-    InputError
-        A folder holds no run, an unfinished one or a damaged one, or its data is not there or has changed.
+    `InputError` where a folder holds no run, an unfinished or a damaged one, or its data is not there or has changed.
     """
     folders = [RunFolder(path) for path in paths]
     for folder in folders:

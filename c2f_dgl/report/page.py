@@ -60,13 +60,7 @@ class _Group:
 
 
 def render_page(reports: Sequence[RunReport]) -> str:
-    """The page of 1 to `MAX_RUNS` reports.
-
-    Raises
-    ------
-    InputError
-        Too many runs, or ids so long that not even two users fit into `MAX_BYTES`.
-    """
+    """The page of 1 to `MAX_RUNS` reports; `InputError` where ids are too long for two users in `MAX_BYTES`."""
     if len(reports) > MAX_RUNS:
         raise InputError(f"{len(reports)} runs on one page", expected=f"at most {MAX_RUNS}")
     # What was read and split alike can be compared, whatever the seed.
