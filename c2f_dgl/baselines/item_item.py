@@ -159,18 +159,12 @@ def _systems(transposed: sp.csr_matrix, train: sp.csr_matrix, others: np.ndarray
     """G at the items that each of n items is regressed on (n x k x k, float32), 0 where `filled` (n x k) is not."""
     width = others.shape[1]
     systems = np.zeros((*others.shape, width), dtype=np.float32)
-    entries = np.flatnonzero(filled)
-    entries = entries[np.argsort(others.ravel()[entries], kind="stable")]
-    items, size = others.ravel()[entries], max(1, _ENTRIES // width)
     for block in _slices(train.shape[1], _ROW_BLOCK):
-        low, high = np.searchsorted(items, (block.start, block.stop))
-        if low == high:
-            continue
         gram = (transposed[block] @ train).sorted_indices()
-        for begin in range(low, high, size):
-            part = slice(begin, min(begin + size, high))
-            system, row = np.divmod(entries[part], width)
-            values = gram[np.repeat(items[part] - block.start, width), others[system].ravel()]
+        systems_of, rows_of = np.nonzero(filled & (others >= block.start) & (others < block.stop))
+        for part in _slices(len(rows_of), max(1, _ENTRIES // width)):
+            system, row = systems_of[part], rows_of[part]
+            values = gram[np.repeat(others[system, row] - block.start, width), others[system].ravel()]
             systems[system, row] = np.asarray(values).reshape(-1, width) * filled[system]
     return systems
 

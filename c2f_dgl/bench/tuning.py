@@ -72,8 +72,7 @@ def tune(
     """
     out, quiet = Path(out), reporter is None
     shown = _Pruning(None if reporter is None else reporter.console, quiet=quiet)
-    if not (out / "study.jsonl").is_file():
-        check_new_folder(out, expected="a new folder, or that of a search to go on with")
+    check_new_folder(out, "a new folder, or that of a search to go on with", begun="study.jsonl")
     out.mkdir(parents=True, exist_ok=True)
     split = replace(split, test=csr_matrix(split.test.shape, dtype=split.test.dtype))
     with locked(out, "tunes"):

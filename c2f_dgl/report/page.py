@@ -14,8 +14,7 @@ from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.errors import InputError
 from c2f_dgl.report import charts
 from c2f_dgl.report.coarse_map import MAP_HEIGHT, MAP_WIDTH, CoarseNode
-from c2f_dgl.report.collect import RunReport, UserReport
-from c2f_dgl.report.references import Reference, references_for
+from c2f_dgl.report.collect import Reference, RunReport, UserReport, references_for
 
 MAX_BYTES = 2_000_000
 MAX_RUNS = 6  # as many colours and shapes as can be told apart
