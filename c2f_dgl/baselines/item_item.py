@@ -55,14 +55,11 @@ class HistoryRanker:
     history: sp.csr_matrix
     response: Callable[[sp.csr_matrix], Any]
     block: int = 2**31
+    device = torch.device("cpu")
 
     @property
     def n_items(self) -> int:
         return int(self.history.shape[1])
-
-    @property
-    def device(self) -> torch.device:
-        return torch.device("cpu")
 
     def scores(self, users: Tensor) -> Tensor:
         """Scores (len(users) x n_items, float32) of all items for some users (int64)."""
@@ -159,12 +156,18 @@ def _systems(transposed: sp.csr_matrix, train: sp.csr_matrix, others: np.ndarray
     """G at the items that each of n items is regressed on (n x k x k, float32), 0 where `filled` (n x k) is not."""
     width = others.shape[1]
     systems = np.zeros((*others.shape, width), dtype=np.float32)
+    entries = np.flatnonzero(filled)
+    entries = entries[np.argsort(others.ravel()[entries], kind="stable")]
+    items, size = others.ravel()[entries], max(1, _ENTRIES // width)
     for block in _slices(train.shape[1], _ROW_BLOCK):
+        low, high = np.searchsorted(items, (block.start, block.stop))
+        if low == high:
+            continue
         gram = (transposed[block] @ train).sorted_indices()
-        systems_of, rows_of = np.nonzero(filled & (others >= block.start) & (others < block.stop))
-        for part in _slices(len(rows_of), max(1, _ENTRIES // width)):
-            system, row = systems_of[part], rows_of[part]
-            values = gram[np.repeat(others[system, row] - block.start, width), others[system].ravel()]
+        for begin in range(low, high, size):
+            part = slice(begin, min(begin + size, high))
+            system, row = np.divmod(entries[part], width)
+            values = gram[np.repeat(items[part] - block.start, width), others[system].ravel()]
             systems[system, row] = np.asarray(values).reshape(-1, width) * filled[system]
     return systems
 

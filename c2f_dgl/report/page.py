@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
@@ -143,14 +144,8 @@ def _shown_users(report: RunReport, n: int) -> list[UserReport]:
 
 
 def _rounded(tree: Any) -> Any:
-    """The same with four digits of each float, and whether as 0 or 1."""
-    if isinstance(tree, dict):
-        return {key: _rounded(value) for key, value in tree.items()}
-    if isinstance(tree, (list, tuple)):
-        return [_rounded(value) for value in tree]
-    if isinstance(tree, bool):
-        return int(tree)
-    return float(f"{tree:.4g}") if isinstance(tree, float) else tree
+    """As JSON has it, with four digits of each float."""
+    return json.loads(json.dumps(tree), parse_float=lambda text: float(f"{float(text):.4g}"))
 
 
 def _shades(nodes: list[CoarseNode]) -> tuple[dict[int, int], list[tuple[float, float]]]:
