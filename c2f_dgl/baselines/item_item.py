@@ -55,14 +55,11 @@ class HistoryRanker:
     history: sp.csr_matrix
     response: Callable[[sp.csr_matrix], Any]
     block: int = 2**31
+    device = torch.device("cpu")
 
     @property
     def n_items(self) -> int:
         return int(self.history.shape[1])
-
-    @property
-    def device(self) -> torch.device:
-        return torch.device("cpu")
 
     def scores(self, users: Tensor) -> Tensor:
         """Scores (len(users) x n_items, float32) of all items for some users (int64)."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.model_selection import ParameterGrid
 
 from c2f_dgl.baselines.registry import find_system
 from c2f_dgl.baselines.system import System, make_settings
@@ -128,15 +129,11 @@ def trials(bench: Bench, reference: str) -> list[Job]:
 def draw_settings(system: System, seed: int) -> Iterator[dict[str, Any]]:
     """Distinct points of the system's space, as changes to its defaults: those first, the others in random order."""
     yield {}
-    names = sorted(system.space)
-    sizes = [len(system.space[name]) for name in names]
-    defaults = system.defaults.model_dump(mode="json")
+    points, defaults = ParameterGrid(dict(system.space)), system.defaults.model_dump(mode="json")
     rng = np.random.default_rng([seed, zlib.crc32(system.name.encode())])
-    for number in rng.permutation(math.prod(sizes)) if names else []:
-        indices = np.unravel_index(int(number), sizes)
-        point = {name: system.space[name][int(k)] for name, k in zip(names, indices, strict=True)}
-        if any(defaults[name] != value for name, value in point.items()):
-            yield point
+    for number in rng.permutation(len(points)).tolist():
+        if any(defaults[name] != value for name, value in points[number].items()):
+            yield points[number]
 
 
 def best_settings(bench: Bench, reference: str, out: Path) -> dict[str, Any]:

@@ -61,25 +61,18 @@ def tune(
         Folder, new or that of the same search: ``study.jsonl`` is Optuna's journal, ``best.yaml`` the best preset.
     config : RunConfig
         Its own values are tried first, where the ranges hold them; trials are compared by its ``select``.
-    ranges : sequence of Range
     trials : int
         In all, with those that are over already; one that a kill or Ctrl-C cut short does not count.
     minutes : float, optional
         After so many no further trial begins.
-    device : {"auto", "cpu", "cuda"}
-    reporter : Reporter, optional
     report : callable, optional
         Called with every trial when it is over.
 
-    Raises
-    ------
-    InputError
-        The folder holds something else, another process tunes there, or no trial could be trained.
+    `InputError` where the folder holds something else, another process tunes there, or no trial could be trained.
     """
     out, quiet = Path(out), reporter is None
     shown = _Pruning(None if reporter is None else reporter.console, quiet=quiet)
-    if not (out / "study.jsonl").is_file():
-        check_new_folder(out, expected="a new folder, or that of a search to go on with")
+    check_new_folder(out, "a new folder, or that of a search to go on with", begun="study.jsonl")
     out.mkdir(parents=True, exist_ok=True)
     split = replace(split, test=csr_matrix(split.test.shape, dtype=split.test.dtype))
     with locked(out, "tunes"):

@@ -65,7 +65,7 @@ def bench(
     data = parse_data([option for option in set_ or [] if option.startswith("data.")])
     options = [option for option in set_ or [] if not option.startswith("data.")]
     check_systems(f"{against},{systems}", options)
-    check_begun_folder(out, "bench.json", "bench")
+    check_new_folder(out, "a new folder, or that of a bench to go on with", begun="bench.json")
     check_device(device)
     reporter = Reporter()
     with reporter.busy("reading the data"):
@@ -185,7 +185,7 @@ def tune(
     config = config.model_copy(update={"data": config.data.model_copy(update={"source": data_source(dataset)})})
     ranges = [parse_range(text, config) for text in range_ or default_ranges(config)]
     check_device(device)
-    check_begun_folder(out, "study.jsonl", "search")
+    check_new_folder(out, "a new folder, or that of a search to go on with", begun="study.jsonl")
     check_installed("optuna", where="tune")
     reporter = Reporter()
     with reporter.busy("reading the data"):
@@ -218,12 +218,6 @@ def _outcome(tried: Tried) -> str:
 def _values(tried: Tried) -> str:
     show = lambda value: f"{value:.4g}" if isinstance(value, float) else str(value)
     return "  ".join(f"{key}={show(value)}" for key, value in tried.values.items())
-
-
-def check_begun_folder(out: Path, file: str, what: str) -> None:
-    """Raise `InputError` where work that keeps `file` in its folder could neither begin nor go on there."""
-    if not (out / file).is_file():
-        check_new_folder(out, expected=f"a new folder, or that of a {what} to go on with")
 
 
 def check_systems(names: str, settings: Sequence[str]) -> None:

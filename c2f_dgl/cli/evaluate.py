@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import starmap
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -119,7 +120,8 @@ def evaluate(
         return
     title = f"{data.name}, {split}"
     if by is not None:
-        rows = {each.name: [f"{each.users:,}", *map(_interval, each.figures.values())] for each in found}
+        shown = lambda mean, low, high: f"{mean:.4f} ({low:.4f} to {high:.4f})"
+        rows = {each.name: [f"{each.users:,}", *starmap(shown, each.figures.values())] for each in found}
         print_table(f"{title}, 95 % intervals over users", ["", "users", *found[0].figures], rows)
     else:
         rows = {name: [_number(figures.get(f"{name}@{k}", figures.get(name))) for k in depths] for name in names}
@@ -134,11 +136,6 @@ def _as_json(slices: list[Slice]) -> list[dict[str, Any]]:
         {"name": each.name, "users": each.users, **{name: plain(values) for name, values in each.figures.items()}}
         for each in slices
     ]
-
-
-def _interval(figure: tuple[float, float, float]) -> str:
-    mean, low, high = figure
-    return f"{mean:.4f} ({low:.4f} to {high:.4f})"
 
 
 def _number(value: float | None) -> str:

@@ -18,11 +18,7 @@ def rolling_splits(
 
     A window has the share `test` of all interactions, as nearly as ties allow; the share `valid` before it validates,
     and all that is earlier trains. What is later than the window is left out. All have the same users and items.
-
-    Raises
-    ------
-    InputError
-        There are no timestamps, the shares leave nothing to train on, or a window is empty as too many times are alike.
+    `InputError` where there are no timestamps, or nothing to train on or in a window, as too many times are alike.
     """
     _check_folds(folds)
     check_fractions(valid + (folds - 1) * test, test)
@@ -53,13 +49,10 @@ def user_folds(
     test: float = 0.2,
     name: str = "folds of users",
 ) -> list[tuple[Split, Split]]:
-    """Users drawn into groups, each of which is in turn unknown to a model (strong generalisation).
+    """Users drawn into groups, each of which is in turn unknown to a model (strong generalisation): a pair for each.
 
-    Returns
-    -------
-    list of (Split, Split)
-        For each group `random_split` of all other users, to train on, and that of its own users, whose training part is
-        the history to fold in and whose test part is to be found. Both have all items.
+    The first of a pair is `random_split` of all other users, to train on; the second that of the group's users, whose
+    training part is the history to fold in and whose test part is to be found. Both have all items.
     """
     _check_folds(folds)
     if folds > inter.n_users:
@@ -67,7 +60,11 @@ def user_folds(
     group = np.random.default_rng(seed).permutation(np.arange(inter.n_users) % folds)
 
     def split_of(chosen: np.ndarray, what: str) -> Split:
-        return random_split(_of_users(inter, chosen), seed=seed, valid=valid, test=test, name=f"{name}, {what}")
+        kept, row = chosen[inter.users], np.cumsum(chosen) - 1  # users are renumbered
+        stamps = None if inter.timestamps is None else inter.timestamps[kept]
+        users, ids = row[inter.users[kept]], inter.user_ids[chosen]
+        theirs = replace(inter, users=users, items=inter.items[kept], user_ids=ids, timestamps=stamps)
+        return random_split(theirs, seed=seed, valid=valid, test=test, name=f"{name}, {what}")
 
     of = range(folds)
     return [(split_of(group != n, f"{n + 1} of {folds}"), split_of(group == n, f"new users of {n + 1}")) for n in of]
@@ -76,11 +73,3 @@ def user_folds(
 def _check_folds(folds: int) -> None:
     if folds < 2:
         raise InputError(f"{folds} folds", expected="2 or more")
-
-
-def _of_users(inter: Interactions, chosen: np.ndarray) -> Interactions:
-    """Interactions of some users (bool, (n_users,)), who are renumbered."""
-    kept, row = chosen[inter.users], np.cumsum(chosen) - 1
-    stamps = None if inter.timestamps is None else inter.timestamps[kept]
-    users, ids = row[inter.users[kept]], inter.user_ids[chosen]
-    return replace(inter, users=users, items=inter.items[kept], user_ids=ids, timestamps=stamps)

@@ -7,7 +7,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,13 +77,9 @@ def prepare(
     _remove_dead(out)
     with reporter.busy(f"preparing {source}"), replacing_folder(out) as folder:
         aside = folder.parent
-        with (
-            locked(aside, "prepares"),
-            _refusals(source, out),
-            closing(
-                duckdb.connect(config={"memory_limit": f"{memory}GiB", "temp_directory": str(aside / "spilled")})
-            ) as db,
-        ):
+        config: dict[str, Any] = {"memory_limit": f"{memory}GiB", "temp_directory": str(aside / "spilled")}
+        with locked(aside, "prepares"), _refusals(source, out), closing(duckdb.connect(config=config)) as db:
+            db.execute("SET preserve_insertion_order = false; SET enable_progress_bar = false")
             return _Preparation(db, source, asked, min_rating, reporter).write(files, sep, folder)
 
 
@@ -141,6 +137,7 @@ def _refusals(source: Path, out: Path) -> Iterator[None]:
         raise InputError("cannot write: no space left", where=out, expected="a folder with free space") from error
 
 
+@dataclass
 class _Preparation:
     """The steps of preparing a log: rows as they are read, then tables of a database.
 
@@ -148,19 +145,18 @@ class _Preparation:
     are kept; the tables ``users`` and ``items`` have ``raw``, ``id`` and ``code`` of all ids in kept rows.
     """
 
-    def __init__(
-        self,
-        db: duckdb.DuckDBPyConnection,
-        source: Path,
-        asked: dict[str, Any],
-        min_rating: float | None,
-        reporter: Reporter,
-    ) -> None:
-        self.db, self.source, self.asked = db, source, asked
-        self.min_rating, self.reporter = min_rating, reporter
-        self.timed = asked["timestamp"] is not None
-        self.n_rows = self.n_kept = 0  # without the incomplete ones
-        db.execute("SET preserve_insertion_order = false; SET enable_progress_bar = false")
+    db: duckdb.DuckDBPyConnection
+    source: Path
+    asked: dict[str, Any]
+    min_rating: float | None
+    reporter: Reporter
+    n_rows: int = 0  # without the incomplete ones, as is `n_kept`
+    n_kept: int = 0
+
+    @property
+    def timed(self) -> bool:
+        """Whether times are kept."""
+        return self.asked["timestamp"] is not None
 
     def write(self, files: list[Path], sep: str | None, folder: Path) -> dict[str, Any]:
         """Write the prepared log into an empty folder; the manifest comes back."""
@@ -246,13 +242,9 @@ class _Preparation:
                 query = f'SELECT u AS "user", i AS item, max(t) AS timestamp {rows} GROUP BY u, i'
             else:
                 query = f'SELECT DISTINCT u AS "user", i AS item {rows}'
-            self._copy(f"{query} ORDER BY u, i", folder / name)
+            how = "FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2"
+            self.db.execute(f"COPY ({query} ORDER BY u, i) TO {_literal(str(folder / name))} ({how})")
         return names
-
-    def _copy(self, query: str, path: Path) -> None:
-        self.db.execute(
-            f"COPY ({query}) TO {_literal(str(path))} (FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2)"
-        )
 
     def _notes(self, table: Table, n_duplicates: int) -> list[str]:
         """What a reader of the log is told."""

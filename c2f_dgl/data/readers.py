@@ -30,15 +30,9 @@ def read_interactions(path: str | Path, *, timed: bool = False, **options: Any) 
     """Read a file, a folder of one log or a prepared log, in whichever of the known formats it is.
 
     What is compressed is unpacked. Logs go by their suffix. Other text is a log if its first line has a tab, comma,
-    semicolon or ``::`` or is a JSON object (or `sep` is given), else LightGCN's format.
-
-    Parameters
-    ----------
-    path : str or Path
-    timed : bool
-        Whether times are needed, so that their column is guessed where `timestamp` names none.
-    **options
-        Passed to `read_log`; refused where the file is in LightGCN's format, or the log is prepared.
+    semicolon or ``::`` or is a JSON object (or `sep` is given), else LightGCN's format. With `timed` the column of
+    times is guessed where `timestamp` names none. `options` are those of `read_log`; they are refused where the file is
+    in LightGCN's format, or the log is prepared.
     """
     path = Path(path)
     if is_prepared(path):

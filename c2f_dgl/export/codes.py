@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 import scipy.sparse as sp
@@ -71,12 +72,7 @@ def fit_codes(
     """Codes of items X (n_items, d), and neighbours where these are worth their bytes: those that rank best of a few.
 
     The vector of a user is the sum of X over the history. `n_bytes` are those of codes, codebooks and neighbours
-    together, `shares` of them may go to neighbours: (0.0,) for none.
-
-    Raises
-    ------
-    InputError
-        So few bytes hold no codes.
+    together, `shares` of them may go to neighbours: (0.0,) for none. `InputError` where so few bytes hold no codes.
     """
     vectors, _ = trial.rotated(items)
     with reporter.busy(f"codes of {n_bytes:,} bytes"):
@@ -150,15 +146,12 @@ def _searched(vectors: np.ndarray, trial: Trial, n_bytes: int, shares: Sequence[
     if not tried:
         least = level_bytes(n_items, most, 1)
         raise InputError(f"{n_bytes:,} bytes are left for codes of {n_items:,} items", expected=f"{least:,} or more")
-    best = max(tried, key=_figure)
+    figure = attrgetter("figure")
+    best = max(tried, key=figure)
     d, k = best.levels[0].codebook.width, best.neighbours
     # Smaller codebooks of as many slices, and of twice as many.
-    best = max([best, *(one for finer in (1, 2) for one in fits(max(1, most // 2), d, [k], finer))], key=_figure)
-    return max(best, fit(fitted_again(vectors[:, :d], weights, best.levels), d, k), key=_figure)
-
-
-def _figure(fit: Fit) -> float:
-    return fit.figure
+    best = max([best, *(one for finer in (1, 2) for one in fits(max(1, most // 2), d, [k], finer))], key=figure)
+    return max(best, fit(fitted_again(vectors[:, :d], weights, best.levels), d, k), key=figure)
 
 
 def _n_rows(n_items: int) -> int:

@@ -33,13 +33,8 @@ def with_cold_items(model: ServingModel, path: str | Path) -> ServingModel:
 
     The first column of the table is an item's id, the others are features: numbers, or words between spaces, commas,
     semicolons and bars. A number that is missing counts as the mean. Features of the items that the model has are what
-    is learned from.
-
-    Raises
-    ------
-    InputError
-        The file cannot be read or has no feature, fewer than two items of the model or no other, a new item twice, or
-        new ids of another type than the model's.
+    is learned from. `InputError` where the file cannot be read or has no feature, fewer than two items of the model or
+    no other, a new item twice, or new ids of another type than the model's.
     """
     path = Path(path)
     table = _table_of_features(path)

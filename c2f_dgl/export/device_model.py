@@ -50,22 +50,10 @@ def serving_model(
 def coded_model(
     teacher: Teacher, split: Split, n_bytes: int | None, *, seed: int = 0, reporter: Reporter | None = None
 ) -> ServingModel:
-    """A device model of codes.
+    """A device model of codes, in a file of `n_bytes` without titles, by default the fewest that lose at most 2 %.
 
-    Parameters
-    ----------
-    teacher : Teacher
-    split : Split
-        Its training part has the histories that the codes are made for, its validation part says how good they are.
-    n_bytes : int, optional
-        Of the file, without titles; by default the fewest that lose at most 2 % on validation.
-    seed : int
-    reporter : Reporter, optional
-
-    Raises
-    ------
-    InputError
-        So few bytes hold no codes.
+    The split's training part has the histories that the codes are made for, its validation part says how good they are.
+    `InputError` where so few bytes hold no codes.
     """
     reporter = reporter or Reporter(quiet=True)
     whole = teacher.weighted()
@@ -116,12 +104,7 @@ def read_titles(path: str | Path, items: IdMap) -> np.ndarray:
     """What items are called (n_items,), empty where it is not said.
 
     They stand in a table whose first columns are an item's id and its title, in any form that `read_log` takes,
-    RecBole's ``.item`` among them, or in MovieLens' ``u.item``.
-
-    Raises
-    ------
-    InputError
-        The file cannot be read, or none of its ids is an item's.
+    RecBole's ``.item`` among them, or in MovieLens' ``u.item``. `InputError` where none of its ids is an item's.
     """
     # Where the first line is a header that is not known as one, it is that of an unknown item.
     sep = "|" if Path(path).suffix == ".item" and "\t" not in first_line(Path(path)) else None

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from c2f_dgl.errors import InputError
-from c2f_dgl.extras import missing
+from c2f_dgl.extras import check_installed
 from c2f_dgl.io.files import replacing
 from c2f_dgl.serving import ServingModel
 
@@ -20,14 +18,12 @@ def write_onnx(model: ServingModel, path: str | Path) -> int:
     """Write a model as one ONNX file, as small as the model file; its bytes come back.
 
     The graph takes ``history`` (int64 rows of items, each once) and gives ``scores`` (float32) of all items, those of
-    the history among them. The metadata hold ``ids``, a JSON list by row.
-
-    Raises
-    ------
-    InputError
-        onnx is not installed, or the model is larger than a file of it may be.
+    the history among them. The metadata hold ``ids``, a JSON list by row. `InputError` where onnx is not installed, or
+    the model is larger than a file of it may be.
     """
-    onnx = _optional("onnx")
+    check_installed("onnx", where="--format onnx")
+    import onnx
+
     helper, kind = onnx.helper, onnx.TensorProto
     nodes: list[Any] = []
     stored: dict[str, np.ndarray] = {}
@@ -97,18 +93,15 @@ def write_onnx(model: ServingModel, path: str | Path) -> int:
 def write_faiss(model: ServingModel, path: str | Path) -> int:
     """Write a faiss index of inner products over the decoded items t_i z_i; its bytes come back.
 
-    Row n is that of ``model.items.ids[n]``; ``model.vectors(histories)`` makes what it is searched with.
-
-    Raises
-    ------
-    InputError
-        faiss is not installed, or the model has neighbours, which no inner product holds.
+    Row n is that of ``model.items.ids[n]``; ``model.vectors(histories)`` makes what it is searched with. `InputError`
+    where faiss is not installed, or the model has neighbours, which no inner product holds.
     """
-    faiss = _optional("faiss")
+    where = "--format faiss"
+    check_installed("faiss", where=where)
+    import faiss
+
     if model.neighbours is not None:
-        raise InputError(
-            "the model has neighbours", where="--format faiss", expected="a model without, or --format onnx"
-        )
+        raise InputError("the model has neighbours", where=where, expected="a model without, or --format onnx")
     items = model.codes.take(np.arange(model.n_items)) * model.item_weight[model.degree_level, None]
     index = faiss.IndexFlatIP(items.shape[1])
     index.add(items.astype(np.float32))
@@ -119,10 +112,3 @@ def _written(path: str | Path, blob: bytes) -> int:
     with replacing(path) as aside:
         aside.write_bytes(blob)
     return len(blob)
-
-
-def _optional(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise missing(name, f"--format {name}") or error from None

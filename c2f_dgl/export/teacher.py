@@ -59,10 +59,7 @@ class Teacher:
 def teacher_of(model: Recommender, split: Split) -> Teacher:
     """The teacher of a device model, from the data it was trained on: a filter's weight is chosen on its validation.
 
-    Raises
-    ------
-    InputError
-        Nothing validates.
+    `InputError` where nothing validates.
     """
     check_part(split, "valid")
     roles = model.roles

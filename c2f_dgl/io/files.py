@@ -34,12 +34,15 @@ def read_text(path: str | Path, expected: str) -> str:
         raise InputError("is not UTF-8 text", where=path, expected=expected) from error
 
 
-def check_new_folder(path: str | Path, expected: str = "a new folder") -> None:
+def check_new_folder(path: str | Path, expected: str = "a new folder", begun: str | None = None) -> None:
     """Raise `InputError` where no folder could be made at `path`, before work that takes long.
 
-    What a killed process had not moved into place does not count.
+    What a killed process had not moved into place does not count; where there is a file `begun`, its work is gone on
+    with.
     """
     path = Path(path)
+    if begun is not None and (path / begun).is_file():
+        return
     if path.exists() and (not path.is_dir() or any(not entry.match(".*.part") for entry in path.iterdir())):
         raise InputError("is not empty" if path.is_dir() else "is a file", where=path, expected=expected)
     parent = next(folder for folder in (path, *path.absolute().parents) if folder.exists())

@@ -6,8 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from c2f_dgl.report.collect import RunReport
-from c2f_dgl.report.references import Reference
+from c2f_dgl.report.collect import Reference, RunReport
 
 # Width and height: as many pixels as the page gives a chart where there are three or two in a row.
 _SMALL, _LARGE = (340.0, 215.0), (460.0, 280.0)
@@ -19,6 +18,8 @@ _MOST_POINTS = 300
 _CURVES = {"ndcg@20": "Validation NDCG@20", "recall@20": "Validation recall@20", "loss": "Training loss"}
 
 XY = tuple[float, float]
+Curve = tuple[Sequence[XY], str]  # a line through points in data units, and its CSS classes
+Tick = tuple[float, str]  # where it is, and its label
 Runs = Sequence[tuple[int, RunReport]]  # with their numbers on the page
 
 
@@ -32,22 +33,6 @@ class Point:
     style: str = ""  # CSS classes
     label: str = ""  # a letter in place of a symbol
     symbol: int = 0
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A line through points in data units."""
-
-    points: Sequence[XY]
-    style: str  # CSS classes
-
-
-@dataclass(frozen=True)
-class Tick:
-    """A tick at a pixel, and its label."""
-
-    at: float
-    label: str
 
 
 @dataclass(frozen=True)
@@ -85,7 +70,7 @@ def chart(
     x is logarithmic (`log_x`), with ticks at whole numbers only (`whole_x`); y starts at 0 (`from_zero`).
     """
     right, bottom = size[0] - _RIGHT, size[1] - _BOTTOM
-    drawn = [xy for curve in curves for xy in curve.points] + [(point.x, point.y) for point in points]
+    drawn = [xy for line, _ in curves for xy in line] + [(point.x, point.y) for point in points]
     if not drawn:
         return None
     xs = [math.log10(x) if log_x else x for x, _ in drawn]
@@ -106,12 +91,12 @@ def chart(
     return Chart(
         title,
         x_label,
-        x_ticks=[Tick(x_at(x), label) for x, label in x_values],
-        y_ticks=[Tick(y_at(y), label) for y, label in _ticks(y_low, y_high, 5)],
+        x_ticks=[(x_at(x), label) for x, label in x_values],
+        y_ticks=[(y_at(y), label) for y, label in _ticks(y_low, y_high, 5)],
         lines=[
-            (" ".join(f"{x_at(x):g},{y_at(y):g}" for x, y in thinned(curve.points)), curve.style)
-            for curve in curves
-            if len(curve.points) > 1
+            (" ".join(f"{x_at(x):g},{y_at(y):g}" for x, y in thinned(line)), style)
+            for line, style in curves
+            if len(line) > 1
         ],
         points=[replace(point, x=x_at(point.x), y=y_at(point.y)) for point in points],
         rules=[(y_at(y), label) for y, label in rules],
@@ -136,7 +121,7 @@ def _padded(low: float, high: float, share: float) -> tuple[float, float]:
     return low - share * (high - low), high + share * (high - low)
 
 
-def _ticks(low: float, high: float, most: int, smallest: float = 0.0) -> list[tuple[float, str]]:
+def _ticks(low: float, high: float, most: int, smallest: float = 0.0) -> list[Tick]:
     """Round numbers in [low, high], at most `most`, with as many decimals as tell them apart."""
     power = 10.0 ** math.floor(math.log10((high - low) / most))
     step = next(s for f in (1, 2, 5, 10, 20) if (s := f * power) >= (high - low) / most * (1 - 1e-9))
@@ -146,7 +131,7 @@ def _ticks(low: float, high: float, most: int, smallest: float = 0.0) -> list[tu
     return [(k * step, f"{k * step:,.{decimals}f}") for k in range(first, last + 1)]
 
 
-def _log_ticks(low: float, high: float) -> list[tuple[float, str]]:
+def _log_ticks(low: float, high: float) -> list[Tick]:
     """1, 2 and 5 times powers of ten, the powers alone where those are many, evenly spaced ones where few."""
     factors: tuple[int, ...] = (1, 2, 5) if high - low < 2.4 else (1,)
     values = [f * 10.0**e for e in range(math.floor(low), math.ceil(high) + 1) for f in factors]
@@ -210,7 +195,7 @@ def _curve_chart(runs: Runs, stage: str, key: str, title: str, *, from_zero: boo
                 lines[phase].append(last)
             last = (record["epoch"], value)
             lines[phase].append(last)
-        curves += [Curve(line, f"r{number} {phase}") for phase, line in lines.items()]
+        curves += [(line, f"r{number} {phase}") for phase, line in lines.items()]
         drawn = [xy for line in lines.values() for xy in line]
         style = f"{'small' if len(drawn) > 1 else 'run'} r{number}"
         points += [Point(x, y, f"{run.name}, epoch {x}: {y:.4g}", style, symbol=number) for x, y in thinned(drawn, 60)]
@@ -232,12 +217,12 @@ def slice_charts(runs: Runs) -> list[Chart | None]:
         for number, run in runs:
             known = [part for part in run.slices[by] if part.degree > 0]
             figures = [part.figures["ndcg@20"] for part in known]
-            curves.append(Curve([(p.degree, f[0]) for p, f in zip(known, figures, strict=True)], f"r{number} fixed"))
+            curves.append(([(p.degree, f[0]) for p, f in zip(known, figures, strict=True)], f"r{number} fixed"))
             for part, (mean, low, high) in zip(known, figures, strict=True):
                 label = f"{run.name}, {part.name}: {mean:.4f}"
                 if not math.isnan(low):
                     label += f" ({low:.4f} to {high:.4f})"
-                    curves.append(Curve([(part.degree, low), (part.degree, high)], f"r{number} fixed"))
+                    curves.append(([(part.degree, low), (part.degree, high)], f"r{number} fixed"))
                 points.append(Point(part.degree, mean, label, f"run r{number}", symbol=number))
         charts.append(chart(title, "training interactions", curves=curves, points=points, size=_LARGE, log_x=True))
     return charts
@@ -255,7 +240,7 @@ def usage_charts(runs: Runs) -> list[Chart | None]:
             counts = sorted(tier.counts.tolist(), reverse=True)
             share = 100 / max(len(counts) - 1, 1)
             ranked = [(rank * share, float(count)) for rank, count in enumerate(counts)]
-            curves.append(Curve(ranked, f"r{number} fixed"))
+            curves.append((ranked, f"r{number} fixed"))
             points += [
                 Point(x, y, f"{run_name}: {y:,.0f} uses at {x:.0f} %", f"small r{number}", symbol=number)
                 for x, y in thinned(ranked, 6)

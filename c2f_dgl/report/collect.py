@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 
-from c2f_dgl.config.schema import RunConfig
+from c2f_dgl.config.schema import DataConfig, RunConfig
 from c2f_dgl.data.catalogue import load_split
 from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
@@ -116,13 +118,35 @@ class RunReport:
         return next(stage for stage in self.stages if stage.name == self.chosen)
 
 
+@dataclass(frozen=True)
+class Reference:
+    """Test figures of a model that is not ours to run here, e.g. ``metrics["ndcg@20"]``, to read a run's against.
+
+    As its paper prints them, or measured on the same files by the bench: means over seeds of its records
+    (benchmarks/results/bench). `values` are the numbers it stores and `bytes` their size; None where they are not
+    known.
+    """
+
+    name: str
+    kind: Literal["paper", "measured"]
+    source: str
+    values: int | None
+    bytes: int | None
+    metrics: dict[str, float]
+
+
+def references_for(data: DataConfig) -> list[Reference]:
+    """What there is for a run's data: only for a data set of the catalogue, split by its files and the paper's rule."""
+    if data.split not in ("auto", "given") or data.protocol != "paper" or data.source is None:
+        return []
+    text = (resources.files("c2f_dgl.report") / "references.json").read_text(encoding="utf-8")
+    return [Reference(**entry) for entry in json.loads(text).get(data.source, [])]
+
+
 def collect_runs(paths: Sequence[str | Path], reporter: Reporter) -> list[RunReport]:
     """Read finished runs; those on the same data get the same users in their look-ups.
 
-    Raises
-    ------
-    InputError
-        A folder holds no run, an unfinished one or a damaged one, or its data is not there or has changed.
+    `InputError` where a folder holds no run, an unfinished or a damaged one, or its data is not there or has changed.
     """
     folders = [RunFolder(path) for path in paths]
     for folder in folders:
@@ -139,7 +163,9 @@ def collect_runs(paths: Sequence[str | Path], reporter: Reporter) -> list[RunRep
     for name, folder in zip(names, folders, strict=True):
         config = folder.config()
         with reporter.busy(f"{name}: reading the data"):
-            key = _split_key(config)
+            # The relations of a run's schema are a part of its data.
+            seed = config.seed if config.data.seed is None else config.data.seed
+            key = config.data.model_dump_json(exclude={"seed"}), config.graph.model_dump_json(), seed
             if key not in splits:
                 splits[key] = load_split(config)
             split = splits[key]
@@ -160,12 +186,6 @@ def sample_users(train: sp.csr_matrix, n: int = _MOST_USERS) -> np.ndarray:
     active, others = order[: n // 2], order[n // 2 :]
     drawn = np.random.default_rng(0).permutation(len(others))[: n - n // 2]
     return np.concatenate([np.sort(others[drawn]), active])
-
-
-def _split_key(config: RunConfig) -> tuple[str, str, int]:
-    """What a run's data depend on: the relations of its schema are a part of them."""
-    seed = config.seed if config.data.seed is None else config.data.seed
-    return config.data.model_dump_json(exclude={"seed"}), config.graph.model_dump_json(), seed
 
 
 def _collect(name: str, folder: RunFolder, split: Split, users: np.ndarray, reporter: Reporter) -> RunReport:

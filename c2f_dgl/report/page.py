@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
@@ -14,8 +15,7 @@ from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.errors import InputError
 from c2f_dgl.report import charts
 from c2f_dgl.report.coarse_map import MAP_HEIGHT, MAP_WIDTH, CoarseNode
-from c2f_dgl.report.collect import RunReport, UserReport
-from c2f_dgl.report.references import Reference, references_for
+from c2f_dgl.report.collect import Reference, RunReport, UserReport, references_for
 
 MAX_BYTES = 2_000_000
 MAX_RUNS = 6  # as many colours and shapes as can be told apart
@@ -60,13 +60,7 @@ class _Group:
 
 
 def render_page(reports: Sequence[RunReport]) -> str:
-    """The page of 1 to `MAX_RUNS` reports.
-
-    Raises
-    ------
-    InputError
-        Too many runs, or ids so long that not even two users fit into `MAX_BYTES`.
-    """
+    """The page of 1 to `MAX_RUNS` reports; `InputError` where ids are too long for two users in `MAX_BYTES`."""
     if len(reports) > MAX_RUNS:
         raise InputError(f"{len(reports)} runs on one page", expected=f"at most {MAX_RUNS}")
     # What was read and split alike can be compared, whatever the seed.
@@ -150,14 +144,8 @@ def _shown_users(report: RunReport, n: int) -> list[UserReport]:
 
 
 def _rounded(tree: Any) -> Any:
-    """The same with four digits of each float, and whether as 0 or 1."""
-    if isinstance(tree, dict):
-        return {key: _rounded(value) for key, value in tree.items()}
-    if isinstance(tree, (list, tuple)):
-        return [_rounded(value) for value in tree]
-    if isinstance(tree, bool):
-        return int(tree)
-    return float(f"{tree:.4g}") if isinstance(tree, float) else tree
+    """As JSON has it, with four digits of each float."""
+    return json.loads(json.dumps(tree), parse_float=lambda text: float(f"{float(text):.4g}"))
 
 
 def _shades(nodes: list[CoarseNode]) -> tuple[dict[int, int], list[tuple[float, float]]]:

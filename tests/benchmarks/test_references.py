@@ -7,7 +7,7 @@ import pytest
 from benchmarks.measure import RESULTS
 from c2f_dgl.bench.table import read_results
 from c2f_dgl.config.schema import DataConfig
-from c2f_dgl.report.references import references_for
+from c2f_dgl.report.collect import references_for
 
 
 @pytest.mark.parametrize(("data", "folder"), [("gowalla", "gowalla-anchors"), ("lastfm", "lastfm")])

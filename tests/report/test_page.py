@@ -19,8 +19,7 @@ from c2f_dgl.config.schema import DataConfig
 from c2f_dgl.errors import InputError
 from c2f_dgl.io.progress import Reporter
 from c2f_dgl.report import MAX_BYTES, MAX_RUNS, RunReport, collect_runs, render_page
-from c2f_dgl.report.collect import sample_users
-from c2f_dgl.report.references import references_for
+from c2f_dgl.report.collect import references_for, sample_users
 from tests.command import c2f
 from tests.report.conftest import train_tiny
 
