@@ -6,14 +6,10 @@ and w then cost next to nothing: mean and variance of the first term follow from
 vectors,
 
     sum_i s_i x_i = a . (V^T s),    sum_i s_i^2 x_i^2 = a^T (V^T diag(s)^2 V) a.
-
-Most choices are worse than the best so far, many of them clearly so. So each is compared with it on a third of the
-users first, and on the others if it may still be as good.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -38,9 +34,6 @@ _KEPT, _KEPT_MOMENTS = 12, 64
 
 # Rows of V whose moments are taken at once.
 _ROW_BLOCK = 2**16
-
-# A choice is compared on one of so many users first, and on the others unless it is worse by so many standard errors.
-_EVERY, _CLEARLY = 3, 2.0
 
 _Value = TypeVar("_Value")
 
@@ -86,11 +79,6 @@ class Candidates:
         of_users, items, is_open = (torch.as_tensor(x, device=device) for x in (users, columns, rankable))
         return cls(of_users, items, is_open, hits, held_out.n_relevant[users])
 
-    def part(self, rows: np.ndarray) -> Candidates:
-        """Those of some users, by their places (bool, n)."""
-        users, items, is_open = (x[torch.as_tensor(rows, device=x.device)] for x in (self.users, self.items, self.open))
-        return Candidates(users, items, is_open, self.hits[rows], self.n_relevant[rows])
-
     def of_users(self, scores: Tensor, metric: str) -> Tensor:
         """One metric (e.g. ``ndcg@20``) of scores (n, c), of each user (n,)."""
         k = int(metric.partition("@")[2])
@@ -109,71 +97,21 @@ class Comparison:
         filter_of: Callable[[FilterShape], GraphFilter],
         metric: str,
     ) -> None:
-        few = np.arange(len(candidates.users)) % _EVERY == 0
-        several = ranks.decided(len(few) >= _EVERY)
-        self.candidates = candidates
-        moments = _Recent[tuple[Tensor, Tensor]](_KEPT_MOMENTS)
-        self._parts = [
-            _Part(candidates.part(rows), item_degree, filter_of, metric, moments)
-            for rows in ([few, ~few] if several else [few | True])
-        ]
-        self._of_users = dict[Choice, np.ndarray]()  # of every user, those of the first part first
+        self.candidates, self.metric = candidates, metric
+        self._degree, self._filter_of = item_degree, filter_of
+        self._filtered = _Recent[Tensor](_KEPT)
+        self.forget_directions()
 
     def forget_directions(self) -> None:
         """Let go of what is kept of solutions; what is kept of filters stays."""
-        for part in self._parts:
-            part.forget_directions()
-
-    def figures(self, solution: Solution, choices: Sequence[Choice], beside: Choice | None = None) -> list[float]:
-        """The metric of choices that rank with one solution, the mean over the users.
-
-        Where `beside` is given, a choice compared before, of those that are clearly worse it is estimated: by their
-        difference from it on a part of the users.
-        """
-        first, *others = self._parts
-        of_users = first.gathered(solution, choices)
-        figures, left = of_users.mean(axis=1), np.full(len(choices), True)
-        if beside is not None and others:
-            reference = self._of_users[beside]
-            differences = of_users - reference[: of_users.shape[1]]
-            errors = differences.std(axis=1) / math.sqrt(of_users.shape[1])
-            figures = reference.mean() + differences.mean(axis=1)
-            left = differences.mean(axis=1) + _CLEARLY * errors >= 0
-        if left.any():
-            contenders = [choice for choice, may_be_best in zip(choices, left, strict=True) if may_be_best]
-            parts = [of_users[left], *(part.gathered(solution, contenders) for part in others)]
-            whole = np.concatenate(parts, axis=1)
-            figures[left] = whole.mean(axis=1)
-            self._of_users.update(zip(contenders, whole, strict=True))
-        return [float(figure) for figure in figures]
-
-
-class _Part:
-    """Choices on some of the users; `moments` are those of items' vectors, which all parts share."""
-
-    def __init__(
-        self,
-        candidates: Candidates,
-        item_degree: Tensor,
-        filter_of: Callable[[FilterShape], GraphFilter],
-        metric: str,
-        moments: _Recent[tuple[Tensor, Tensor]],
-    ) -> None:
-        self.candidates, self.metric = candidates, metric
-        self._degree, self._filter_of, self._moments = item_degree, filter_of, moments
         self._terms = _Recent[tuple[Tensor, Tensor]](_KEPT)
-        self._filtered = _Recent[Tensor](_KEPT)
+        self._moments = _Recent[tuple[Tensor, Tensor]](_KEPT_MOMENTS)
         self._spreads = _Recent[tuple[Tensor, Tensor]](_KEPT_MOMENTS)
 
-    def forget_directions(self) -> None:
-        """Let go of what is kept of solutions."""
-        for kept in (self._terms, self._moments, self._spreads):
-            kept.clear()
-
-    def gathered(self, solution: Solution, choices: Sequence[Choice]) -> np.ndarray:
-        """The metric of choices that rank with one solution, of all ranks' users: float64 (choices, users)."""
+    def figures(self, solution: Solution, choices: Sequence[Choice]) -> list[float]:
+        """The metric of choices that rank with one solution, the mean over the users."""
         of_users = [self.candidates.of_users(self._scores(solution, choice), self.metric) for choice in choices]
-        return ranks.gathered(torch.stack(of_users), dim=1).numpy()
+        return ranks.gathered(torch.stack(of_users), dim=1).numpy().mean(axis=1).tolist()
 
     def _scores(self, solution: Solution, choice: Choice) -> Tensor:
         shape, directions = choice.filter, (choice.solved_by, choice.rank, choice.power)
@@ -229,10 +167,6 @@ class _Recent(Generic[_Value]):
         if len(self._values) > self._most:
             del self._values[next(iter(self._values))]
         return value
-
-    def clear(self) -> None:
-        """Keep nothing."""
-        self._values.clear()
 
 
 def _moments(items: Tensor, factors: Tensor) -> tuple[Tensor, Tensor]:

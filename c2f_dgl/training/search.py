@@ -124,7 +124,7 @@ class Search:
 
     def run(self) -> None:
         """Choose, until there is no better step or no more time."""
-        self._compare([self.best])
+        self.figures[self.best] = self._comparison.figures(self.solution(self.best), [self.best])[0]
         try:
             self._choose_rank()
             self._settle()
@@ -205,7 +205,6 @@ class Search:
             choices = [new for choice in choices for new in (choice, *self._scaled(choice))]
             self._best_figure(choices)
             self.best = max(choices, key=self.figures.__getitem__)
-            self._compare([self.best])  # which may be worse than without a filter, and be estimated
             self._settle()
             ends.append(self.best)
         self.best = plain
@@ -259,10 +258,8 @@ class Search:
                 yield torch.as_tensor(self._filter(shape).scores(users.cpu().numpy())).to(self._degree)
 
         self._comparison = self._compared(sampled_rows(self.split.valid, _CONFIRMING, self.config.seed), proposals)
-        self.figures = {}
-        for choice in (*best, *plain):
-            self._compare([choice])
-        self.best = max(self.figures, key=self.figures.__getitem__)
+        figures = {choice: self._comparison.figures(self.solution(choice), [choice])[0] for choice in (*best, *plain)}
+        self.figures, self.best = figures, max(figures, key=figures.__getitem__)
         if self.best.filter is not None and free:
             self._climb(lambda choice: [new for near in (choice, *self._scaled(choice)) for new in weighted(near)])
 
@@ -311,13 +308,8 @@ class Search:
                 raise OutOfTime
             best = max(self.figures.values(), default=0.0)
             self.reporter.note(f"{len(self.figures)} tried, best {best:.4f}; trying {new[0]}")
-            self._compare(new, beside=self.best)
+            self.figures.update(zip(new, self._comparison.figures(self.solution(new[0]), new), strict=True))
         return max(self.figures[choice] for choice in choices)
-
-    def _compare(self, choices: Sequence[Choice], beside: Choice | None = None) -> None:
-        """Keep the figures of choices of one solution (see `Comparison.figures`)."""
-        figures = self._comparison.figures(self.solution(choices[0]), choices, beside)
-        self.figures.update(zip(choices, figures, strict=True))
 
     def solution(self, choice: Choice) -> Solution:
         """The solution a choice ranks with; the first, that of the best and the last are kept."""

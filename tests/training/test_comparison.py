@@ -67,32 +67,6 @@ def test_figures_are_those_of_full_ranking(each: int, seed: int) -> None:
         assert figures == pytest.approx(full, abs=1e-6)
 
 
-def test_clearly_worse_choices_are_estimated_on_some_users() -> None:
-    """The filter is made once for each part of the users that a choice is compared on."""
-    rng = np.random.default_rng(0)
-    seen, relevant = (sp.csr_matrix((rng.random((300, 60)) < share).astype(np.float32)) for share in (0.2, 0.1))
-    relevant = relevant - relevant.multiply(seen)
-    users = torch.as_tensor(relevant.toarray() + 0.1 * rng.normal(size=relevant.shape), dtype=torch.float32)
-    solution = Solution(None, (), None, None, users, torch.eye(60), torch.ones(60, dtype=torch.float64))  # type: ignore[arg-type]
-    good, made = replace(CHOICE, rank=60, item_scale=0.0), []
-    near, worse = (replace(good, filter=SHAPE, filter_weight=weight) for weight in (0.01, 0.99))
-
-    def counted(shape: FilterShape) -> GraphFilter:
-        made.append(shape)
-        return filter_of(seen, shape)
-
-    candidates = Candidates.ranked_first(lambda u: [users[u]], 60, seen, relevant, torch.device("cpu"))
-    degree = torch.as_tensor(seen.getnnz(axis=0), dtype=torch.float32)
-    compared = Comparison(candidates, degree, counted, "ndcg@20")
-    assert compared.figures(solution, [good]) == pytest.approx([1.0], abs=0.02) and not made
-    (estimated,) = compared.figures(solution, [worse], good)
-    assert len(made) == 1
-    (figure,) = compared.figures(solution, [near], good)
-    assert len(made) == 2 and figure == pytest.approx(evaluate(scorer(seen, solution, near), seen, relevant)["ndcg@20"])
-    assert estimated == pytest.approx(evaluate(scorer(seen, solution, worse), seen, relevant)["ndcg@20"], abs=0.05)
-    assert estimated < figure
-
-
 @pytest.mark.parametrize("item_scale", [0.0, 0.7])
 def test_factors_give_scores_of_variance_one(item_scale: float) -> None:
     seen, _, solution = drawn(0)

@@ -171,9 +171,9 @@ def test_the_better_of_two_orders_of_steps_is_kept(found: tuple[float, float], m
 def test_a_filter_is_compared_with_none_on_more_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compared, figures = set(), Comparison.figures
 
-    def kept(self: Comparison, solution: Solution, choices: Sequence[Choice], beside: Choice | None) -> list[float]:
+    def kept(self: Comparison, solution: Solution, choices: Sequence[Choice]) -> list[float]:
         compared.update((len(self.candidates.users), choice.filter is None) for choice in choices)
-        return figures(self, solution, choices, beside)
+        return figures(self, solution, choices)
 
     monkeypatch.setattr(Comparison, "figures", kept)
     monkeypatch.setattr("c2f_dgl.training.search._USERS", 100)
@@ -186,7 +186,7 @@ def test_a_filter_is_compared_with_none_on_more_users(tmp_path: Path, monkeypatc
 def test_a_further_solution_is_compared_with_the_first_on_more_users(monkeypatch: pytest.MonkeyPatch) -> None:
     figures = Comparison.figures
 
-    def only_on_few(self: Comparison, solution: Solution, choices: Sequence[Choice], _: Choice | None) -> list[float]:
+    def only_on_few(self: Comparison, solution: Solution, choices: Sequence[Choice]) -> list[float]:
         gain = 0.1 if len(self.candidates.users) == 100 else -0.1
         further = [gain * (choice.exponents != (0.4, 0.4)) for choice in choices]
         return [figure + added for figure, added in zip(figures(self, solution, choices), further, strict=True)]
