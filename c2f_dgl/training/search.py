@@ -57,6 +57,9 @@ _EACH = 64
 # A choice is better by at least this much: less is the sample's.
 _GAIN = 1.001
 
+# What steps from one of them take, roughly, in multiplications for a user and an item.
+_WORK_OF_START = 2**8
+
 # Where scalars that are null begin.
 _EXPONENT, _CUTOFF, _IMPORTANCE, _POWER, _ITEM_SCALE = 0.4, 0.9, 0.1, 1.0, 0.2
 _FILTERS = (
@@ -95,7 +98,8 @@ class Search:
         # Multiplications of a solve: propagation of the atoms, and their Gram matrices.
         m, entities = n_atoms(config), split.n_users + split.n_items
         work = m * (split.train.nnz * (self.model.layers + 1) + entities * m)
-        self._solves_left = math.inf if self.coarse.search_work is None else self.coarse.search_work * 2**35 // work
+        allowed = math.inf if self.coarse.search_work is None else self.coarse.search_work * 2**35
+        self._solves_left = allowed // work
         self._refused = False  # whether a choice was not tried for want of solutions
         self.figures: dict[Choice, float] = {}  # of every choice that was tried, on a sample of validation users
         self.best = self._first()
@@ -103,6 +107,8 @@ class Search:
         self.best = replace(self.best, rank=self.solution(self.best).codebook.shape[1])
         self._sample = sampled_rows(split.valid, _USERS, config.seed)
         self._comparison = self._compared(self._sample, self._proposals())
+        work = _WORK_OF_START * split.n_items * max(1, int((self._sample.getnnz(axis=1) > 0).sum()))
+        self._most_starts = max(1, round(min(allowed / work, split.n_items)))
 
     def _first(self) -> Choice:
         """What the options say, and where the others begin."""
@@ -190,21 +196,20 @@ class Search:
     def _choose_filter(self) -> None:
         """A filter from each shape to begin with, and steps from each: which of them ends best shows at the end alone.
 
-        Those with a ridge, which take the longest, begin with the best of them.
+        Those with a ridge, which take the longest, have one start. On many items only the best starts are taken.
         """
         if self.model.filter_weight is not None:
             return
         shapes = self._shapes() if self.best.filter is None else []
         with_ridge = [shape for shape in shapes if shape.ridge]
-        starts = [[shape] for shape in shapes if not shape.ridge] + [with_ridge] * bool(with_ridge)
-        plain, ends = self.best, [self.best]
-        for near in starts:
-            choices = [
-                replace(plain, filter=shape, filter_weight=weight) for shape in near for weight in _FILTER_WEIGHTS
-            ]
-            choices = [new for choice in choices for new in (choice, *self._scaled(choice))]
+        plain, starts, ends = self.best, list[Choice](), [self.best]
+        for near in [*([shape] for shape in shapes if not shape.ridge), *[with_ridge] * bool(with_ridge)]:
+            filtered = [replace(plain, filter=shape, filter_weight=w) for shape in near for w in _FILTER_WEIGHTS]
+            choices = [new for choice in filtered for new in (choice, *self._scaled(choice))]
             self._best_figure(choices)
-            self.best = max(choices, key=self.figures.__getitem__)
+            starts.append(max(choices, key=self.figures.__getitem__))
+        for start in sorted(starts, key=self.figures.__getitem__, reverse=True)[: self._most_starts]:
+            self.best = start
             self._settle()
             ends.append(self.best)
         self.best = plain
