@@ -73,10 +73,7 @@ class CoarseConfig(Options):
         None, gt=0, description="seconds after which a spectral start tries nothing more; null: no limit"
     )
     search_work: float | None = Field(
-        None,
-        ge=0,
-        description="2^35 multiplications that further solves of a spectral start, and each start of its filter, may take; "
-        "null: no limit",
+        None, ge=0, description="2^35 multiplications for further solves and starts of the search; null: no limit"
     )
     update: Literal["pinv", "pursuit"] = Field(
         "pinv", description="how S^c is updated: pinv (Eq. 11) or matching pursuit with re-fit"
