@@ -264,6 +264,33 @@ SIGNIFICANCE = Study(
     ),
 )
 
+_adds = partial(Variant, controls=("printed",))
+
+HABITS = Study(
+    "habits",
+    "What the published code does beside the equations",
+    "`paper` as printed with one habit of the authors' code more, each alone, and `published`, which has all of them, "
+    "with features propagated in bfloat16.",
+    (
+        Variant("printed"),
+        _adds("tanh", "model.activation=tanh", "Does tanh on the input embeddings add to the equations as printed?"),
+        _adds("biases", "model.biases=true", "Does a bias per user and item?"),
+        _adds("normal", "coarse.start=normal", "Does a start of E^c from N(0, 1)?"),
+        _adds("twice", "model.prenormalise=true", "Does A normalised before S is added, and again after?"),
+        _adds("gated", "model.gate_layers=true", "Does the gate mixed in again after every layer?"),
+        _adds("softmax", "fine.softmax=true", "Does a softmax before the top-t^r of S^r?"),
+        _adds("scattered", "fine.padding=scattered", "Do SparsePCA's codes at random columns?"),
+        _published("published"),
+        _published(
+            "bfloat16",
+            "model.kernel=bfloat16",
+            "Does `published` lose where features are propagated in bfloat16?",
+            ("published",),
+            "lower",
+        ),
+    ),
+)
+
 _ALONE = f"{COARSE} coarse.training.fixed_epochs=0"  # a start and nothing else
 _SOFTMAX = f"{COARSE} coarse.training.loss=softmax"
 _gains = partial(Variant, controls=("start",), preset="fast")
@@ -317,5 +344,5 @@ SPECTRAL = Study(
 # The most important first: the order of `all` and of the page.
 STUDIES = {
     study.name: study
-    for study in (SPECTRAL, ABLATION, FINE_TIER, CORNER, ASSIGNMENT, SENSITIVITY, SIGNIFICANCE, SPACE, LOSS)
+    for study in (SPECTRAL, ABLATION, FINE_TIER, CORNER, ASSIGNMENT, SENSITIVITY, HABITS, SIGNIFICANCE, SPACE, LOSS)
 }

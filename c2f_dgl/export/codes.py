@@ -40,8 +40,9 @@ _COLUMNS, _WIDTHS = (1.0, 0.75, 0.5, 0.375, 0.25, 0.1875, 0.125, 0.0625), 3
 SHARES = (0.0, 0.25, 0.5)
 
 # Without most of its neighbours a model ranks best with other weights of directions and items than with them: exponents
-# tried of the directions' energies over the largest, and of the items' degrees.
-_DIRECTIONS, _DEGREES = (0.0, 0.1, 0.2, 0.3), (-0.45, -0.3, -0.15, 0.0)
+# tried of the directions' energies over the largest, and of the items' degrees, times the model's weights or in place
+# of them, which beside a filter of great weight may be any.
+_DIRECTIONS, _DEGREES, _DEGREES_ALONE = (0.0, 0.1, 0.2, 0.3), (-0.45, -0.3, -0.15, 0.0), (0.0, 0.15, 0.3, 0.45)
 
 # How much of N@20 on validation the fewest bytes may lose, and how many doublings are tried.
 _LOSS, _DOUBLINGS = 0.02, 7
@@ -103,12 +104,13 @@ def weighted_alone(items: np.ndarray, trial: Trial) -> tuple[np.ndarray, np.ndar
     """Items X (n_items, d) and t (n_items,) as they rank best on validation where few neighbours stand beside them.
 
     Directions of X are multiplied by a power of the energy that users' vectors have in them, t by one of the items'
-    degrees.
+    degrees, or is one.
     """
     vectors, energies = trial.rotated(items)
-    factors = [(trial.degrees + 1.0) ** exponent for exponent in _DEGREES]
-    scales = [torch.as_tensor(trial.t * factor, dtype=torch.float32) for factor in factors]
-    tried = []
+    degrees, tried = trial.degrees + 1.0, []
+    item_weights = [trial.item_weight * degrees**exponent for exponent in _DEGREES]
+    item_weights += [degrees**exponent for exponent in _DEGREES_ALONE]
+    scales = [torch.as_tensor(weight, dtype=torch.float32) for weight in item_weights]
     for exponent in _DIRECTIONS:
         weighted = (vectors * (energies / energies[0]) ** exponent).astype(np.float32)
         users, table = torch.as_tensor(trial.train @ weighted), torch.as_tensor(weighted)
@@ -118,9 +120,9 @@ def weighted_alone(items: np.ndarray, trial: Trial) -> tuple[np.ndarray, np.ndar
             return (plain * scale for scale in scales)
 
         figures = trial.compared(variants)
-        tried += [(figure, weighted, factor) for figure, factor in zip(figures, factors, strict=True)]
-    _, weighted, factor = max(tried, key=lambda row: row[0])
-    return weighted, trial.item_weight * factor
+        tried += [(figure, weighted, weight) for figure, weight in zip(figures, item_weights, strict=True)]
+    _, weighted, item_weight = max(tried, key=lambda row: row[0])
+    return weighted, item_weight
 
 
 def _searched(vectors: np.ndarray, trial: Trial, n_bytes: int, shares: Sequence[float]) -> Fit:
