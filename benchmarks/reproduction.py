@@ -8,6 +8,7 @@ validated so far is written to benchmarks/results/reproduction/RUN-SEED.json; --
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,20 @@ def curves() -> str:
     """Validation of the authors and of our runs by epochs of the coarse stage."""
     columns = {"authors": _theirs().set_index("epoch")}
     columns |= {name: _coarse(record).set_index("epoch") for name, record in records().items()}
+    return _by_epoch("epoch", columns, (*range(0, 40, 5), *range(40, 221, 20)))
+
+
+def updating() -> str:
+    """Validation of the authors and of `published` by epochs since S is updated, as far as ours went."""
+    columns = {}
+    for name, rows in (("authors", _theirs()), ("published", _coarse(records()["published"]))):
+        updated = rows.query("phase == 'updating'")
+        since = updated["epoch"] - rows.query("phase == 'fixed'")["epoch"].max()
+        columns[name] = updated.assign(epoch=since).set_index("epoch")
+    return _by_epoch("epochs of updating S", columns, columns["published"].index)
+
+
+def _by_epoch(heading: str, columns: dict[str, pd.DataFrame], epochs: Iterable[int]) -> str:
     rows = [
         [
             epoch,
@@ -91,9 +106,9 @@ def curves() -> str:
                 for column in columns.values()
             ),
         ]
-        for epoch in (*range(0, 40, 5), *range(40, 221, 20))
+        for epoch in epochs
     ]
-    return markdown_table(["epoch", *columns], rows)
+    return markdown_table([heading, *columns], rows)
 
 
 def ends() -> str:

@@ -277,6 +277,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "whole process": speed.whole_process,
     "prepared": speed.prepared,
     "reproduction curves": reproduction.curves,
+    "reproduction updating": reproduction.updating,
     "reproduction ends": reproduction.ends,
     "errata": reproduction.errata,
     "crash": reliability.crash,
