@@ -57,7 +57,7 @@ _EACH = 64
 # A choice is better by at least this much: less is the sample's.
 _GAIN = 1.001
 
-# What steps from one of them take, roughly, in multiplications for a user and an item.
+# What steps of the filter from one start take, roughly, in multiplications for a user and an item.
 _WORK_OF_START = 2**8
 
 # Where scalars that are null begin.
@@ -107,8 +107,8 @@ class Search:
         self.best = replace(self.best, rank=self.solution(self.best).codebook.shape[1])
         self._sample = sampled_rows(split.valid, _USERS, config.seed)
         self._comparison = self._compared(self._sample, self._proposals())
-        work = _WORK_OF_START * split.n_items * max(1, int((self._sample.getnnz(axis=1) > 0).sum()))
-        self._most_starts = max(1, round(min(allowed / work, split.n_items)))
+        n_users = max(1, int((self._sample.getnnz(axis=1) > 0).sum()))
+        self._most_starts = max(1, round(min(allowed / (_WORK_OF_START * n_users * split.n_items), len(_FILTERS) + 1)))
 
     def _first(self) -> Choice:
         """What the options say, and where the others begin."""
@@ -200,10 +200,9 @@ class Search:
         """
         if self.model.filter_weight is not None:
             return
-        shapes = self._shapes() if self.best.filter is None else []
-        with_ridge = [shape for shape in shapes if shape.ridge]
-        plain, starts, ends = self.best, list[Choice](), [self.best]
-        for near in [*([shape] for shape in shapes if not shape.ridge), *[with_ridge] * bool(with_ridge)]:
+        shapes, plain, starts, ends = self._shapes(), self.best, list[Choice](), [self.best]
+        groups = [[shape] for shape in shapes if not shape.ridge] + [[shape for shape in shapes if shape.ridge]]
+        for near in filter(None, groups):
             filtered = [replace(plain, filter=shape, filter_weight=w) for shape in near for w in _FILTER_WEIGHTS]
             choices = [new for choice in filtered for new in (choice, *self._scaled(choice))]
             self._best_figure(choices)

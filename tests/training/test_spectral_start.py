@@ -168,6 +168,31 @@ def test_the_better_of_two_orders_of_steps_is_kept(found: tuple[float, float], m
     assert spectral_model(config, graph, split, device, Reporter(quiet=True)).choice.power == 0.9
 
 
+@pytest.mark.parametrize(("work", "n"), [("0", 1), ("null", 3)])
+def test_steps_of_a_filter_begin_at_as_many_shapes_as_may_be(
+    work: str, n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps from each shape are made to end better than those from the one before, which begins better."""
+    begun, settle = list[Choice](), Search._settle
+
+    def settled(self: Search) -> None:
+        settle(self)
+        if self.best.filter is not None:
+            begun.append(self.best)
+            self.best = replace(self.best, item_scale=9.0 + len(begun))
+            self.figures[self.best] = len(begun) + 1.0
+
+    monkeypatch.setattr(Search, "_settle", settled)
+    monkeypatch.setattr(Search, "_choose_graph", lambda self: None)
+    monkeypatch.setattr(Search, "_confirm", lambda self: None)
+    split = load_dataset("planted")
+    config = resolve_sizes(load_config("fast", ["coarse.m=20", f"coarse.search_work={work}"]), 1000, 800)
+    graph, device = start_graph(split, config.model), torch.device("cpu")
+    choice = spectral_model(config, graph, split, device, Reporter(quiet=True)).choice
+    assert len(begun) == 2 * n  # in each of two orders
+    assert choice is not None and choice.item_scale == 9.0 + 2 * n
+
+
 def test_a_filter_is_compared_with_none_on_more_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compared, figures = set(), Comparison.figures
 
