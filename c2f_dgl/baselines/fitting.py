@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -31,7 +31,9 @@ def layout_of(context: Context[Any]) -> NodeLayout:
 
 def build_model(context: Context[Any], embedding: Layer, n_layers: int) -> Recommender[Layer]:
     """LightGCN on an embedding layer: mean over layers, dot products, no biases (Eq. 5-8)."""
-    cast(nn.Module, embedding).to(context.device)
+    if not isinstance(embedding, nn.Module):
+        raise TypeError("an embedding layer is a torch.nn.Module")
+    embedding.to(context.device)
     readout = Readout(item_degrees(context.graph), context.split.n_users).to(context.device)
     return Recommender(context.graph, embedding, Propagation(n_layers), readout)
 

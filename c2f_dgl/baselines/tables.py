@@ -116,6 +116,8 @@ def start_gains(layout: NodeLayout, std: float) -> nn.ParameterDict:
 
 def unify(x: Tensor) -> Tensor:
     """tanh(BN(x)) of the rows of x (n x d)."""
+    if len(x) == 0:
+        return x
     variance, mean = torch.var_mean(x, dim=0, correction=0)
     return ((x - mean) * (variance + 1e-5).rsqrt()).tanh()
 
