@@ -22,7 +22,7 @@ from c2f_dgl import load_dataset, load_run
 from c2f_dgl.data.splits import Split
 from c2f_dgl.evaluation.ranking import Scorer, evaluate_per_user, mixed, standardised
 from c2f_dgl.evaluation.sampling import sampled_rows
-from c2f_dgl.graph.neighbourhood import PLAIN, item_walks
+from c2f_dgl.graph.neighbourhood import PLAIN, FilterShape, item_walks
 from c2f_dgl.serving import Csr
 
 _USERS, _SEED, _BINS, _GROUPS = 4_000, 1, 16, 4
@@ -97,7 +97,7 @@ def _near(train: sp.csr_matrix, power: float) -> sp.csr_matrix:
     """Each column's 100 nearest columns by the elementwise power of their degree-normalised products."""
     pairs = train.tocoo()
     walks = item_walks(Csr.from_pairs(pairs.row.astype(np.int64), pairs.col.astype(np.int64), train.shape), 100, 0.4)
-    return walks.weights(0.4, power, 0.0).astype(np.float32)
+    return walks.weights(FilterShape(item=0.4, power=power)).astype(np.float32)
 
 
 def _filters_of_users(scorer: Scorer, split: Split) -> Iterator[tuple[str, Score]]:

@@ -41,7 +41,7 @@ def train(context: Context[PresetSettings]) -> Fitted:
         for name, stage in run.summary["stages"].items()
     ]
     graph_filter = model.readout.filter
-    neighbours = 0 if graph_filter is None else csr_bytes(graph_filter.term.weights)
+    neighbours = 0 if graph_filter is None else csr_bytes(graph_filter.term.pairs)
     return replace(fitted(model, phases), bytes=model.count_bytes() + neighbours)
 
 

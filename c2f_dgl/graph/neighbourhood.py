@@ -19,7 +19,8 @@ The graph alone makes G, so it is formed wherever the model is, and never stored
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
@@ -47,6 +48,13 @@ class FilterShape:
     history: float = 0.5  # e, of the degrees of the items a user had
     target: float = 0.0  # f, of the degrees of the items that are ranked
 
+    def factored(self) -> FilterShape:
+        """The same filter with c = 0 where it has no ridge: D_i^(-cq) on both sides of W is left to e and f."""
+        if self.ridge:
+            return self
+        moved = self.item * self.power
+        return replace(self, item=0.0, history=self.history + moved, target=self.target - moved)
+
 
 # GF-CF's.
 PLAIN = FilterShape()
@@ -60,17 +68,18 @@ class Walks:
     pairs: sp.csr_matrix  # (R^T D_u^(-2a) R)_ij, float32, where they are kept; none of an item with itself
     loops: np.ndarray  # those from an item to itself: float64 (n_items,)
 
-    def weights(self, item: float, power: float, ridge: float) -> sp.csr_matrix:
+    def weights(self, shape: FilterShape) -> sp.csr_matrix:
         """W of the pairs that are kept, float32; with a ridge, all pairs should be."""
         # torch, whose powers and inverses take a fraction of numpy's time.
         columns, counts = torch.as_tensor(self.pairs.indices), torch.as_tensor(np.diff(self.pairs.indptr)).long()
-        factors = torch.as_tensor(self.degrees**-item).float()
-        gram = torch.as_tensor(self.pairs.data) * factors.repeat_interleave(counts)
-        gram.mul_(factors.index_select(0, columns)).pow_(power)
-        if ridge:
-            diagonal = (torch.as_tensor(self.loops).float() * factors**2) ** power
+        gram, factors = torch.as_tensor(self.pairs.data), torch.as_tensor(self.degrees**-shape.item).float()
+        if shape.item:
+            gram = gram * factors.repeat_interleave(counts) * factors.index_select(0, columns)
+        gram = gram.pow(shape.power)
+        if shape.ridge:
+            diagonal = (torch.as_tensor(self.loops).float() * factors**2) ** shape.power
             diagonal = diagonal.clamp_min(diagonal[diagonal > 0].min() if diagonal.any() else 1.0)
-            dense = torch.diag(diagonal + ridge * diagonal.sqrt() * diagonal.mean().sqrt())
+            dense = torch.diag(diagonal + shape.ridge * diagonal.sqrt() * diagonal.mean().sqrt())
             kept = torch.arange(len(counts)).repeat_interleave(counts), columns.long()
             dense[kept] = gram
             inverse = _inverse(dense)
@@ -89,25 +98,36 @@ class ItemFilter:
     """r D_i^(-e) W D_i^f of any histories r."""
 
     shape: FilterShape
-    history_weight: np.ndarray  # D_i^(-e): float64 (n_items,)
-    weights: sp.csr_matrix  # W D_i^f, float32
+    degrees: np.ndarray  # of items, at least 1: float64 (n_items,)
+    pairs: sp.csr_matrix  # W of the shape's `factored`, float32
 
-    @classmethod
-    def of_walks(cls, walks: Walks, shape: FilterShape, weights: sp.csr_matrix) -> ItemFilter:
-        """The filter of walks with the shape's exponent of users, whose W is `weights`."""
-        values = weights.data * (walks.degrees**shape.target).astype(np.float32)[weights.indices]
-        scaled = sp.csr_matrix((values, weights.indices, weights.indptr), weights.shape)
-        return cls(shape, walks.degrees**-shape.history, scaled)
+    @property
+    def factors(self) -> tuple[np.ndarray, np.ndarray]:
+        """What stands before and after `pairs`, of a history's items and of the ranked ones: float64 (n_items,)."""
+        factored = self.shape.factored()
+        return self.degrees**-factored.history, self.degrees**factored.target
+
+    @property
+    def history_weight(self) -> np.ndarray:
+        """D_i^(-e): float64 (n_items,)."""
+        return self.degrees**-self.shape.history
+
+    @cached_property
+    def weights(self) -> sp.csr_matrix:
+        """W D_i^f, float32."""
+        before, after = self.factors
+        return sp.csr_matrix(sp.diags(before / self.history_weight) @ self.pairs @ sp.diags(after), dtype=np.float32)
 
     def contributions(self, history: np.ndarray, items: np.ndarray) -> np.ndarray:
         """What items of histories add to scores of `items`, one of each (n,): float64 (n,)."""
-        return self.history_weight[history] * np.asarray(self.weights[history, items]).ravel()
+        before, after = self.factors
+        return before[history] * np.asarray(self.pairs[history, items]).ravel() * after[items]
 
 
 def item_filter(interactions: Csr, k: int, shape: FilterShape = PLAIN) -> ItemFilter:
     """The filter of interactions (parameters as in `item_walks`); with a ridge all pairs are kept, whatever k is."""
     walks = item_walks(interactions, interactions.n_columns if shape.ridge else k, shape.user)
-    return ItemFilter.of_walks(walks, shape, walks.weights(shape.item, shape.power, shape.ridge))
+    return ItemFilter(shape, walks.degrees, walks.weights(shape.factored()))
 
 
 def item_walks(interactions: Csr, k: int, user: float) -> Walks:

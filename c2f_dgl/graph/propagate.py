@@ -234,25 +234,25 @@ def _csr_matrix(
     weight = graph.edges[etype].data["weight"]
     norms = [graph.nodes[node_type].data["norm"] for node_type in (source, destination)]
     structure = graph.adj_tensors("csr" if transposed else "csc", etype)
-    shape = (graph.num_nodes(destination), graph.num_nodes(source))
 
     def make() -> Tensor:
         pointers, columns, edge_ids = structure
         values = weight * norms[0][graph.edges(etype=etype)[0]] * norms[1][graph.edges(etype=etype)[1]]
         values = values if len(edge_ids) == 0 else values[edge_ids]
-        # MKL and cuSPARSE work on 32-bit indices; torch would convert 64-bit ones at every product.
-        index_type = torch.int32 if max(*shape, len(values)) < 2**31 else torch.int64
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
-            return torch.sparse_csr_tensor(
-                pointers.to(device, index_type),
-                columns.to(device, index_type),
-                values.to(device, dtype),
-                shape[::-1] if transposed else shape,
-                check_invariants=False,  # DGL has checked the structure
-            )
+        shape = (graph.num_nodes(destination), graph.num_nodes(source))
+        return csr_tensor(pointers, columns, values.to(device, dtype), shape[::-1] if transposed else shape)
 
     return derived(norms[1], (etype, device, dtype, transposed), make, norms[0], weight, structure[0])  # type: ignore[no-any-return]
+
+
+def csr_tensor(pointers: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
+    """A CSR matrix on the device of its values, of a structure that is right, with indices that products work on."""
+    # MKL and cuSPARSE work on 32-bit indices; torch would convert 64-bit ones at every product.
+    index_type = torch.int32 if max(*shape, len(values)) < 2**31 else torch.int64
+    pointers, columns = (x.to(values.device, index_type) for x in (pointers, columns))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
+        return torch.sparse_csr_tensor(pointers, columns, values, shape, check_invariants=False)
 
 
 def _graph_on_device(graph: dgl.DGLGraph, device: torch.device) -> dgl.DGLGraph:

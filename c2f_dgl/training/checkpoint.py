@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -96,12 +96,12 @@ def load_vectors(model: Recommender, tensors: dict[str, Tensor], path: str | Pat
         model.relink()
 
 
-def optimizer_tensors(model: Recommender, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def optimizer_tensors(model: Recommender, optimizer_state: Mapping[Tensor, dict[str, Any]]) -> dict[str, Tensor]:
     """Adam's moments and step counts, by parameter name."""
     return {
         f"adam.{name}.{key}": value
         for name, parameter in model.named_parameters()
-        for key, value in optimizer.state.get(parameter, {}).items()
+        for key, value in optimizer_state.get(parameter, {}).items()
     }
 
 

@@ -45,7 +45,7 @@ from c2f_dgl.training.checkpoint import (
 from c2f_dgl.training.checks import check_device, stage_names
 from c2f_dgl.training.choice import Choice
 from c2f_dgl.training.folder import RunFolder
-from c2f_dgl.training.stage import Record, Stage, StageProgress, train_stage
+from c2f_dgl.training.stage import OptimizerState, Record, Stage, StageProgress, train_stage
 
 log = logging.getLogger("c2f_dgl")
 
@@ -187,12 +187,12 @@ class Run:
             if self.folder is not None:
                 save_checkpoint(self.folder.checkpoint(stage), *self._best[stage])
 
-        def on_epoch(record: Record, optimizer: torch.optim.Optimizer) -> None:
+        def on_epoch(record: Record, optimizer_state: OptimizerState) -> None:
             self._records.append(record)
             if self.folder is not None:
                 self.folder.append(record)
                 meta = {"progress": progress.to_json(), "records": len(self._records)}
-                tensors = model_tensors(model) | optimizer_tensors(model, optimizer)
+                tensors = model_tensors(model) | optimizer_tensors(model, optimizer_state)
                 save_checkpoint(self.folder.last, tensors, {**origin, **meta, **model_description(model)})
 
         split, again = self.split, self._is_solved_again()

@@ -136,11 +136,11 @@ class Search:
             self._settle()
             # Where steps end depends on which come first: both orders are tried, and the better end is kept.
             plain = self.best
-            self._choose_filter()
+            self._choose_filter(self._shapes(), self._most_starts)
             self._choose_graph()
             filter_first, self.best = self.best, plain
             self._choose_graph()
-            self._choose_filter()
+            self._choose_filter([filter_first.filter] if filter_first.filter else [], 1)
             self.best = max(filter_first, self.best, key=self.figures.__getitem__)
             self._confirm()
         except OutOfTime:
@@ -193,21 +193,22 @@ class Search:
             powers = powered(self.best, (-1, 0, 1) if self.coarse.power is None else (0,))
             self._take(self._trimmed(replace(choice, rank=rank) for choice in powers for rank in ranks))
 
-    def _choose_filter(self) -> None:
+    def _choose_filter(self, shapes: list[FilterShape], most: int) -> None:
         """A filter from each shape to begin with, and steps from each: which of them ends best shows at the end alone.
 
-        Those with a ridge, which take the longest, have one start. On many items only the best starts are taken.
+        Those with a ridge, which take the longest, have one start. Of the starts the `most` best are taken.
         """
         if self.model.filter_weight is not None:
             return
-        shapes, plain, starts, ends = self._shapes(), self.best, list[Choice](), [self.best]
+        plain, starts, ends = self.best, list[Choice](), [self.best]
+        shapes = [replace(shape, user=plain.exponents[0]) for shape in shapes]
         groups = [[shape] for shape in shapes if not shape.ridge] + [[shape for shape in shapes if shape.ridge]]
         for near in filter(None, groups):
             filtered = [replace(plain, filter=shape, filter_weight=w) for shape in near for w in _FILTER_WEIGHTS]
             choices = [new for choice in filtered for new in (choice, *self._scaled(choice))]
             self._best_figure(choices)
             starts.append(max(choices, key=self.figures.__getitem__))
-        for start in sorted(starts, key=self.figures.__getitem__, reverse=True)[: self._most_starts]:
+        for start in sorted(starts, key=self.figures.__getitem__, reverse=True)[:most]:
             self.best = start
             self._settle()
             ends.append(self.best)

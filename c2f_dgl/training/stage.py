@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
@@ -29,6 +29,9 @@ from c2f_dgl.training.sampler import Triplets, TripletSampler
 
 Phase = Literal["start", "fixed", "updating"]
 Record = dict[str, Any]
+
+# What an optimiser keeps of each parameter.
+OptimizerState = Mapping[torch.Tensor, dict[str, Any]]
 # Model and batch to the loss of a step.
 Objective = Callable[[Any, Triplets], torch.Tensor]
 
@@ -115,7 +118,7 @@ def train_stage(
     progress: StageProgress,
     on_best: Callable[[Record], None],
     *,
-    on_epoch: Callable[[Record, torch.optim.Optimizer], None] | None = None,
+    on_epoch: Callable[[Record, OptimizerState], None] | None = None,
     after_step: Callable[[], None] | None = None,
     stop: Callable[[], bool] | None = None,
     restore: Callable[[torch.optim.Optimizer], None] | None = None,
@@ -133,7 +136,7 @@ def train_stage(
     on_best : callable
         Gets the record of every validation that is the stage's best so far, the model being in that state.
     on_epoch, after_step : callable, optional
-        Called after every epoch, with its record and the optimiser, and after every step.
+        Called after every epoch, with its record and the optimiser's state, and after every step.
     stop : callable, optional
         Asked after every epoch; True ends the stage.
     restore : callable, optional
@@ -152,18 +155,19 @@ def train_stage(
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if objective is None:
         objective = lambda model, batch: batch_loss(model, batch, training.loss, training.l2)
-    optimizer = adam(list(parameters), training.lr)
-    if restore is not None:
-        restore(optimizer)
     n_positives = max(1, round(training.epoch_size * split.train.nnz))
     size = training.batch_size if training.shared_negatives else max(1, training.batch_size // training.negatives)
     n_steps = -(-n_positives // size)
     total_steps = sum(limits.values()) * n_steps
-    # Without an epoch nothing is drawn, and data of which nothing could be drawn will do.
-    sampler = None
+    # Without an epoch nothing is drawn, and data of which nothing could be drawn will do; nor is anything optimised,
+    # for which torch takes a second to get ready.
+    sampler = optimizer = None
     if total_steps:
         device, shared = parameters[0].device, training.shared_negatives
         sampler = TripletSampler(split.train, training.negatives, device, shared=shared)
+        optimizer = adam(list(parameters), training.lr)
+        if restore is not None:
+            restore(optimizer)
 
     def validate(record: Record, *parts: str, by: Ranker | None = None) -> None:
         started = time.perf_counter()
@@ -176,10 +180,10 @@ def train_stage(
 
     def end_epoch(record: Record) -> None:
         if on_epoch is not None:
-            on_epoch(record, optimizer)
+            on_epoch(record, {} if optimizer is None else optimizer.state)
         reporter.end_epoch(record)
 
-    def step(rate: float, batch: Triplets) -> torch.Tensor:
+    def step(optimizer: torch.optim.Optimizer, rate: float, batch: Triplets) -> torch.Tensor:
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.zero_grad()
@@ -200,7 +204,7 @@ def train_stage(
         progress.next_phase()
         end_epoch(record)
     while not progress.is_over(stage):
-        assert sampler is not None, "there are epochs"
+        assert sampler is not None and optimizer is not None, "there are epochs"
         phase, started, done = PHASES[progress.phase], time.perf_counter(), progress.epoch
         record = {"stage": stage.name, "phase": phase, "epoch": done + 1}
         if phase == "updating" and progress.phase_epoch % training.update_every == 0 and stage.tier is not None:
@@ -210,7 +214,7 @@ def train_stage(
         reporter.start_epoch(stage.name, phase, done + 1, n_steps)
         batches = sampler.batches(n_positives, size, stage_rng(stage.seed, stage.name, done))
         rates = (learning_rate(training, done * n_steps + number, total_steps) for number in range(n_steps))
-        losses = [step(rate, batch) for rate, batch in zip(rates, batches, strict=True)]
+        losses = [step(optimizer, rate, batch) for rate, batch in zip(rates, batches, strict=True)]
         record["loss"] = float(torch.stack(losses).mean())
         _check_finite(record["loss"], parameters, stage)
         progress.epoch += 1

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from c2f_dgl.evaluation.ranking import Scorer, evaluate
-from c2f_dgl.graph.item_filter import GraphFilter
+from c2f_dgl.graph.item_filter import GraphFilter, quick_to_multiply
 from c2f_dgl.graph.neighbourhood import FilterShape, item_filter
 from c2f_dgl.model import item_factors
 from c2f_dgl.serving import Csr
@@ -36,7 +36,8 @@ def drawn(seed: int) -> tuple[sp.csr_matrix, sp.csr_matrix, Solution]:
 
 def filter_of(seen: sp.csr_matrix, shape: FilterShape) -> GraphFilter:
     histories = Csr.from_pairs(*seen.nonzero(), seen.shape)
-    return GraphFilter(histories, item_filter(histories, 9, shape))
+    term = item_filter(histories, 9, shape)
+    return GraphFilter(histories, term, quick_to_multiply(term.pairs))
 
 
 def scorer(seen: sp.csr_matrix, solution: Solution, choice: Choice) -> Scorer:

@@ -18,6 +18,7 @@ from c2f_dgl.engines import MessagePassing
 from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.evaluation.sampling import sampled_rows
 from c2f_dgl.graph.hetero import entity_layout
+from c2f_dgl.graph.neighbourhood import FilterShape
 from c2f_dgl.io.progress import Reporter
 from c2f_dgl.tiers.assignment import Assignment, anchored, stack
 from c2f_dgl.tiers.spectral import nth_singular_value
@@ -155,7 +156,7 @@ def test_the_better_of_two_orders_of_steps_is_kept(found: tuple[float, float], m
     """A filter is first chosen before what weighs the graph, and then after it; `found` are the figures of both."""
     figures = iter(found)
 
-    def choose_filter(self: Search) -> None:
+    def choose_filter(self: Search, shapes: Sequence[FilterShape], most: int) -> None:
         figure = next(figures)
         self.best = replace(self.best, power=figure)
         self.figures[self.best] = figure
@@ -172,7 +173,10 @@ def test_the_better_of_two_orders_of_steps_is_kept(found: tuple[float, float], m
 def test_steps_of_a_filter_begin_at_as_many_shapes_as_may_be(
     work: str, n: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Steps from each shape are made to end better than those from the one before, which begins better."""
+    """Steps from each shape are made to end better than those from the one before, which begins better.
+
+    In the second of two orders they begin at the filter that the first ended with.
+    """
     begun, settle = list[Choice](), Search._settle
 
     def settled(self: Search) -> None:
@@ -189,8 +193,9 @@ def test_steps_of_a_filter_begin_at_as_many_shapes_as_may_be(
     config = resolve_sizes(load_config("fast", ["coarse.m=20", f"coarse.search_work={work}"]), 1000, 800)
     graph, device = start_graph(split, config.model), torch.device("cpu")
     choice = spectral_model(config, graph, split, device, Reporter(quiet=True)).choice
-    assert len(begun) == 2 * n  # in each of two orders
-    assert choice is not None and choice.item_scale == 9.0 + 2 * n
+    assert len(begun) == n + 1
+    assert begun[-1].filter == begun[-2].filter
+    assert choice is not None and choice.item_scale == 9.0 + n + 1
 
 
 def test_a_filter_is_compared_with_none_on_more_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
