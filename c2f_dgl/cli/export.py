@@ -82,7 +82,6 @@ def export(
         from c2f_dgl.evaluation.served import Served
         from c2f_dgl.export import device_model, formats
         from c2f_dgl.export.teacher import teacher_of
-        from c2f_dgl.serving.web import write_web
         from c2f_dgl.training.folder import RunFolder
 
         model, split = api.load_run(run, stage=stage, device=device, source=data_)
@@ -100,11 +99,8 @@ def export(
         after = {name: evaluate(ranker, split.train, part) for name, part in parts.items()}
     served.details.update({name: {metric: after[name][metric] for metric in _SHOWN} for name in parts})
     served = _with_tables(served, titles, cold)
-    if format_ in ("model", "web"):
-        written = served.save(out) if format_ == "model" else write_web(served, out)
-    else:
-        write = {"onnx": formats.write_onnx, "faiss": formats.write_faiss}
-        written = {"file": write[format_](served, out)}
+    write = {"onnx": formats.write_onnx, "faiss": formats.write_faiss, "web": formats.write_web}
+    written = served.save(out) if format_ == "model" else write[format_](served, out)
     if card is not None:
         how = way_of_split(str(data_ or config.data.source), config.data.split)
         write_text(card, model_card(served, split, config, written, how=how, exact=teacher.exact))
@@ -187,8 +183,8 @@ def _with_tables(model: ServingModel, titles: Path | None, cold: Path | None) ->
 
 def _written_anew(path: Path, out: Path, form: str, titles: Path | None, cold: Path | None, json_: bool) -> None:
     """Write a model file as a page, or with further items."""
+    from c2f_dgl.export.formats import write_web
     from c2f_dgl.serving import ServingModel
-    from c2f_dgl.serving.web import write_web
 
     model = _with_tables(ServingModel.load(path), titles, cold)
     written = write_web(model, out) if form == "web" else model.save(out)

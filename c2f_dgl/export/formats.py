@@ -1,8 +1,12 @@
-"""A device model in the files of other programs: ONNX and faiss."""
+"""A device model in the files of other programs: ONNX, faiss, and a page for a browser."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import zlib
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +14,13 @@ import numpy as np
 
 from c2f_dgl.errors import InputError
 from c2f_dgl.extras import check_installed
-from c2f_dgl.io.files import replacing
+from c2f_dgl.io.files import replacing, replacing_folder
 from c2f_dgl.serving import ServingModel
 
+_MODULE = ("c2f.js", "c2f.d.ts")  # of serving/web
 
-def write_onnx(model: ServingModel, path: str | Path) -> int:
+
+def write_onnx(model: ServingModel, path: str | Path) -> dict[str, int]:
     """Write a model as one ONNX file, as small as the model file; its bytes come back.
 
     The graph takes ``history`` (int64 rows of items, each once) and gives ``scores`` (float32) of all items, those of
@@ -90,7 +96,7 @@ def write_onnx(model: ServingModel, path: str | Path) -> int:
     return _written(path, written.SerializeToString())
 
 
-def write_faiss(model: ServingModel, path: str | Path) -> int:
+def write_faiss(model: ServingModel, path: str | Path) -> dict[str, int]:
     """Write a faiss index of inner products over the decoded items t_i z_i; its bytes come back.
 
     Row n is that of ``model.items.ids[n]``; ``model.vectors(histories)`` makes what it is searched with. `InputError`
@@ -108,7 +114,41 @@ def write_faiss(model: ServingModel, path: str | Path) -> int:
     return _written(path, faiss.serialize_index(index).tobytes())
 
 
-def _written(path: str | Path, blob: bytes) -> int:
+def write_web(model: ServingModel, folder: str | Path) -> dict[str, int]:
+    """Write a new folder with a page that works offline, the model file and the module that reads it.
+
+    The bytes of each file come back. ``index.html`` holds all it needs: a page opened from a disk can load nothing.
+
+    Raises
+    ------
+    InputError
+        Something is there already, or the folder cannot be written.
+    """
+    with replacing_folder(folder) as aside:
+        model.save(aside / "model.c2f")
+        texts = {name: _text(name) for name in _MODULE} | {"index.html": _page((aside / "model.c2f").read_bytes())}
+        for name, text in texts.items():
+            (aside / name).write_text(text, encoding="utf-8", newline="\n")
+        return {name: (aside / name).stat().st_size for name in ("index.html", "model.c2f", *_MODULE)}
+
+
+def _page(blob: bytes) -> str:
+    page, script = _text("index.html"), _text("c2f.js") + _text("page.js")
+    values = {
+        "script": script,
+        "hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        "model": base64.b64encode(zlib.compress(blob, 9)).decode(),
+    }
+    for name, value in values.items():
+        page = page.replace(f"{{{{ {name} }}}}", value)
+    return page
+
+
+def _text(name: str) -> str:
+    return (resources.files("c2f_dgl.serving") / "web" / name).read_text(encoding="utf-8")
+
+
+def _written(path: str | Path, blob: bytes) -> dict[str, int]:
     with replacing(path) as aside:
         aside.write_bytes(blob)
-    return len(blob)
+    return {"file": len(blob)}

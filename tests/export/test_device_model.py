@@ -162,8 +162,8 @@ def test_nobody_can_read_from_a_file_what_users_had(tmp_path: Path) -> None:
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_onnx_scores_as_the_model(tmp_path: Path, structure: str, near: bool) -> None:
     model = coded(structure=structure, near=near, text=True)
-    size = write_onnx(model, tmp_path / "model.onnx")
-    assert size == (tmp_path / "model.onnx").stat().st_size
+    sizes = write_onnx(model, tmp_path / "model.onnx")
+    assert sizes == {"file": (tmp_path / "model.onnx").stat().st_size}
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     for rows in ([3, 7, 11], [5]):
         (scores,) = session.run(["scores"], {"history": np.array(rows)})

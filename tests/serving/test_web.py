@@ -20,14 +20,14 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
 from c2f_dgl.errors import InputError
+from c2f_dgl.export.formats import write_web
 from c2f_dgl.serving import ServingModel
-from c2f_dgl.serving.web import write_web
 from tests.chromium import needs_chromium, started
 from tests.serving.coded import coded
 
 Browser = webdriver.Chrome
 
-MODULE = resources.files("c2f_dgl.serving.web").joinpath("c2f.js").read_text(encoding="utf-8")
+MODULE = (resources.files("c2f_dgl.serving") / "web" / "c2f.js").read_text(encoding="utf-8")
 
 # Of the module; `read` takes a model file in base64.
 LOAD = """
