@@ -284,12 +284,12 @@ def main() -> None:
             subprocess.run(
                 [sys.executable, "-m", "c2f_dgl", "data", "planted", "--out", source, *options, *shape], check=True
             )
+        of_all = {key: getattr(arguments, key) for key in ("preset", "rate", "delay")}
         for n in arguments.ranks:
             rows.append(measured(n, source, arguments.preset, arguments.rate, arguments.delay))
             print(n, round(rows[-1]["seconds"], 1), rows[-1]["wire"], rows[-1]["test"]["ndcg@20"])
-    of_all = {key: getattr(arguments, key) for key in ("preset", "rate", "delay")}
-    data = rows[0]["data"]
-    print(measure.keep("hosts", data, {"data": data, **of_all, "rows": rows, "machine": machine}))
+            data = rows[0]["data"]
+            print(measure.keep("hosts", data, {"data": data, **of_all, "rows": rows, "machine": machine}))
 
 
 if __name__ == "__main__":
