@@ -81,6 +81,12 @@ def processor_seconds(row: dict[str, Any], phase: str) -> float:
     return mean(rank["phases"][phase]["processor seconds"] for rank in row["ranks"])
 
 
+def exchanging(row: dict[str, Any]) -> float:
+    """Share of a rank's seconds that are of exchanges, waiting for other ranks included, on average."""
+    of_ranks = [rank["phases"].values() for rank in row["ranks"]]
+    return mean(sum(p["seconds of exchanges"] for p in ps) / sum(p["seconds"] for p in ps) for ps in of_ranks)
+
+
 def fitted(rows: list[dict[str, Any]], phase: str) -> tuple[float, float]:
     """a and b, neither below 0, of a phase: a / n + b processor seconds on n hosts."""
     hosts = np.array([row["hosts"] for row in rows])
@@ -161,8 +167,9 @@ def measured() -> str:
                 cells.append(f"{sum(sent) / 1e6:.1f}" if row["hosts"] > 1 else "")
             phases = row["ranks"][0]["phases"].values()
             cells.append(f"{sum(phase['exchanges'] for phase in phases):.0f}" if row["hosts"] > 1 else "")
+            cells.append(f"{exchanging(row):.0%}" if row["hosts"] > 1 else "")
             apart = max(abs(row[part][key] - value) for part in ("valid", "test") for key, value in alone[part].items())
             assert row["scalars"] == alone["scalars"]
             table.append([*cells, f"{row['test']['ndcg@20']:.4f}", f"{apart:.0e}" if row["hosts"] > 1 else ""])
     head = ["data, hosts", "seconds (load)", *_COLUMNS, *(f"MB, {x}" for x in ("solve", "comparisons", "ranking"))]
-    return markdown_table([*head, "exchanges", "test N@20", "figures apart by"], table)
+    return markdown_table([*head, "exchanges", "share of time", "test N@20", "figures apart by"], table)
