@@ -65,7 +65,8 @@ def everywhere() -> str:
 def elsewhere() -> str:
     """Test N@20 of the presets and the anchors on data sets that nothing was chosen on, the best of each in bold."""
     by_data = {name: result["rows"] for name, result in read_all("bench/elsewhere").items()}
-    titles = {row["name"]: row["title"] for rows in by_data.values() for row in rows}
+    # In the order of the record with the most systems.
+    titles = {row["name"]: row["title"] for rows in sorted(by_data.values(), key=len, reverse=True) for row in rows}
     table = []
     for data, rows in by_data.items():
         figures = {row["name"]: row["test"]["ndcg@20"] for row in rows if row["test"]}
