@@ -16,16 +16,13 @@ a kind: no network on top of the embeddings could scale scores.
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from c2f_dgl.baselines import tables
-from c2f_dgl.baselines.fitting import bpr_loss, build_model, fit, layout_of
-from c2f_dgl.baselines.searching import SEARCH_SPACE, SearchSettings, degrees, heldout_sampler, search_phase
-from c2f_dgl.baselines.system import Context, Fitted, System
+from c2f_dgl.baselines.fitting import bpr_loss, build_model, degrees, fit, heldout_sampler, layout_of, search_phase
+from c2f_dgl.baselines.system import SEARCH_SPACE, Context, Fitted, SearchSettings, System
 from c2f_dgl.graph.layout import NodeLayout
 from c2f_dgl.model import Recommender
 from c2f_dgl.tiers.codebook import random_codebook
@@ -50,27 +47,27 @@ class SoftSizes(ComputedTable):
     ) -> None:
         super().__init__(layout)
         self.register_buffer("popularity", popularity)
-        self.candidates, self.maps, self.controllers = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
-        sizes, std = settings.sizes, settings.std
-        for node_type, n in zip(layout.types, layout.sizes, strict=True):
-            self.candidates[node_type] = nn.ParameterList([tables.random_table(n, k, std, generator) for k in sizes])
-            maps = [random_codebook(k, settings.d, "xavier", generator) for k in sizes]
-            self.maps[node_type] = nn.ParameterList(maps)
-            self.controllers[node_type] = tables.indifferent_network(1, settings.hidden, len(sizes), generator)
-        self.gains = tables.start_gains(layout, std)
+        # Candidates and maps of all sizes of users, then of items.
+        self.candidates, self.maps, self.controllers = nn.ParameterList(), nn.ParameterList(), nn.ModuleList()
+        self.n_candidates = len(settings.sizes)
+        for n in layout.sizes:
+            self.candidates.extend(tables.random_table(n, k, settings.std, generator) for k in settings.sizes)
+            self.maps.extend(random_codebook(k, settings.d, "xavier", generator) for k in settings.sizes)
+            self.controllers.append(tables.indifferent_network(1, settings.hidden, self.n_candidates, generator))
+        self.gains = tables.start_gains(layout, settings.std)
 
     def log_weights(self) -> Tensor:
         """log alpha (N x candidates)."""
-        popularity = self.layout.split(self.popularity[:, None])
-        return torch.cat([self.controllers[kind](x).log_softmax(dim=1) for kind, x in popularity.items()])
+        popularity = self.layout.split(self.popularity[:, None]).values()
+        logits = [network(x) for network, x in zip(self.controllers, popularity, strict=True)]
+        return torch.cat(logits).log_softmax(dim=1)
 
     def table(self) -> Tensor:
+        unified = [tables.unify(e @ w) for e, w in zip(self.candidates, self.maps, strict=True)]
         parts = []
-        for node_type, weights in self.layout.split(self.log_weights().exp()).items():
-            candidates = cast("nn.ParameterList", self.candidates[node_type])
-            maps = cast("nn.ParameterList", self.maps[node_type])
-            unified = torch.stack([tables.unify(e @ w) for e, w in zip(candidates, maps, strict=True)], dim=1)
-            parts.append(self.gains[node_type] * (weights[:, :, None] * unified).sum(dim=1))
+        for number, (kind, weights) in enumerate(self.layout.split(self.log_weights().exp()).items()):
+            of_kind = torch.stack(unified[number * self.n_candidates :][: self.n_candidates], dim=1)
+            parts.append(self.gains[kind] * (weights[:, :, None] * of_kind).sum(dim=1))
         return torch.cat(parts)
 
 
@@ -83,7 +80,8 @@ class HardSizes(tables.SizedTable):
         self, layout: NodeLayout, choice: Tensor, settings: AutoEmbSettings, generator: torch.Generator
     ) -> None:
         super().__init__(layout)
-        members, kinds = [], []
+        members: list[Tensor] = []  # of each group: the entities of a kind with a size
+        self.kinds: list[str] = []
         self.gains = tables.start_gains(layout, settings.std)
         self.embeddings, self.maps = nn.ParameterList(), nn.ParameterList()
         for node_type, choices in layout.split(choice).items():
@@ -91,10 +89,9 @@ class HardSizes(tables.SizedTable):
                 rows = layout.offset(node_type) + (choices == k).nonzero()[:, 0]
                 if len(rows):
                     members.append(rows)
-                    kinds.append(node_type)
+                    self.kinds.append(node_type)
                     self.embeddings.append(tables.random_table(len(rows), size, settings.std, generator))
                     self.maps.append(random_codebook(size, settings.d, "xavier", generator))
-        self.kinds = tuple(kinds)
         # Groups are computed one below the other; where each entity's row is then.
         self.register_buffer("order", torch.cat(members).argsort())
 
@@ -117,7 +114,7 @@ def train(context: Context[AutoEmbSettings]) -> Fitted:
     soft = SoftSizes(layout, popularity, settings, context.generator("table"))
     model = build_model(context, soft, settings.layers)
     upper = list(soft.controllers.parameters())
-    lower = [parameter for name, parameter in soft.named_parameters() if not name.startswith("controllers.")]
+    lower = [*soft.candidates, *soft.maps, *soft.gains.values()]
     optimizer = torch.optim.Adam(upper, lr=settings.controller_lr)
     sampler, rng = heldout_sampler(context, settings.negatives), context.rng("controllers")
     batch_size = max(1, settings.batch_size // settings.negatives)
@@ -130,7 +127,7 @@ def train(context: Context[AutoEmbSettings]) -> Fitted:
         # What the lower level's step leaves on the controllers is replaced above before it is ever used.
         return bpr_loss(model, batch, settings.l2)
 
-    record = search_phase(context, model, "two levels", objective=objective, parameters=lower)
+    record = search_phase(context.within(0.5), model, "two levels", objective=objective, parameters=lower)
     with torch.no_grad():
         choice = tables.allocate(soft.log_weights().cpu(), torch.tensor(settings.sizes), budget)
     record["sizes"] = tables.size_counts(layout, choice, len(settings.sizes))

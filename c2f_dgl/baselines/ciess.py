@@ -17,16 +17,17 @@ with sizes drawn at random. An iteration is one epoch; qualities are of `judges`
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from c2f_dgl.baselines.fitting import SELECT, build_model, layout_of
-from c2f_dgl.baselines.searching import SEARCH_SPACE, SearchSettings, degrees, retrain, search_phase
-from c2f_dgl.baselines.system import Context, Fitted, System
+from c2f_dgl.baselines.fitting import build_model, degrees, layout_of, retrain, search_phase
+from c2f_dgl.baselines.system import SEARCH_SPACE, SELECT, Context, Fitted, SearchSettings, System
 from c2f_dgl.baselines.tables import PrefixTable, cut_to_budget, prefix_mask, random_table
-from c2f_dgl.baselines.td3 import TD3, Transitions
+from c2f_dgl.baselines.td3 import TD3
 from c2f_dgl.evaluation.ranking import evaluate, evaluate_per_user
 from c2f_dgl.evaluation.sampling import sampled_rows
 from c2f_dgl.model import Recommender
@@ -57,26 +58,21 @@ class SizeSearch:
         self.context, self.model, self.settings = context, model, context.settings
         self.generator = context.generator("sizes")
         layout, settings = model.embedding.layout, context.settings
+        agent = partial(
+            TD3, 3, hidden=settings.hidden, lr=settings.agent_lr, discount=settings.discount, generator=self.generator
+        )
         self.agents = [
-            TD3(
-                3,
-                hidden=settings.hidden,
-                lr=settings.agent_lr,
-                discount=settings.discount,
-                capacity=max(2**15, 8 * n),
-                generator=self.generator,
-            )
-            for n in layout.sizes
+            (layout.rows(node_type), agent(capacity=max(2**15, 8 * n)))
+            for node_type, n in zip(layout.types, layout.sizes, strict=True)
         ]
-        self.rows = [layout.rows(node_type) for node_type in layout.types]
         self.price = 0.1  # lambda
         self.history = context.split.train.T.astype(bool).astype(np.float64)
         self.valid = sampled_rows(context.split.valid, settings.judges, context.rng("judges"))
         popularity = degrees(context).log1p()
         self.popularity = popularity / popularity.max()
-        self.actions = torch.rand(layout.total, generator=self.generator)
-        self.measure()
         self.best: list[tuple[float, Tensor]] = []
+        self.actions = self._drawn()
+        self.measure()
         self._set_sizes(to_size(self.actions, settings.d))
 
     def after_epoch(self, epoch: int) -> None:
@@ -86,19 +82,19 @@ class SizeSearch:
             return
         if epoch == self.settings.warmup_epochs:
             self.measure()  # the first that are judged
-        self.actions = torch.rand(len(self.actions), generator=self.generator)
+        self.actions = self._drawn()
         self._set_sizes(to_size(self.actions, self.settings.d))
 
     def step(self, epoch: int) -> None:
         """Take rewards for the sizes of the last epoch, learn, and choose those of the next one."""
         states, actions, d = self.states, self.actions, self.settings.d
         self.measure()
-        for agent, rows in zip(self.agents, self.rows, strict=True):
+        for rows, agent in self.agents:
             known = self.known[rows]
             next_states = self.states[rows][known]
-            agent.buffer.add(Transitions(states[rows][known], actions[rows][known], next_states[:, 2], next_states))
+            agent.remember(states[rows][known], actions[rows][known], next_states[:, 2], next_states)
             agent.learn(self.settings.agent_steps, self._reward)
-        wanted = torch.cat([agent.act(self.states[rows]) for agent, rows in zip(self.agents, self.rows, strict=True)])
+        wanted = torch.cat([agent.act(self.states[rows]) for rows, agent in self.agents])
         self.price *= float(np.clip(float(to_size(wanted, d).sum()) / self.context.values, 0.5, 2.0))
         self.judge(wanted)
         if epoch % self.settings.episode == 0:
@@ -111,7 +107,7 @@ class SizeSearch:
     def judge(self, wanted: Tensor) -> None:
         """Cut the sizes of some actions (N,) to the budget, and keep them if they are among the best so far."""
         d = self.settings.d
-        sizes = cut_to_budget(d**wanted, self.context.values, 1, d)
+        sizes = cut_to_budget(d**wanted, self.context.values, d)
         self._set_sizes(sizes)
         figure = evaluate(self.model.scorer(), self.context.split.train, self.valid)[SELECT]
         ranked = sorted([*self.best, (figure, sizes)], key=lambda judged: -judged[0])
@@ -129,6 +125,9 @@ class SizeSearch:
         self.known = torch.as_tensor(np.concatenate([is_judge, n_judges]) > 0)
         self.states = torch.stack([self.popularity, self.actions, quality], dim=1)
 
+    def _drawn(self) -> Tensor:
+        return torch.rand(self.model.embedding.layout.total, generator=self.generator)
+
     def _set_sizes(self, sizes: Tensor) -> None:
         self.model.embedding.sizes.copy_(sizes)
 
@@ -144,12 +143,12 @@ def train(context: Context[CiessSettings]) -> Fitted:
     model = build_model(context, PrefixTable(layout_of(context), start), settings.layers)
     search = SizeSearch(context, model)
     epochs = settings.warmup_epochs + settings.search_epochs
-    record = search_phase(context, model, "search", epochs=epochs, after_epoch=search.after_epoch)
+    record = search_phase(context.within(0.5), model, "search", epochs=epochs, after_epoch=search.after_epoch)
     if not search.best:  # no time was left for it
         search.judge(search.actions)
     record["searched_valid"] = [figure for figure, _ in search.best]
     candidates = [
-        retrain(context, prefix_mask(sizes, settings.d), start, [record], share=1 / (len(search.best) - done))
+        retrain(context.within(1 / (len(search.best) - done)), prefix_mask(sizes, settings.d), start, [record])
         for done, (_, sizes) in enumerate(search.best)
     ]
     return max(candidates, key=lambda fitted: fitted.phases[-1]["valid"][SELECT])

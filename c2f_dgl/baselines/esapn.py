@@ -19,7 +19,6 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from pydantic import Field
@@ -27,9 +26,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from c2f_dgl.baselines import tables
-from c2f_dgl.baselines.fitting import build_model, fitted, layout_of, train_phase
-from c2f_dgl.baselines.searching import SEARCH_SPACE, SearchSettings, degrees, heldout_sampler, search_phase
-from c2f_dgl.baselines.system import Context, Fitted, System
+from c2f_dgl.baselines.fitting import (
+    build_model,
+    degrees,
+    fitted,
+    heldout_sampler,
+    layout_of,
+    search_phase,
+    train_phase,
+)
+from c2f_dgl.baselines.system import SEARCH_SPACE, Context, Fitted, SearchSettings, System
 from c2f_dgl.graph.layout import NodeLayout
 from c2f_dgl.model import Recommender
 from c2f_dgl.tiers.codebook import random_codebook
@@ -79,37 +85,40 @@ class GrownSizes(tables.SizedTable):
     def __init__(self, layout: NodeLayout, sizes: Sequence[int], std: float, generator: torch.Generator) -> None:
         super().__init__(layout)
         self.sizes, n = tuple(sizes), layout.total
-        stds = [std, *(0.0 for _ in sizes[1:])]
-        pairs = zip(sizes, stds, strict=True)
-        self.embeddings = nn.ParameterList([tables.random_table(n, k, start, generator) for k, start in pairs])
-        self.maps, self.shifts = nn.ModuleDict(), nn.ModuleDict()
-        for node_type in layout.types:
-            maps = [random_codebook(*pair, "xavier", generator) for pair in itertools.pairwise(sizes)]
-            self.maps[node_type] = nn.ParameterList(maps)
-            self.shifts[node_type] = nn.ParameterList([torch.zeros(large) for large in sizes[1:]])
+        stds = [std] + [0.0] * (len(sizes) - 1)
+        drawn = [tables.random_table(n, *size, generator) for size in zip(sizes, stds, strict=True)]
+        self.embeddings = nn.ParameterList(drawn)
+        # M_k, and what it adds, of users and of items.
+        pairs = list(itertools.pairwise(sizes))
+        maps = [[random_codebook(*pair, "xavier", generator) for pair in pairs] for _ in layout.types]
+        self.maps = nn.ParameterList([torch.stack(of_kinds) for of_kinds in zip(*maps, strict=True)])
+        self.shifts = nn.ParameterList([torch.zeros(len(layout.types), size) for size in sizes[1:]])
         self.gains = tables.start_gains(layout, std)
         self.register_buffer("level", torch.zeros(n, dtype=torch.int64))
 
     def table(self) -> Tensor:
         parts = []
-        for node_type in self.layout.types:
+        for kind, node_type in enumerate(self.layout.types):
             rows = self.layout.rows(node_type)
             x = self.embeddings[0][rows]
-            for k in range(len(self.sizes) - 1):
+            for k in range(len(self.maps)):
                 is_larger = self.level[rows, None] > k
-                x = torch.where(is_larger, self.embeddings[k + 1][rows], self._mapped(node_type, k, x))
+                x = torch.where(is_larger, self.embeddings[k + 1][rows], self._mapped(kind, k, x))
             parts.append(self.gains[node_type] * tables.unify(x))
         return torch.cat(parts)
 
     @torch.no_grad()
     def enlarge(self, which: Tensor) -> None:
         """Give some entities (N,), bool, the next size; those at the largest keep theirs."""
-        for node_type in self.layout.types:
+        for kind, node_type in enumerate(self.layout.types):
             rows = self.layout.rows(node_type)
-            for k in range(len(self.sizes) - 1):
+            for k in range(len(self.maps)):
                 grown = rows.start + (which[rows] & (self.level[rows] == k)).nonzero()[:, 0]
-                self.embeddings[k + 1][grown] = self._mapped(node_type, k, self.embeddings[k][grown])
-        self.level += which & (self.level < len(self.sizes) - 1)
+                self.embeddings[k + 1][grown] = self._mapped(kind, k, self.embeddings[k][grown])
+        self.level += which & (self.level < len(self.maps))
+
+    def _mapped(self, kind: int, k: int, x: Tensor) -> Tensor:
+        return x @ self.maps[k][kind] + self.shifts[k][kind]
 
     def cost(self) -> Tensor:
         """Values that the next size takes beyond the present one (N,); 0 where there is no next."""
@@ -119,18 +128,11 @@ class GrownSizes(tables.SizedTable):
     def count_values(self) -> dict[str, int]:
         """Embeddings at their sizes, and the maps from the smallest of them on."""
         maps = 0
-        for node_type, level in self.layout.split(self.level).items():
-            smallest = int(level.min())
-            maps += sum(part.numel() for parts in self._maps(node_type) for part in list(parts)[smallest:])
+        for kind, level in enumerate(self.layout.split(self.level).values()):
+            used = slice(int(level.min()), None)
+            maps += sum(x[kind].numel() for x in (*self.maps[used], *self.shifts[used]))
         embeddings = int(torch.tensor(self.sizes)[self.level.cpu()].sum())
         return {"embeddings": embeddings, "maps": maps, "gains": len(self.gains)}
-
-    def _maps(self, node_type: str) -> tuple[nn.ParameterList, nn.ParameterList]:
-        return cast("nn.ParameterList", self.maps[node_type]), cast("nn.ParameterList", self.shifts[node_type])
-
-    def _mapped(self, node_type: str, k: int, x: Tensor) -> Tensor:
-        maps, shifts = self._maps(node_type)
-        return x @ maps[k] + shifts[k]
 
 
 def affordable(wanted: Tensor, cost: Tensor, budget: int, generator: torch.Generator) -> Tensor:
@@ -146,14 +148,12 @@ class Growth:
 
     def __init__(self, context: Context[EsapnSettings], model: Recommender[GrownSizes], values: int) -> None:
         self.model, self.settings, self.layer = model, context.settings, model.embedding
-        self.generator = context.generator("policies")
+        self.generator, self.rng = context.generator("policies"), context.rng("losses")
         layout, n_sizes = self.layer.layout, len(self.layer.sizes)
-        hidden, lr = self.settings.hidden, self.settings.policy_lr
-        policy = lambda: EnlargePolicy(n_sizes, hidden, lr, self.generator)
+        policy = lambda: EnlargePolicy(n_sizes, self.settings.hidden, self.settings.policy_lr, self.generator)
         self.policies = [(layout.rows(node_type), policy()) for node_type in layout.types]
         self.values, self.first_values = values, layout.total * self.layer.sizes[0]
-        self.sampler = heldout_sampler(context, 1)
-        self.n_losses, self.rng = max(4 * context.split.valid.nnz, 1024), context.rng("losses")
+        self.sampler, self.n_losses = heldout_sampler(context, 1), max(4 * context.split.valid.nnz, 1024)
         self.degrees = degrees(context)
         self.losses: deque[Tensor] = deque(maxlen=self.settings.memory)
         self.acted: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
@@ -206,7 +206,7 @@ def train(context: Context[EsapnSettings]) -> Fitted:
     values = tables.left_for_embeddings(context, counts["maps"] + counts["gains"], settings.sizes[0], "esapn")
     model = build_model(context, layer, settings.layers)
     growth = Growth(context, model, values)
-    record = search_phase(context, model, "grow", after_epoch=growth.step)
+    record = search_phase(context.within(0.5), model, "grow", after_epoch=growth.step)
     record["sizes"] = tables.size_counts(layout, layer.level.cpu(), len(settings.sizes))
     return fitted(model, [record, train_phase(context, model, settings.training(), "train on")])
 

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from c2f_dgl.baselines.fitting import build_model, fit, fitted, layout_of, train_phase
-from c2f_dgl.baselines.searching import retrain
+from c2f_dgl.baselines.fitting import build_model, fit, fitted, layout_of, retrain, train_phase
 from c2f_dgl.baselines.system import GRADIENT_SPACE, Context, Fitted, GradientSettings, System
 from c2f_dgl.baselines.tables import MaskedValues, MatrixTable, keep_largest
 from c2f_dgl.tiers.codebook import random_codebook
@@ -48,8 +47,7 @@ def train_pruned(context: Context[PrunedSettings]) -> Fitted:
     """LightGCN with a full table, cut to its largest magnitudes and trained on (Han et al. 2015)."""
     settings, layer = context.settings, random_full_table(context, context.settings.d)
     model = build_model(context, layer, settings.layers)
-    deadline = context.share_of_time(0.5 if settings.retrain else 1.0)
-    record = train_phase(context, model, settings.training(), deadline=deadline)
+    record = train_phase(context.within(0.5 if settings.retrain else 1.0), model, settings.training())
     table = layer.codebooks()[0].detach().cpu()
     (mask,) = keep_largest([table.abs()], context.values)
     if settings.retrain:

@@ -55,7 +55,7 @@ def train(context: Context[LegcfSettings]) -> Fitted:
     assignment = anchored(np.asarray(parts), m, t, settings.anchor_weight, context.rng("assignment"))
     tier = Tier("coarse", random_codebook(m, d, "xavier", context.generator("codebook")), assignment)
     model = build_model(context, TieredEmbedding(layout_of(context), [tier]), settings.layers)
-    fixed = train_phase(context, model, settings.training(), "fixed", deadline=context.share_of_time(0.5))
+    fixed = train_phase(context.within(0.5), model, settings.training(), "fixed")
     training = settings.training(fixed_epochs=0, updating_epochs=settings.epochs)
     updating = train_phase(context, model, training, "updating", tier=CoarseConfig(m=m, t=t))
     return fitted(model, [{**fixed, "m": m, "t": t, "d": d}, updating])

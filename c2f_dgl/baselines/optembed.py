@@ -16,15 +16,12 @@ raising the thresholds of its fields together.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from c2f_dgl.baselines.fitting import SELECT, bpr_loss, build_model, layout_of
-from c2f_dgl.baselines.searching import SEARCH_SPACE, SearchSettings, degrees, retrain, search_phase
-from c2f_dgl.baselines.system import Context, Fitted, System
+from c2f_dgl.baselines.fitting import Phase, bpr_loss, build_model, degrees, layout_of, retrain, search_phase
+from c2f_dgl.baselines.system import SEARCH_SPACE, SELECT, Context, Fitted, SearchSettings, System
 from c2f_dgl.baselines.tables import PrefixTable, prefix_mask, random_table
 from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.evaluation.sampling import sampled_rows
@@ -118,9 +115,10 @@ class Evolution:
     """Individuals of `n_fields` sizes from 1 to d, their figures, and how a generation follows from the last."""
 
     def __init__(self, n_fields: int, d: int, settings: OptEmbedSettings, generator: torch.Generator) -> None:
-        self.d, self.settings, self.generator = d, settings, generator
+        self.settings, self.generator = settings, generator
+        self.drawn = lambda: draw_sizes(n_fields, d, generator)
         self.figures: dict[Sizes, float] = {}
-        self.generation = [self._drawn(n_fields) for _ in range(settings.population)]
+        self.generation: list[Sizes] = [tuple(self.drawn().tolist()) for _ in range(settings.population)]
 
     def best(self) -> list[Sizes]:
         """The parents, best first."""
@@ -128,33 +126,23 @@ class Evolution:
 
     def breed(self) -> None:
         """The next generation: half of it crossovers of two parents, half of it mutations of one."""
-        parents, n_crossed = self.best(), self.settings.population // 2
+        parents, population = torch.tensor(self.best()), self.settings.population
+        one = lambda: parents[torch.randint(len(parents), (), generator=self.generator)]
+        chances = lambda share: torch.rand(parents.shape[1], generator=self.generator) < share
         self.generation = []
-        for number in range(self.settings.population):
-            sizes = self._one(parents)
-            if number < n_crossed:
-                other = self._one(parents)
-                self.generation.append(_where(self._chances(len(sizes), 0.5), sizes, other))
+        for number in range(population):
+            sizes = one()
+            if number < population // 2:
+                other = one()
+                sizes = torch.where(chances(0.5), sizes, other)
             else:
-                is_new = self._chances(len(sizes), self.settings.mutation)
-                self.generation.append(_where(is_new, self._drawn(len(sizes)), sizes))
-
-    def _drawn(self, n: int) -> Sizes:
-        return tuple(draw_sizes(n, self.d, self.generator).tolist())
-
-    def _one(self, parents: list[Sizes]) -> Sizes:
-        return parents[int(torch.randint(len(parents), (), generator=self.generator))]
-
-    def _chances(self, n: int, share: float) -> list[bool]:
-        return (torch.rand(n, generator=self.generator) < share).tolist()
-
-
-def _where(mask: list[bool], left: Sizes, right: Sizes) -> Sizes:
-    return tuple(a if first else b for first, a, b in zip(mask, left, right, strict=True))
+                is_new = chances(self.settings.mutation)
+                sizes = torch.where(is_new, self.drawn(), sizes)
+            self.generation.append(tuple(sizes.tolist()))
 
 
 @torch.no_grad()
-def evolve(context: Context[OptEmbedSettings], model: Recommender[Supernet]) -> tuple[Tensor, dict[str, Any]]:
+def evolve(context: Context[OptEmbedSettings], model: Recommender[Supernet]) -> tuple[Tensor, Phase]:
     """The mask (N x d, bool) of the best individual, and the record of the evolution."""
     settings, net = context.settings, model.embedding
     valid, d = sampled_rows(context.split.valid, settings.judges, context.rng("judges")), net.weight.shape[1]
@@ -199,7 +187,7 @@ def train(context: Context[OptEmbedSettings]) -> Fitted:
         net.sizes.copy_(sizes[net.field])
         return bpr_loss(model, batch, settings.l2) + settings.alpha * (-net.thresholds()).exp().sum()
 
-    supernet = search_phase(context, model, "supernet", share=0.4, objective=objective)
+    supernet = search_phase(context.within(0.4), model, "supernet", objective=objective)
     supernet["rows"] = int((net.margins() > 0).sum())
     mask, evolution = evolve(context, model)
     return retrain(context, mask, start, [supernet, evolution])

@@ -30,8 +30,8 @@ def train(context: Context[PresetSettings]) -> Fitted:
     """All stages of the preset; the one chosen on validation."""
     split = context.split
     overrides = [f"seed={context.seed}", f"model.budget={context.values / context.n_entities!r}"]
-    if (seconds := context.share_of_time(0.5)) is not None:
-        overrides.append(f"coarse.search_seconds={max(1.0, seconds - time.monotonic())!r}")
+    if (deadline := context.within(0.5).deadline) is not None:
+        overrides.append(f"coarse.search_seconds={max(1.0, deadline - time.monotonic())!r}")
     config = resolve_sizes(load_config(context.settings.preset, overrides), split.n_users, split.n_items)
     run = Run(config, split, context.device, context.reporter)
     run.train()

@@ -28,13 +28,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from c2f_dgl.baselines.fitting import bpr_loss, build_model, fit, layout_of
-from c2f_dgl.baselines.qr import PairTable
-from c2f_dgl.baselines.searching import SEARCH_SPACE, SearchSettings, retrain, search_phase
-from c2f_dgl.baselines.system import Context, Fitted, System
+from c2f_dgl.baselines.fitting import Phase, bpr_loss, build_model, fit, layout_of, retrain, search_phase
+from c2f_dgl.baselines.qr import QuotientRemainder
+from c2f_dgl.baselines.system import SEARCH_SPACE, Context, Fitted, SearchSettings, System
 from c2f_dgl.baselines.tables import MaskedValues, MatrixTable, keep_largest, random_table
 from c2f_dgl.errors import InputError
-from c2f_dgl.graph.layout import NodeLayout
 from c2f_dgl.tiers.embedding import ComputedTable
 
 Granularity = Literal["global", "dimension", "entity", "entry"]
@@ -115,12 +113,12 @@ def prune(
     context: Context[PruningSettings],
     layer: ComputedTable,
     parts: Sequence[SoftThresholded],
-    regulariser: Callable[[], Tensor | float] = lambda: 0.0,
-) -> tuple[list[Tensor], dict[str, Any]]:
-    """Train a layer made of `parts` while their thresholds rise, until the budget is met.
+    regulariser: Callable[[], Tensor | float] = lambda: 0.0,  # a further term of the loss
+) -> tuple[list[Tensor], Phase]:
+    """A mask (n x d, bool, on the CPU) per part of a layer, trained while thresholds rise until the budget is met.
 
-    Returns a mask (n x d, bool, on the CPU) per part, of the entries with the largest margins, as many as the budget,
-    and the phase's record with how many entries were ``left``. `regulariser` is a further term of the loss.
+    Masks keep the entries with the largest margins, as many as the budget; the phase's record says how many were
+    ``left`` by the thresholds.
     """
     settings, strength = context.settings, context.settings.pull
     masks: list[Tensor] = []
@@ -148,15 +146,9 @@ def prune(
             loss = loss + strength * part.pull()
         return loss
 
-    record = search_phase(
-        context,
-        build_model(context, layer, settings.layers),
-        "prune",
-        epochs=2 * settings.search_epochs,
-        objective=objective,
-        after_step=after_step,
-        after_epoch=after_epoch,
-    )
+    hooks = {"objective": objective, "after_step": after_step, "after_epoch": after_epoch}
+    model, epochs = build_model(context, layer, settings.layers), 2 * settings.search_epochs
+    record = search_phase(context.within(0.5), model, "prune", epochs=epochs, **hooks)
     return masks or largest(), {**record, "left": left}
 
 
@@ -170,28 +162,22 @@ def train_pep(context: Context[PepSettings]) -> Fitted:
 
 
 def codebook_rows(n: int, b: int) -> Tensor:
-    """Rows in P and in Q of every entity (n x 2, int64), balanced: ceil(n / b) entities a row at most."""
-    if n > b * b:
-        raise ValueError(f"{b} rows a codebook give {b * b} pairs for {n} entities")
+    """Rows in P and in Q of n <= b^2 entities (n x 2, int64), balanced: ceil(n / b) entities a row at most."""
     entity = torch.arange(n)
     return torch.stack([entity % b, entity // -(-n // b)], dim=1)
 
 
-class Codebooks(PairTable):
-    """The table of sums of rows of P^ and Q^ (b x d), while thresholds are learned or under the masks."""
-
-    def __init__(self, layout: NodeLayout, rows: Tensor, p: Any, q: Any) -> None:
-        super().__init__(layout, rows)
-        self.p, self.q = p, q
+class Codebooks(QuotientRemainder):
+    """The table of sums of rows of P^ and Q^ (b x d), modules: while thresholds are learned, or under the masks."""
 
     def codebook_pair(self) -> tuple[Tensor, Tensor]:
-        return self.p(), self.q()
+        return self.remainders(), self.quotients()
 
     def count_values(self) -> dict[str, int]:
-        return {"P": self.p.count(), "Q": self.q.count()}
+        return {"P": self.remainders.count(), "Q": self.quotients.count()}
 
     def count_bytes(self) -> int:
-        return int(self.p.count_bytes() + self.q.count_bytes())
+        return int(self.remainders.count_bytes() + self.quotients.count_bytes())
 
 
 def complement(table: Tensor, eta: float) -> Tensor:
@@ -215,7 +201,7 @@ def train_cerp(context: Context[CerpSettings]) -> Fitted:
     parts = [soft_thresholded(context, start) for start in starts]
     layer = Codebooks(layout, rows, *parts)
     masks, record = prune(context, layer, parts, lambda: -settings.gamma * complement(layer.table(), settings.eta))
-    masked = [MaskedValues(mask, start) for mask, start in zip(masks, starts, strict=True)]
+    masked = map(MaskedValues, masks, starts)
     return fit(context, Codebooks(layout, rows, *masked), "retrain", [record])
 
 

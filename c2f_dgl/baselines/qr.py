@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -55,10 +55,9 @@ def partition(layout: NodeLayout, collisions: float) -> tuple[Tensor, int, int]:
     """
     rows, n_remainders, n_quotients = [], 0, 0
     for size in layout.sizes:
-        m = max(1, math.ceil(size / collisions))
-        entity = torch.arange(size)
+        m, entity = math.ceil(size / collisions), torch.arange(size)
         rows.append(torch.stack([entity % m + n_remainders, entity // m + n_quotients], dim=1))
-        n_remainders, n_quotients = n_remainders + m, n_quotients + max(1, -(-size // m))
+        n_remainders, n_quotients = n_remainders + m, n_quotients + math.ceil(size / m)
     return torch.cat(rows), n_remainders, n_quotients
 
 
@@ -80,25 +79,27 @@ class SumOfTwo(TieredEmbedding):
         super().__init__(layout, [Tier("rows", codebook, assignment)], link_scale=0.0)
 
     def count_values(self) -> dict[str, int]:
-        return {"tables": self.tiers[0].codebook.numel()}
+        return {"tables": self.tiers[0].codebook.numel()}  # the assignment is not learned
 
     def count_bytes(self) -> int:
         return 4 * self.tiers[0].codebook.numel()
 
 
-class PairTable(ComputedTable):
-    """Embeddings composed of a row of each of two codebooks; rows: (N, 2), int64."""
+class QuotientRemainder(ComputedTable):
+    """Any of the three operations on a row of each of two codebooks; rows: (N, 2), int64."""
 
     rows: Tensor
 
-    def __init__(self, layout: NodeLayout, rows: Tensor, operation: Operation = "sum") -> None:
+    def __init__(
+        self, layout: NodeLayout, rows: Tensor, remainders: Any, quotients: Any, *, operation: Operation = "sum"
+    ) -> None:
         super().__init__(layout)
         self.register_buffer("rows", rows)
-        self.compose = _OPERATIONS[operation]
+        self.remainders, self.quotients, self.compose = remainders, quotients, _OPERATIONS[operation]
 
     def codebook_pair(self) -> tuple[Tensor, Tensor]:
-        """Both codebooks."""
-        raise NotImplementedError
+        """R and Q."""
+        return self.remainders, self.quotients
 
     def table(self) -> Tensor:
         return self._composed(self.rows)
@@ -109,19 +110,6 @@ class PairTable(ComputedTable):
     def _composed(self, rows: Tensor) -> Tensor:
         first, second = self.codebook_pair()
         return self.compose(take_rows(first, rows[:, 0]), take_rows(second, rows[:, 1]))
-
-
-class QuotientRemainder(PairTable):
-    """Any of the three operations, row by row, on R and Q from where they start."""
-
-    def __init__(
-        self, layout: NodeLayout, rows: Tensor, remainders: Tensor, quotients: Tensor, operation: Operation
-    ) -> None:
-        super().__init__(layout, rows, operation)
-        self.remainders, self.quotients = nn.Parameter(remainders.clone()), nn.Parameter(quotients.clone())
-
-    def codebook_pair(self) -> tuple[Tensor, Tensor]:
-        return self.remainders, self.quotients
 
 
 def train(context: Context[QRSettings], operation: Operation) -> Fitted:
@@ -136,8 +124,10 @@ def train(context: Context[QRSettings], operation: Operation) -> Fitted:
     if operation == "sum" and 4 * len(rows) * len(codebook) <= _BASIS_BYTES:
         return fit(context, SumOfTwo(layout, rows, n_remainders, codebook))
     remainders, quotients = codebook.split([n_remainders, n_quotients])
-    around = quotients + 1 if operation == "product" else quotients
-    return fit(context, QuotientRemainder(layout, rows, remainders, around, operation))
+    if operation == "product":
+        quotients = quotients + 1
+    pair = nn.Parameter(remainders), nn.Parameter(quotients)
+    return fit(context, QuotientRemainder(layout, rows, *pair, operation=operation))
 
 
 _GRID = {**GRADIENT_SPACE, "d": (16, 32, 64, 128)}

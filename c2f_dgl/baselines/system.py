@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic
 
 import numpy as np
@@ -20,6 +20,9 @@ from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import Ranker
 from c2f_dgl.io.progress import Reporter
 from c2f_dgl.training.build import stage_rng
+
+# The validation metric that early stops, searches and tuning go by.
+SELECT = "ndcg@20"
 
 
 class Settings(BaseModel):
@@ -46,11 +49,32 @@ class GradientSettings(Settings):
         return TrainingConfig(**{**shared, "fixed_epochs": self.epochs, "updating_epochs": 0, **changes})
 
 
-# The learning rates and penalties that tuning tries for every system trained by gradient.
-GRADIENT_SPACE: Mapping[str, Sequence[Any]] = {
-    "lr": (1e-3, 2e-3, 5e-3, 1e-2, 2e-2),
-    "l2": (0.0, 1e-5, 1e-4, 5e-4, 2e-3),
-}
+class SearchSettings(GradientSettings):
+    """A search, then retraining with what it found.
+
+    One negative a positive and larger batches than the systems of one phase have: the same triplets an epoch would
+    make a search and a retraining cost several of their trainings.
+    """
+
+    lr: float = Field(2e-2, gt=0, description="Adam's learning rate where what was found is retrained")
+    l2: float = Field(1e-4, ge=0, description="lambda of Eq. 9, on the input embeddings of the batch, a mean")
+    batch_size: int = Field(4096, ge=1, description="triplets a step")
+    negatives: int = Field(1, ge=1, description="unseen items drawn for each positive")
+    search_epochs: int = Field(30, ge=1, description="epochs of the search")
+    search_lr: float = Field(1e-2, gt=0, description="Adam's learning rate in the search")
+    std: float = Field(0.1, gt=0, description="standard deviation of the embeddings at the start")
+
+    def rate(self, distance: float, n_interactions: int) -> float:
+        """Learning rate, over `search_lr`, that takes a parameter by `distance` in the search where nothing resists."""
+        steps_an_epoch = -(-n_interactions // max(1, self.batch_size // self.negatives))
+        return distance / (self.search_lr * (self.search_epochs * steps_an_epoch))
+
+
+Space = Mapping[str, Sequence[Any]]  # values of settings that tuning draws from
+
+GRADIENT_SPACE: Space = {"lr": (1e-3, 2e-3, 5e-3, 1e-2, 2e-2), "l2": (0.0, 1e-5, 1e-4, 5e-4, 2e-3)}
+# Tables with few values an entity want larger steps than full ones.
+SEARCH_SPACE: Space = {**GRADIENT_SPACE, "lr": (5e-3, 1e-2, 2e-2, 5e-2)}
 
 Tuned = TypeVar("Tuned", bound=Settings, default=Settings, covariant=True)
 
@@ -86,10 +110,10 @@ class Context(Generic[Tuned]):
         """Whether the deadline is over."""
         return self.deadline is not None and time.monotonic() >= self.deadline
 
-    def share_of_time(self, share: float) -> float | None:
-        """The deadline of a phase that may use `share` of the time that is left."""
+    def within(self, share: float) -> Context[Tuned]:
+        """This context with a deadline that leaves `share` of the time there is until its own."""
         now = time.monotonic()
-        return None if self.deadline is None else now + share * max(0.0, self.deadline - now)
+        return self if self.deadline is None else replace(self, deadline=now + share * max(0.0, self.deadline - now))
 
     def check_one_each(self) -> None:
         """`InputError` where the budget is below one value per entity."""
@@ -116,7 +140,7 @@ class System:
     source: str  # its paper
     defaults: Settings  # of its own class: the hyper-parameters it runs with untuned
     train: Callable[[Context[Any]], Fitted]  # with settings of that class
-    space: Mapping[str, Sequence[Any]]  # values that tuning draws settings from; the defaults are always tried first
+    space: Space  # the defaults are always tried first
     budgeted: bool = True  # whether its size follows `Context.values`
 
     def __post_init__(self) -> None:

@@ -26,18 +26,13 @@ class MaskedValues(nn.Module):
 
     def __init__(self, mask: Tensor, start: Tensor) -> None:
         super().__init__()
-        self.shape = tuple(mask.shape)
+        self.shape = mask.shape
         self.register_buffer("index", mask.flatten().nonzero()[:, 0])
         self.values = nn.Parameter(start[mask].clone())
 
     def forward(self) -> Tensor:
-        zeros = self.values.new_zeros(self.shape[0] * self.shape[1])
+        zeros = self.values.new_zeros(self.shape.numel())
         return zeros.index_copy(0, self.index, self.values).view(self.shape)
-
-    def mask(self) -> Tensor:
-        """The mask (n x d, bool)."""
-        flat = torch.zeros(self.shape[0] * self.shape[1], dtype=torch.bool, device=self.index.device)
-        return flat.index_fill_(0, self.index, True).view(self.shape)
 
     def count(self) -> int:
         """Learned values."""
@@ -45,7 +40,8 @@ class MaskedValues(nn.Module):
 
     def count_bytes(self) -> int:
         """float32 values, with int32 lengths where rows are prefixes, else the least of dense and CSR."""
-        mask = self.mask()
+        mask = torch.zeros(self.shape.numel(), dtype=torch.bool, device=self.index.device)
+        mask = mask.index_fill_(0, self.index, True).view(self.shape)
         if bool((mask[:, 1:] <= mask[:, :-1]).all()):
             return min(4 * mask.numel(), 4 * len(self.values) + 4 * len(mask))
         return stored_bytes(mask)
@@ -83,6 +79,14 @@ class PrefixTable(ComputedTable):
         return self.weight * prefix_mask(self.sizes, self.weight.shape[1])
 
 
+class SizedTable(ComputedTable):
+    """A table computed from embeddings of several sizes, one of them for each entity."""
+
+    def count_bytes(self) -> int:
+        # An int32 per entity says which size it has and where it is.
+        return super().count_bytes() + 4 * self.layout.total
+
+
 def random_table(n: int, d: int, std: float, generator: torch.Generator) -> Tensor:
     """A table (n x d, float32) of N(0, std^2), as LightGCN starts."""
     return torch.empty(n, d).normal_(0.0, std, generator=generator)
@@ -101,14 +105,6 @@ def prefix_mask(sizes: Tensor, d: int) -> Tensor:
     return torch.arange(d, device=sizes.device) < sizes[:, None]
 
 
-class SizedTable(ComputedTable):
-    """A table computed from embeddings of several sizes, one of them for each entity."""
-
-    def count_bytes(self) -> int:
-        # An int32 per entity says which size it has and where it is.
-        return super().count_bytes() + 4 * self.layout.total
-
-
 def start_gains(layout: NodeLayout, std: float) -> nn.ParameterDict:
     """g of each node type at its start: as large as makes unified embeddings, whose root mean square is about 0.6."""
     return nn.ParameterDict({node_type: torch.tensor(std / 0.6) for node_type in layout.types})
@@ -116,8 +112,6 @@ def start_gains(layout: NodeLayout, std: float) -> nn.ParameterDict:
 
 def unify(x: Tensor) -> Tensor:
     """tanh(BN(x)) of the rows of x (n x d)."""
-    if len(x) == 0:
-        return x
     variance, mean = torch.var_mean(x, dim=0, correction=0)
     return ((x - mean) * (variance + 1e-5).rsqrt()).tanh()
 
@@ -125,10 +119,10 @@ def unify(x: Tensor) -> Tensor:
 def indifferent_network(n_inputs: int, hidden: int, n_outputs: int, generator: torch.Generator) -> nn.Sequential:
     """A network with one hidden layer that gives zeros at the start: every choice is as likely as another."""
     first, last = nn.Linear(n_inputs, hidden), nn.Linear(hidden, n_outputs)
-    nn.init.normal_(first.weight, generator=generator)
-    nn.init.normal_(first.bias, generator=generator)
-    nn.init.zeros_(last.weight)
-    nn.init.zeros_(last.bias)
+    for parameter in first.parameters():
+        nn.init.normal_(parameter, generator=generator)
+    for parameter in last.parameters():
+        nn.init.zeros_(parameter)
     return nn.Sequential(first, nn.Tanh(), last)
 
 
@@ -149,25 +143,22 @@ def size_counts(layout: NodeLayout, choice: Tensor, n_sizes: int) -> dict[str, l
     return {node_type: x.bincount(minlength=n_sizes).tolist() for node_type, x in layout.split(choice).items()}
 
 
-def cut_to_budget(wanted: Tensor, budget: int, smallest: int, largest: int) -> Tensor:
-    """Whole sizes (n,), int64, in proportion to those wanted (n,), whose sum meets a budget as far as it can.
+def cut_to_budget(wanted: Tensor, budget: int, largest: int) -> Tensor:
+    """Whole sizes (n,), int64, in proportion to those wanted (n,), whose sum meets a budget >= n as far as it can.
 
-    They are ``clip(c wanted, smallest, largest)``, rounded down; what that leaves goes to the largest remainders.
+    They are ``clip(c wanted, 1, largest)``, rounded down; what that leaves goes to the largest remainders.
     """
-    n = len(wanted)
-    _check_budget(budget, n, smallest)
-    budget = min(budget, n * largest)
+    budget = min(budget, len(wanted) * largest)
     # A size of nothing cannot be scaled up: the budget must be within reach for some c.
     wanted = wanted.double().clamp_min(1e-6)
-    scaled = lambda c: (c * wanted).clamp(smallest, largest)
+    scaled = lambda c: (c * wanted).clamp(1, largest)
     c, _ = _bisect(lambda c: float(scaled(c).sum()) <= budget, 0.0, float(largest / wanted.min()))
     real = scaled(c)
     sizes = real.floor().long()
-    left, room = budget - int(sizes.sum()), sizes < largest
-    while left > 0:  # at most a few passes: a pass gives one to every row with room
+    while (left := budget - int(sizes.sum())) > 0:  # at most a few passes: a pass gives one to every row with room
+        room = sizes < largest
         remainder = torch.where(room, real - sizes, -torch.inf)
         sizes[remainder.topk(min(left, int(room.sum()))).indices] += 1
-        left, room = budget - int(sizes.sum()), sizes < largest
     return sizes
 
 
@@ -175,10 +166,9 @@ def allocate(utility: Tensor, sizes: Tensor, budget: int) -> Tensor:
     """Index (n,), int64, of each row's size: the choice of most total utility (n x k) whose sizes meet a budget.
 
     By Lagrangian relaxation: each row takes the size (of k, ascending) with the largest ``utility - price size``, at
-    the lowest price that meets the budget. Of the rows that are indifferent at that price, as many as it pays for take
-    the larger of their sizes.
+    the lowest price that meets the budget, which pays for the smallest size each. Of the rows that are indifferent at
+    that price, as many as it pays for take the larger of their sizes.
     """
-    _check_budget(budget, len(utility), int(sizes[0]))
     utility = utility.double()
     choice = lambda price: (utility - price * sizes).argmax(dim=1)
     total = lambda price: int(sizes[choice(price)].sum())
@@ -197,8 +187,3 @@ def _bisect(is_below: Callable[[float], bool], low: float, high: float) -> tuple
         middle = (low + high) / 2
         low, high = (middle, high) if is_below(middle) else (low, middle)
     return low, high
-
-
-def _check_budget(budget: int, n: int, smallest: int) -> None:
-    if budget < n * smallest:
-        raise ValueError(f"a budget of {budget} for {n} sizes of at least {smallest}")

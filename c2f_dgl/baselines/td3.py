@@ -10,47 +10,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class Transitions(NamedTuple):
-    """States (n x width), actions (n,) in [0, 1], outcomes (n,), which rewards are made of, and the next states."""
-
-    states: Tensor
-    actions: Tensor
-    outcomes: Tensor
-    next_states: Tensor
-
-
-class ReplayBuffer:
-    """The last `capacity` transitions."""
-
-    def __init__(self, width: int, capacity: int) -> None:
-        self._rows = torch.empty(capacity, 2 * width + 2)
-        self._widths, self._written = [width, 1, 1, width], 0
-
-    def __len__(self) -> int:
-        return min(self._written, len(self._rows))
-
-    def add(self, seen: Transitions) -> None:
-        """Write over the oldest ones."""
-        rows = torch.column_stack(seen)[-len(self._rows) :]
-        self._rows[(self._written + torch.arange(len(rows))) % len(self._rows)] = rows.to(self._rows)
-        self._written += len(rows)
-
-    def sample(self, n: int, generator: torch.Generator) -> Transitions:
-        """`n` transitions, with replacement."""
-        rows = self._rows[torch.randint(len(self), (n,), generator=generator)]
-        states, actions, outcomes, next_states = rows.split(self._widths, dim=1)
-        return Transitions(states, actions[:, 0], outcomes[:, 0], next_states)
-
-
 class TD3:
-    """An actor and two critics, of one hidden layer each, with their targets and a replay buffer."""
+    """An actor and two critics, of one hidden layer each, with their targets and the last transitions seen."""
+
+    tau = 0.01  # share of the networks in their targets at each update
+    batch_size = 256
 
     def __init__(
         self,
@@ -59,19 +29,17 @@ class TD3:
         hidden: int,
         lr: float,
         discount: float,
-        capacity: int,
+        capacity: int,  # transitions that are remembered
         generator: torch.Generator,  # draws everything, the networks' start included
-        tau: float = 0.01,  # share of the networks in their targets at each update
-        batch_size: int = 256,
     ) -> None:
-        self.discount, self.tau, self.batch_size, self.generator = discount, tau, batch_size, generator
+        self.discount, self.generator = discount, generator
         self.actor = _network(width, hidden, generator, nn.Sigmoid())
         self.critics = nn.ModuleList([_network(width + 1, hidden, generator, nn.Identity()) for _ in range(2)])
         self._actor_target, self._critics_target = copy.deepcopy(self.actor), copy.deepcopy(self.critics)
         self._actor_optimizer = torch.optim.Adam(self.actor.parameters(), lr=lr)
         self._critic_optimizer = torch.optim.Adam(self.critics.parameters(), lr=lr)
-        self.buffer = ReplayBuffer(width, capacity)
-        self._steps = 0
+        self._steps = self._n_remembered = 0
+        self._remembered, self._widths = torch.empty(capacity, 2 * width + 2), [width, 1, 1, width]
 
     @torch.no_grad()
     def act(self, states: Tensor) -> Tensor:
@@ -79,25 +47,33 @@ class TD3:
         actions: Tensor = self.actor(states)
         return actions
 
+    def remember(self, states: Tensor, actions: Tensor, outcomes: Tensor, next_states: Tensor) -> None:
+        """Write transitions over the oldest ones: (n x width), (n,) in [0, 1], (n,) for rewards, (n x width)."""
+        rows = torch.column_stack([states, actions, outcomes, next_states])[-len(self._remembered) :]
+        self._remembered[(self._n_remembered + torch.arange(len(rows))) % len(self._remembered)] = rows
+        self._n_remembered += len(rows)
+
     def learn(self, n_steps: int, reward: Callable[[Tensor, Tensor], Tensor]) -> None:
-        """Take gradient steps on the replay buffer; `reward` takes actions and outcomes, both (n,), to rewards (n,).
+        """Take gradient steps on what is remembered; `reward` takes actions and outcomes to rewards, all (n,).
 
         It is called at every step, so that a price on actions may change and what was seen at the old one still counts.
         """
         for _ in range(n_steps):
             self._steps += 1
-            seen = self.buffer.sample(self.batch_size, self.generator)
+            n = min(self._n_remembered, len(self._remembered))
+            rows = self._remembered[torch.randint(n, (self.batch_size,), generator=self.generator)]
+            states, actions, outcomes, next_states = rows.split(self._widths, dim=1)
             with torch.no_grad():
                 noise = 0.1 * torch.randn(self.batch_size, generator=self.generator)
-                action = (self._actor_target(seen.next_states) + noise.clamp(-0.25, 0.25)).clamp(0, 1)
-                pairs = torch.column_stack([seen.next_states, action])
+                next_actions = (self._actor_target(next_states) + noise.clamp(-0.25, 0.25)).clamp(0, 1)
+                pairs = torch.column_stack([next_states, next_actions])
                 ahead = torch.minimum(*(critic(pairs) for critic in self._critics_target))
-                target = reward(seen.actions, seen.outcomes) + self.discount * ahead
-            pairs = torch.column_stack([seen.states, seen.actions])
+                target = reward(actions[:, 0], outcomes[:, 0]) + self.discount * ahead
+            pairs = torch.column_stack([states, actions])
             losses = [F.mse_loss(critic(pairs), target) for critic in self.critics]
             _descend(self._critic_optimizer, losses[0] + losses[1])
             if self._steps % 2 == 0:
-                value = self.critics[0](torch.column_stack([seen.states, self.actor(seen.states)]))
+                value = self.critics[0](torch.column_stack([states, self.actor(states)]))
                 _descend(self._actor_optimizer, -value.mean())
                 self._follow()
 

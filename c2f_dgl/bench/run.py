@@ -18,11 +18,9 @@ import numpy as np
 from sklearn.model_selection import ParameterGrid
 
 from c2f_dgl.baselines.registry import find_system
-from c2f_dgl.baselines.system import System, make_settings
+from c2f_dgl.baselines.system import SELECT, System, make_settings
 from c2f_dgl.errors import InputError
 from c2f_dgl.io.files import check_new_folder, locked, write_text
-
-SELECT = "ndcg@20"
 
 # Reading, ranking and writing come on top of the minutes for training.
 _GRACE_SECONDS = 180.0

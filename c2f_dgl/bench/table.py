@@ -16,8 +16,8 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from c2f_dgl.baselines.registry import SYSTEMS, find_system
-from c2f_dgl.baselines.system import System
-from c2f_dgl.bench.run import SELECT, Bench
+from c2f_dgl.baselines.system import SELECT, System
+from c2f_dgl.bench.run import Bench
 from c2f_dgl.evaluation.ranking import CUTOFFS
 from c2f_dgl.evaluation.significance import Paired, adjusted, over_users
 

@@ -140,5 +140,5 @@ def test_a_deadline_ends_a_phase_with_the_best_there_is(planted_context) -> None
     model = build_model(context, TieredEmbedding(layout_of(context), table=torch.randn(1800, 4)), 1)
     record = train_phase(context, model, context.settings.training())
     assert record["stopped_by_time"] and record["epochs"] < 100_000
-    share = context.share_of_time(0.5)
-    assert share is not None and share <= time.monotonic()
+    deadline = context.within(0.5).deadline
+    assert deadline is not None and deadline <= time.monotonic()

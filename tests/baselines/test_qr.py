@@ -45,9 +45,8 @@ def test_the_collapsed_sum_is_the_propagated_one(planted_context) -> None:
     rows, n_remainders, n_quotients = qr.partition(layout, 20)
     codebook = torch.randn(n_remainders + n_quotients, 8)
     tier = build_model(context, qr.SumOfTwo(layout, rows, n_remainders, codebook), 3)
-    table = build_model(
-        context, qr.QuotientRemainder(layout, rows, *codebook.split([n_remainders, n_quotients]), "sum"), 3
-    )
+    pair = [torch.nn.Parameter(part) for part in codebook.split([n_remainders, n_quotients])]
+    table = build_model(context, qr.QuotientRemainder(layout, rows, *pair), 3)
     assert isinstance(tier.engine, Collapsed)
     assert isinstance(table.engine, MessagePassing)
     some = torch.tensor([0, 5, 999, 1000, 1799, 5])

@@ -56,12 +56,10 @@ def test_autoembs_table_is_the_weighted_sum_of_its_candidates() -> None:
         layer.gains["item"].fill_(3.0)
     torch.testing.assert_close(layer.log_weights().exp(), torch.full((11, 2), 0.5))
     with torch.no_grad():
-        layer.controllers["item"][2].bias += torch.tensor([0.0, 1.0])
+        layer.controllers[1][2].bias += torch.tensor([0.0, 1.0])
     weights = layer.log_weights().exp()
     rows = layer.layout.rows("item")
-    expected = sum(
-        weights[rows, k, None] * unify(layer.candidates["item"][k] @ layer.maps["item"][k]) for k in range(2)
-    )
+    expected = sum(weights[rows, k, None] * unify(layer.candidates[2 + k] @ layer.maps[2 + k]) for k in range(2))
     torch.testing.assert_close(layer.table()[rows], 3 * expected)
     torch.testing.assert_close(weights[rows, 1], torch.full((5,), torch.sigmoid(torch.tensor(1.0)).item()))
 
@@ -126,9 +124,8 @@ def test_esapns_policy_moves_toward_what_is_rewarded() -> None:
 def test_enlarging_changes_sizes_and_not_the_table() -> None:
     layer = esapn.GrownSizes(LAYOUT, (1, 2, 4), 0.3, generator())
     with torch.no_grad():
-        for shifts in layer.shifts.values():
-            for shift in shifts:
-                shift.normal_(generator=generator(2))
+        for shift in layer.shifts:
+            shift.normal_(generator=generator(2))
     which = torch.tensor([1, 0, 1, 0, 0, 0, 1, 1, 0, 0, 0], dtype=torch.bool)
     before = layer.table().detach()
     maps = sum(p.numel() for name, p in layer.named_parameters() if name.startswith(("maps", "shifts")))

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from c2f_dgl.baselines import ciess, optembed
-from c2f_dgl.baselines.fitting import build_model, layout_of
-from c2f_dgl.baselines.searching import degrees, heldout_sampler
+from c2f_dgl.baselines.fitting import build_model, degrees, heldout_sampler, layout_of
 from c2f_dgl.baselines.tables import PrefixTable
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import evaluate
@@ -124,12 +123,12 @@ def test_the_agents_of_ciess_learn_other_sizes_and_judge_them_at_the_budget(plan
     layout = layout_of(context)
     table = PrefixTable(layout, torch.randn(layout.total, 16, generator=torch.Generator().manual_seed(1)) / 10)
     search = ciess.SizeSearch(context, build_model(context, table, 2))
-    before = search.agents[1].act(search.states[layout.rows("item")])
+    before = search.agents[1][1].act(search.states[layout.rows("item")])
     sizes = [table.sizes.clone()]
     for epoch in range(1, 5):
         search.step(epoch)
         sizes.append(table.sizes.clone())
-    after = search.agents[1].act(search.states[layout.rows("item")])
+    after = search.agents[1][1].act(search.states[layout.rows("item")])
     assert float((after - before).abs().max()) > 0.02
     assert all(not torch.equal(one, next_one) for one, next_one in itertools.pairwise(sizes))
     assert len(search.best) == 2 and search.best[0][0] >= search.best[1][0]

@@ -31,7 +31,6 @@ def test_masked_entries_stay_zero_and_the_others_learn(n: int, d: int, seed: int
     assert bool((learned[~mask] == 0).all())
     assert bool((learned[mask] != start[mask]).any())
     assert matrix.count() == int(mask.sum()) == sum(parameter.numel() for parameter in matrix.parameters())
-    assert bool((matrix.mask() == mask).all())
 
 
 def test_bytes_are_the_least_that_store_values_and_places() -> None:
@@ -43,22 +42,15 @@ def test_bytes_are_the_least_that_store_values_and_places() -> None:
     assert MaskedValues(torch.ones(5, 8, dtype=torch.bool), torch.ones(5, 8)).count_bytes() == 4 * 40
 
 
-@given(st.lists(st.floats(0, 100), min_size=1, max_size=30), st.integers(0, 2), st.integers(3, 16), st.data())
-def test_cut_sizes_meet_the_budget_and_keep_the_order(wanted: list[float], small: int, large: int, data) -> None:
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=30), st.integers(3, 16), st.data())
+def test_cut_sizes_meet_the_budget_and_keep_the_order(wanted: list[float], large: int, data) -> None:
     n = len(wanted)
-    budget = data.draw(st.integers(n * small, n * large + 5))
-    sizes = cut_to_budget(torch.tensor(wanted), budget, small, large)
+    budget = data.draw(st.integers(n, n * large + 5))
+    sizes = cut_to_budget(torch.tensor(wanted), budget, large)
     assert int(sizes.sum()) == min(budget, n * large)
-    assert int(sizes.min()) >= small and int(sizes.max()) <= large
+    assert int(sizes.min()) >= 1 and int(sizes.max()) <= large
     order = torch.tensor(wanted).argsort()
     assert bool((sizes[order].diff() >= -1).all())  # rounding may give a tie's spare value to either
-
-
-def test_a_budget_below_the_smallest_sizes_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least 1"):
-        cut_to_budget(torch.ones(4), 3, 1, 8)
-    with pytest.raises(ValueError, match="at least 2"):
-        allocate(torch.ones(2, 2), torch.tensor([2, 4]), 3)
 
 
 @given(st.integers(1, 4), st.integers(0, 2**32 - 1), st.integers(0, 40))

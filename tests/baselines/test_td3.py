@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from c2f_dgl.baselines.td3 import TD3, ReplayBuffer, Transitions
+from c2f_dgl.baselines.td3 import TD3
 
 
 def agent(seed: int = 0, discount: float = 0.0) -> TD3:
     generator = torch.Generator().manual_seed(seed)
-    return TD3(2, hidden=32, lr=3e-3, discount=discount, tau=0.05, capacity=2_000, batch_size=128, generator=generator)
+    learner = TD3(2, hidden=32, lr=3e-3, discount=discount, capacity=2_000, generator=generator)
+    learner.tau, learner.batch_size = 0.05, 128
+    return learner
 
 
 def test_the_actor_moves_to_each_states_best_action() -> None:
@@ -22,7 +24,7 @@ def test_the_actor_moves_to_each_states_best_action() -> None:
     states[:, 0] = states[:, 0].round()
     actions = torch.rand(2_000, generator=generator)
     outcomes = -((actions - best[states[:, 0].long()]) ** 2)
-    learner.buffer.add(Transitions(states, actions, outcomes, states))
+    learner.remember(states, actions, outcomes, states)
     learner.learn(600, lambda actions, outcomes: outcomes)
     after = (learner.act(probe) - best).abs()
     assert float(after.max()) < 0.1 < float(before.max())
@@ -34,7 +36,7 @@ def test_a_price_on_actions_lowers_them() -> None:
     chosen = []
     for price in (0.0, 2.0):
         learner = agent(seed=1)
-        learner.buffer.add(Transitions(states, actions, actions.sqrt(), states))
+        learner.remember(states, actions, actions.sqrt(), states)
         learner.learn(400, lambda actions, outcomes, price=price: outcomes - price * actions)
         chosen.append(float(learner.act(states).mean()))
     assert chosen[0] > 0.8 and chosen[1] < 0.4  # sqrt(a) - 2 a is largest at 1 / 16
@@ -45,23 +47,26 @@ def test_values_look_ahead_through_the_targets() -> None:
     learner = agent(discount=0.5)
     states = torch.rand(500, 2, generator=torch.Generator().manual_seed(2))
     actions = torch.rand(500, generator=torch.Generator().manual_seed(3))
-    learner.buffer.add(Transitions(states, actions, torch.ones(500), states))
+    learner.remember(states, actions, torch.ones(500), states)
     learner.learn(800, lambda actions, outcomes: outcomes)
     with torch.no_grad():
         value = learner.critics[0](torch.cat([states, actions[:, None]], dim=1))
     assert abs(float(value.mean()) - 2.0) < 0.2
 
 
-def test_the_buffer_keeps_the_last_transitions() -> None:
-    buffer = ReplayBuffer(1, 4)
+def test_the_last_transitions_are_remembered() -> None:
+    learner = TD3(1, hidden=4, lr=1e-3, discount=0.0, capacity=4, generator=torch.Generator().manual_seed(0))
     for start in (0, 3):
         values = torch.arange(start, start + 3).float()
-        buffer.add(Transitions(values[:, None], values, values, values[:, None] + 1))
-    assert len(buffer) == 4
-    seen = buffer.sample(200, torch.Generator().manual_seed(0))
-    assert set(seen.outcomes.tolist()) == {2.0, 3.0, 4.0, 5.0}
-    torch.testing.assert_close(seen.states[:, 0], seen.actions)
-    torch.testing.assert_close(seen.next_states, seen.states + 1)
+        learner.remember(values[:, None], values, values + 0.5, values[:, None] + 1)
+    seen: set[tuple[float, float]] = set()
+
+    def reward(actions: torch.Tensor, outcomes: torch.Tensor) -> torch.Tensor:
+        seen.update(zip(actions.tolist(), outcomes.tolist(), strict=True))
+        return outcomes
+
+    learner.learn(3, reward)
+    assert seen == {(2.0, 2.5), (3.0, 3.5), (4.0, 4.5), (5.0, 5.5)}
 
 
 def test_the_same_generator_gives_the_same_agent() -> None:
@@ -69,7 +74,7 @@ def test_the_same_generator_gives_the_same_agent() -> None:
     actors = []
     for _ in range(2):
         learner = agent(seed=7)
-        learner.buffer.add(Transitions(states, states[:, 0], states[:, 1], states))
+        learner.remember(states, states[:, 0], states[:, 1], states)
         learner.learn(5, lambda actions, outcomes: outcomes)
         actors.append(learner.act(states))
     assert torch.equal(*actors)
