@@ -21,7 +21,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from c2f_dgl.baselines.fitting import train_phase
+from c2f_dgl.baselines.fitting import fitted, train_phase
 from c2f_dgl.baselines.system import GRADIENT_SPACE, Context, Fitted, GradientSettings, System
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.evaluation.ranking import Scorer
@@ -67,6 +67,10 @@ class LightGCN(nn.Module):
         counts = {name: parameter.numel() for name, parameter in self.named_parameters()}
         return {**counts, "total": sum(counts.values())}
 
+    def count_bytes(self) -> int:
+        """4 bytes a learned value."""
+        return 4 * self.count_values()["total"]
+
 
 class NGCF(LightGCN):
     """NGCF on a bipartite heterograph; parameters and losses of `LightGCN`, another ``forward``."""
@@ -94,20 +98,15 @@ class NGCF(LightGCN):
 
 
 def neighbour_sums(graph: dgl.DGLGraph, h: dict[str, Tensor]) -> dict[str, Tensor]:
-    """sum_i h_i / sqrt(|N_u| |N_i|) over the neighbours of every node (n x d), per node type."""
+    """sum_i h_i / sqrt(|N_u| |N_i|) over the neighbours of every node (n x d), per node type; 0 for isolated ones."""
     copy, add = dgl.function.copy_u("h", "m"), dgl.function.sum("m", "h")
-    norm = {ntype: degree_norm(graph, ntype) for ntype in graph.ntypes}
+    degree = {etype[2]: graph.in_degrees(etype=etype) for etype in graph.canonical_etypes}
+    norm = {ntype: of_type.clamp(min=1).float().rsqrt()[:, None] for ntype, of_type in degree.items()}
     with graph.local_scope():
         for ntype in graph.ntypes:
             graph.nodes[ntype].data["h"] = h[ntype] * norm[ntype]
         graph.multi_update_all({etype: (copy, add) for etype in graph.canonical_etypes}, "sum")
         return {ntype: graph.nodes[ntype].data["h"] * norm[ntype] for ntype in graph.ntypes}
-
-
-def degree_norm(graph: dgl.DGLGraph, ntype: str) -> Tensor:
-    """|N|^(-1/2) of the nodes of a type (n x 1); 1 for isolated ones."""
-    (etype,) = (etype for etype in graph.canonical_etypes if etype[2] == ntype)
-    return graph.in_degrees(etype=etype).clamp(min=1).float().rsqrt()[:, None]
 
 
 def bpr_loss(model: LightGCN, batch: Triplets, l2: float) -> Tensor:
@@ -123,30 +122,27 @@ def bpr_loss(model: LightGCN, batch: Triplets, l2: float) -> Tensor:
     return F.softplus(negative - positive).mean() + l2 * penalty
 
 
-def train(context: Context[DGLSettings], program: Callable[..., LightGCN], **options: float) -> Fitted:
-    """Train one of the plain programs, made with `options` of its own."""
+def train(context: Context[DGLSettings], program: Callable[..., LightGCN] = LightGCN) -> Fitted:
+    """Train one of the plain programs."""
     settings = context.settings
-    model = program(context.graph, settings.d, settings.layers, context.generator("table"), **options)
+    model = program(context.graph, settings.d, settings.layers, context.generator("table"))
     if chosen_kernel("auto", context.device) == "dgl":
         model.to(context.device)
         model.graph = model.graph.to(context.device)
     objective = lambda model, batch: bpr_loss(model, batch, settings.l2)
     record = train_phase(context, model, settings.training(), objective=objective)
-    counts = model.count_values()
-    total = counts.pop("total")
-    return Fitted(model.scorer(), counts, 4 * total, [record])
+    return fitted(model, [record])
 
 
 def train_ngcf(context: Context[NGCFSettings]) -> Fitted:
     """NGCF (Wang et al. 2019)."""
     torch.manual_seed(int(context.rng("dropout").integers(2**31)))  # F.dropout takes no generator
-    return train(context, NGCF, dropout=context.settings.dropout)
+    return train(context, partial(NGCF, dropout=context.settings.dropout))
 
 
 _LIGHTGCN, _NGCF = "He et al. 2020 (SIGIR)", "Wang et al. 2019 (SIGIR)"
-_lightgcn = partial(train, program=LightGCN)
 _NGCF_GRID = {**GRADIENT_SPACE, "dropout": (0.0, 0.1, 0.3)}
 SYSTEMS = (
-    System("dgl-lightgcn", "LightGCN, plain DGL", _LIGHTGCN, DGLSettings(), _lightgcn, GRADIENT_SPACE, budgeted=False),
+    System("dgl-lightgcn", "LightGCN, plain DGL", _LIGHTGCN, DGLSettings(), train, GRADIENT_SPACE, budgeted=False),
     System("dgl-ngcf", "NGCF, plain DGL", _NGCF, NGCFSettings(), train_ngcf, _NGCF_GRID, budgeted=False),
 )

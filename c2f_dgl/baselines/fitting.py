@@ -114,7 +114,7 @@ def search_phase(
     return train_phase(context, model, training, phase, keep="last", **how)
 
 
-def fitted(model: Recommender[Any], phases: Sequence[Phase]) -> Fitted:
+def fitted(model: Any, phases: Sequence[Phase]) -> Fitted:
     """The model as it is now, with what it counts."""
     counts = model.count_values()
     del counts["total"]

@@ -42,6 +42,10 @@ class FilterSettings(Settings):
     rank: int = Field(256, ge=1, description="rank of the low-pass filter")
     alpha: float = Field(0.3, ge=0, description="alpha: weight of the low-pass filter")
 
+    def exponents(self) -> tuple[float, float]:
+        """Those e of the items' degrees by which P and V V^T are conjugated: D_i^e P D_i^(-e)."""
+        return 0.0, 0.5
+
 
 class BspmSettings(FilterSettings):
     sharpening: float = Field(1.0, ge=0, description="t: length of the sharpening step")
@@ -53,6 +57,9 @@ class ChebySettings(FilterSettings):
     degree: int = Field(8, ge=1, description="K: degree of the interpolation")
     flatness: float = Field(10.0, gt=0, description="phi: how flat the plateau is")
     exponent: float = Field(0.2, description="e: exponent of the items' degrees")
+
+    def exponents(self) -> tuple[float, float]:
+        return self.exponent, self.exponent
 
 
 def gfcf(settings: FilterSettings, walk: Filter, low_pass: Filter) -> Filter:
@@ -93,14 +100,8 @@ def chebycf(settings: ChebySettings, walk: Filter, low_pass: Filter) -> Filter:
     return lambda signals: interpolated(signals) + settings.alpha * low_pass(signals)
 
 
-def filtered(
-    make: Callable[[Any, Filter, Filter], Filter],
-    exponents: Callable[[Any], tuple[float, float]] = lambda settings: (0.0, 0.5),
-) -> Callable[[Context[Any]], Fitted]:
-    """The training of a system from what makes its F of its settings, of P and of the low-pass filter.
-
-    `exponents` gives those of the items' degrees by which P and V V^T are conjugated: D_i^e P D_i^(-e).
-    """
+def filtered(make: Callable[[Any, Filter, Filter], Filter]) -> Callable[[Context[Any]], Fitted]:
+    """The training of a system from what makes its F of its settings, of P and of the low-pass filter."""
 
     def train(context: Context[Any]) -> Fitted:
         train, settings, started = context.split.train, context.settings, time.perf_counter()
@@ -108,13 +109,11 @@ def filtered(
         with context.reporter.busy("decomposing the interactions"):
             right = singular_vectors(normal, settings.rank, context)
         degree = np.maximum(train.getnnz(axis=0), 1.0)
-        of_walk, of_low_pass = (degree**exponent for exponent in exponents(settings))
+        of_walk, of_low_pass = (degree**exponent for exponent in settings.exponents())
         walk = _product(sp.diags(of_walk) @ normal.T, normal @ sp.diags(1 / of_walk))
         low_pass = _product(of_low_pass[:, None] * right.T, right / of_low_pass)
-        response = make(settings, walk, low_pass)
-        ranker = HistoryRanker(
-            train, lambda rows: response(rows.T.toarray(order="C")).T, max(1, _SIGNAL_BLOCK // sum(train.shape))
-        )
+        response, block = make(settings, walk, low_pass), max(1, _SIGNAL_BLOCK // sum(train.shape))
+        ranker = HistoryRanker(train, lambda rows: response(rows.T.toarray(order="C")).T, block)
         return Fitted(ranker, {"low-pass": right.size}, 4 * right.size, [phase_record("svd", started, rank=len(right))])
 
     return train
@@ -130,7 +129,7 @@ _GRID = {"alpha": (0.0, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0), "rank": (32, 64, 128
 _BSPM_GRID = {**_GRID, "sharpening": (0.5, 1.0, 1.5, 2.0, 2.5), "solver": ("euler", "rk4"), "merge": ("early", "late")}
 _CHEBY_GRID = {**_GRID, "flatness": (1.0, 1.5, 2.0, 5.0, 10.0, 15.0), "exponent": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7)}
 _BSPM, _CHEBYCF = "Choi et al. 2023 (SIGIR)", "Kim et al. 2025 (SIGIR)"
-_chebycf = filtered(chebycf, lambda settings: (settings.exponent, settings.exponent))
+_chebycf = filtered(chebycf)
 SYSTEMS = (
     System("anchor-gfcf", "GF-CF", "Shen et al. 2021 (CIKM)", FilterSettings(), filtered(gfcf), _GRID, budgeted=False),
     System("anchor-bspm", "BSPM", _BSPM, BspmSettings(), filtered(bspm), _BSPM_GRID, budgeted=False),

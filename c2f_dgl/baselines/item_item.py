@@ -47,14 +47,11 @@ Weights: TypeAlias = "sp.csr_matrix | np.ndarray"
 
 @dataclass(frozen=True)
 class HistoryRanker:
-    """Scores of all items from what a user has seen: r_u (n_users x n_items, float32) through a response.
+    """Scores of all items from what a user has seen."""
 
-    That takes rows of the history, `block` at most, to scores (n x n_items), dense or sparse.
-    """
-
-    history: sp.csr_matrix
-    response: Callable[[sp.csr_matrix], Any]
-    block: int = 2**31
+    history: sp.csr_matrix  # r_u (n_users x n_items, float32)
+    response: Callable[[sp.csr_matrix], Any]  # takes some rows of it to scores (n x n_items), dense or sparse
+    block: int = 2**31  # how many rows at most
     device = torch.device("cpu")
 
     @property
@@ -106,17 +103,12 @@ def rp3beta(context: Context[Rp3betaSettings]) -> sp.csr_matrix:
 
 
 def ease(context: Context[EaseSettings]) -> Weights:
-    """B of EASE, sparse where it is found in blocks."""
-    settings = context.settings
-    if _EASE_COPIES * 8 * context.split.n_items**2 <= settings.memory * 2**30:
-        return dense_ease(context.split.train, settings.l2)
-    return sparse_ease(context.split.train, settings.l2, settings.support, settings.memory)
-
-
-def dense_ease(train: sp.csr_matrix, l2: float) -> np.ndarray:
-    """B (n_items x n_items, float32) by inverting G + lambda I."""
+    """B of EASE (float32), by inverting G + lambda I, or found in blocks, and sparse, where that does not fit."""
+    settings, train = context.settings, context.split.train
+    if _EASE_COPIES * 8 * context.split.n_items**2 > settings.memory * 2**30:
+        return sparse_ease(train, settings.l2, settings.support, settings.memory)
     gram = (train.T @ train).astype(np.float64).toarray()
-    gram[np.diag_indices(len(gram))] += l2
+    gram[np.diag_indices(len(gram))] += settings.l2
     # LAPACK's potrf and potri, in place; potri leaves the inverse in one triangle.
     factor, failed = scipy.linalg.lapack.dpotrf(gram, lower=0, overwrite_a=1)
     inverse, singular = scipy.linalg.lapack.dpotri(factor, lower=0, overwrite_c=1)
@@ -145,9 +137,10 @@ def sparse_ease(train: sp.csr_matrix, l2: float, support: int, memory: float) ->
     others, together = np.zeros(filled.shape, dtype=np.int32), np.zeros(filled.shape)
     others[filled], together[filled] = chosen.indices, np.rint(chosen.data * root[chosen.indices])
     lot = max(1, int(memory * 2**29) // (4 * width**2))
-    values = []
-    for rows in _slices(n_items, lot):
-        values.append(_solve(_systems(transposed, train, others[rows], filled[rows]), together[rows], l2))
+    values = [
+        _solve(_systems(transposed, train, others[rows], filled[rows]), together[rows], l2)
+        for rows in _slices(n_items, lot)
+    ]
     data = np.concatenate(values)[filled].astype(np.float32)
     return sp.csr_matrix((data, chosen.indices, chosen.indptr), chosen.shape).T.tocsr()
 
@@ -217,12 +210,10 @@ def item_item(make: Callable[[Context[Any]], Weights], learned: bool = False) ->
         started = time.perf_counter()
         with context.reporter.busy("weighing items against items"):
             weights = make(context)
-        if isinstance(weights, np.ndarray):
-            n_values, size = weights.size, weights.nbytes
-        else:
-            n_values, size = weights.nnz, csr_bytes(weights)
         ranker = HistoryRanker(context.split.train, lambda history: history @ weights)
-        return Fitted(ranker, {"B": n_values} if learned else {}, size, [phase_record("item to item", started)])
+        values = {"B": weights.size} if learned else {}
+        size = weights.nbytes if isinstance(weights, np.ndarray) else csr_bytes(weights)
+        return Fitted(ranker, values, size, [phase_record("item to item", started)])
 
     return train
 

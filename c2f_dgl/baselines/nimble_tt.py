@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -43,20 +44,14 @@ def row_factors(n: int) -> Shape:
     return m1, m2, math.ceil(n / (m1 * m2))
 
 
-def core_values(rows: Shape, columns: Shape, rank: int) -> int:
-    """Learned values of the three cores."""
-    (m1, m2, m3), (n1, n2, n3) = rows, columns
-    return rank * (m1 * n1 + m3 * n3) + rank**2 * m2 * n2
-
-
 def largest_rank(rows: Shape, columns: Shape, values: int) -> int:
-    """The largest R within the budget, at most that of a full table."""
-    a, b = rows[1] * columns[1], rows[0] * columns[0] + rows[2] * columns[2]
-    rank = int((math.sqrt(b * b + 4 * a * values) - b) / (2 * a))
+    """The largest R within the budget, at most that of a full table; the cores have R (m1 n1 + m3 n3) + R^2 m2 n2."""
+    first, second, third = (m * n for m, n in zip(rows, columns, strict=True))
+    outer = first + third
+    rank = int((math.sqrt(outer**2 + 4 * second * values) - outer) / (2 * second))
     if rank < 1:
-        least = core_values(rows, columns, 1)
-        raise InputError(f"{values:,} values", where="nimble_tt", expected=f"at least {least:,}")
-    return min(rank, rows[0] * columns[0], rows[2] * columns[2])
+        raise InputError(f"{values:,} values", where="nimble_tt", expected=f"at least {outer + second:,}")
+    return min(rank, first, third)
 
 
 def graph_order(graph: dgl.DGLGraph, rows: Shape, seed: int) -> np.ndarray:
@@ -75,14 +70,12 @@ def graph_order(graph: dgl.DGLGraph, rows: Shape, seed: int) -> np.ndarray:
         if subgraph.num_edges("interacts"):  # METIS has nothing to go by otherwise
             second[members] = metis_parts(subgraph, rows[1], seed)
     slot = first * rows[1] + second
-    order = np.argsort(slot, kind="stable")
-    rank = np.empty_like(slot)  # within the slot
-    rank[order] = np.arange(len(slot)) - np.searchsorted(slot[order], slot[order])
-    position = slot * rows[2] + rank
-    overflow = order[rank[order] >= rows[2]]
-    free = np.ones(math.prod(rows), dtype=bool)
-    free[position[rank < rows[2]]] = False
-    position[overflow] = np.flatnonzero(free)[: len(overflow)]
+    rank = pd.Series(slot).groupby(slot).cumcount().to_numpy()  # within the slot
+    position, fits = slot * rows[2] + rank, rank < rows[2]
+    free = np.setdiff1d(np.arange(math.prod(rows)), position[fits], assume_unique=True)
+    overflow = np.flatnonzero(~fits)
+    overflow = overflow[np.argsort(slot[overflow], kind="stable")]
+    position[overflow] = free[: len(overflow)]
     return position
 
 

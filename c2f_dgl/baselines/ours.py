@@ -12,12 +12,11 @@ from dataclasses import replace
 
 from pydantic import Field
 
+from c2f_dgl.api import train_run
 from c2f_dgl.baselines.fitting import fitted
 from c2f_dgl.baselines.item_item import csr_bytes
 from c2f_dgl.baselines.system import Context, Fitted, Settings, System
 from c2f_dgl.config.load import load_config
-from c2f_dgl.config.sizes import resolve_sizes
-from c2f_dgl.training.run import Run
 
 
 class PresetSettings(Settings):
@@ -28,13 +27,11 @@ class PresetSettings(Settings):
 
 def train(context: Context[PresetSettings]) -> Fitted:
     """All stages of the preset; the one chosen on validation."""
-    split = context.split
     overrides = [f"seed={context.seed}", f"model.budget={context.values / context.n_entities!r}"]
     if (deadline := context.within(0.5).deadline) is not None:
         overrides.append(f"coarse.search_seconds={max(1.0, deadline - time.monotonic())!r}")
-    config = resolve_sizes(load_config(context.settings.preset, overrides), split.n_users, split.n_items)
-    run = Run(config, split, context.device, context.reporter)
-    run.train()
+    config, device = load_config(context.settings.preset, overrides), context.device.type
+    run = train_run(context.split, None, config, device=device, reporter=context.reporter)
     model = run.model()
     phases = [
         {"phase": name, "seconds": stage["seconds"], "epochs": stage["epoch"], "valid": stage["valid"]}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import signal
 import subprocess
 import sys
@@ -30,20 +29,17 @@ _WORKER = (sys.executable, "-m", "c2f_dgl.bench.worker")
 
 @dataclass(frozen=True)
 class Job:
-    """A run of a system within a budget of learned values and minutes, with all its hyper-parameters in `settings`.
-
-    A tuning trial has a number and is judged on validation alone; `reading` are fields of `DataConfig`.
-    """
+    """A run of a system, or a tuning trial, which has a number and is judged on validation alone."""
 
     data: str
     system: str
     seed: int
-    values: int
-    minutes: float
+    values: int  # learned ones that it may have
+    minutes: float  # that it may take
     device: str
-    settings: dict[str, Any]
+    settings: dict[str, Any]  # all hyper-parameters
     trial: int | None = None
-    reading: dict[str, Any] = field(default_factory=dict)
+    reading: dict[str, Any] = field(default_factory=dict)  # fields of `DataConfig`
 
     @property
     def occasion(self) -> str:
@@ -60,23 +56,20 @@ class Job:
 class Bench:
     """What all runs of a bench have in common; kept in ``bench.json``.
 
-    `name`, `fingerprint` and `n_entities` (N) are of the data as the first seed, which trials use, splits it. Each run
-    and trial has a budget of learned `values` and of `minutes`; `tune` is the number of trials of a system: its
-    defaults and settings drawn at random, or 0. `settings` take the place of defaults in every system that has them;
-    `reading` are fields of `DataConfig`.
+    `name`, `fingerprint` and `n_entities` (N) are of the data as the first seed, which trials use, splits it.
     """
 
     data: str
     name: str
     fingerprint: str
     n_entities: int
-    values: int
-    minutes: float
-    tune: int
+    values: int  # learned ones that a run or trial may have
+    minutes: float  # that it may take
+    tune: int  # trials of a system: its defaults, and settings drawn at random
     seed: int
     device: str
-    settings: dict[str, Any] = field(default_factory=dict)
-    reading: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)  # in place of defaults, in every system that has them
+    reading: dict[str, Any] = field(default_factory=dict)  # fields of `DataConfig`
 
     def begin(self, out: Path) -> None:
         """Make the folder, or raise `InputError` where it holds something else than this bench."""
@@ -135,14 +128,10 @@ def draw_settings(system: System, seed: int) -> Iterator[dict[str, Any]]:
 
 
 def best_settings(bench: Bench, reference: str, out: Path) -> dict[str, Any]:
-    """The changes to the defaults that the best finished trial on validation has; none without one."""
-    best, best_score = {}, -math.inf
-    points = draw_settings(find_system(reference), bench.seed)
-    for job, changes in zip(trials(bench, reference), points, strict=False):
-        record = read_record(out, job)
-        if record is not None and record["status"] == "done" and record["valid"][SELECT] > best_score:
-            best, best_score = changes, record["valid"][SELECT]
-    return best
+    """The settings of the best finished trial on validation; none without one."""
+    records = [read_record(out, job) for job in trials(bench, reference)]
+    done = [record for record in records if record is not None and record["status"] == "done"]
+    return max(done, key=lambda record: record["valid"][SELECT])["job"]["settings"] if done else {}
 
 
 def run_job(job: Job, out: Path) -> dict[str, Any]:
@@ -151,17 +140,17 @@ def run_job(job: Job, out: Path) -> dict[str, Any]:
     if record is not None and record["status"] == "done":
         return record
     job.path(out).unlink(missing_ok=True)
-    failure = run_process([*_WORKER, str(out), json.dumps(asdict(job))], 2 * 60 * job.minutes + _GRACE_SECONDS)
+    failure = _run_worker([str(out), json.dumps(asdict(job))], 2 * 60 * job.minutes + _GRACE_SECONDS)
     record = read_record(out, job)
     return write_record(out, job, "failed", {"error": failure}) if record is None else record
 
 
-def run_process(command: Sequence[str], seconds: float | None = None) -> str | None:
-    """Run a command, for `seconds` at most; why it failed, or None."""
+def _run_worker(arguments: Sequence[str], seconds: float) -> str | None:
+    """Why a worker's process failed, or None."""
     try:
-        code = subprocess.run(command, timeout=seconds, check=False).returncode
+        code = subprocess.run([*_WORKER, *arguments], timeout=seconds, check=False).returncode
     except subprocess.TimeoutExpired:
-        return f"stopped after {(seconds or 0) / 60:.0f} minutes"
+        return f"stopped after {seconds / 60:.0f} minutes"
     if code >= 0:
         return f"the process ended with code {code}" if code else None
     name = signal.Signals(-code).name

@@ -13,6 +13,7 @@ from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 from safetensors.numpy import load_file
 
 from c2f_dgl.baselines.registry import SYSTEMS, find_system
@@ -41,30 +42,26 @@ class Against:
 
 @dataclass(frozen=True)
 class Row:
-    """A system in the table: means over the finished seeds and their deviations, the most values, bytes and memory.
-
-    Without a finished seed figures are None; `cut_short` is whether the budget of minutes ended a phase of any seed,
-    `paper` the paper's values, N@10, R@10, N@20 and R@20, `errors` why seeds failed.
-    """
+    """A system in the table: means over the finished seeds and their deviations; without one, figures are None."""
 
     name: str
     title: str
     source: str
     budgeted: bool
     seeds: list[int]
-    values: int | None
+    values: int | None  # the most over seeds, as bytes and memory are
     bytes: int | None
     test: dict[str, float]
     spread: dict[str, float]
     valid: float | None
     seconds: float | None
-    cut_short: bool
+    cut_short: bool  # whether the budget of minutes ended a phase of any seed
     peak_bytes: int | None
     settings: dict[str, Any]
     trials: list[dict[str, Any]]
     against: Against | None
-    paper: dict[str, float] | None
-    errors: list[str]
+    paper: dict[str, float] | None  # its values, N@10, R@10, N@20 and R@20
+    errors: list[str]  # why seeds failed
 
 
 @dataclass(frozen=True)
@@ -84,16 +81,19 @@ def collect(bench: Bench, out: Path, control: str) -> list[Row]:
         by_system.setdefault(record["job"]["system"], []).append(record)
     order = {name: number for number, name in enumerate(SYSTEMS)}
     references = sorted(by_system, key=lambda name: order.get(name, len(order)))
+    controls = _done(by_system.get(control, []))
     compared: dict[str, tuple[Paired, float]] = {}
     for name in references:
-        if name != control and (pairs := _same_seeds(by_system[name], by_system.get(control, []))):
-            scores, control_scores = ([_per_user(out, record) for record in side] for side in zip(*pairs, strict=True))
-            level = mean(record["test"][SELECT] for _, record in pairs)
+        seeds = [seed for seed in _done(by_system[name]) if seed in controls]
+        if name != control and seeds:
+            scores, control_scores = ([_per_user(out, side, seed) for seed in seeds] for side in (name, control))
+            level = mean(controls[seed]["test"][SELECT] for seed in seeds)
             compared[name] = over_users(scores, control_scores), level
-    against = {}
     p_values = adjusted([paired.p for paired, _ in compared.values()])
-    for (name, (paired, level)), p in zip(compared.items(), p_values, strict=True):
-        against[name] = Against(100 * paired.mean / level, 100 * paired.low / level, 100 * paired.high / level, p)
+    against = {
+        name: Against(100 * paired.mean / level, 100 * paired.low / level, 100 * paired.high / level, p)
+        for (name, (paired, level)), p in zip(compared.items(), p_values, strict=True)
+    }
     data = "" if "protocol" in bench.reading else bench.name  # the paper has no figures for another protocol
     trials = _records(out / "tuning")
     return [_row(find_system(name), by_system[name], trials, data, against.get(name)) for name in references]
@@ -103,52 +103,47 @@ def _records(folder: Path) -> list[Record]:
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
 
 
-def _done(records: Sequence[Record]) -> list[Record]:
-    return sorted((record for record in records if record["status"] == "done"), key=lambda each: each["job"]["seed"])
+def _done(records: Sequence[Record]) -> dict[int, Record]:
+    """Finished records by their seeds, ascending."""
+    done = {record["job"]["seed"]: record for record in records if record["status"] == "done"}
+    return dict(sorted(done.items()))
 
 
-def _same_seeds(records: Sequence[Record], controls: Sequence[Record]) -> list[tuple[Record, Record]]:
-    """Finished records with the control's of the same seed."""
-    of_seed = {record["job"]["seed"]: record for record in _done(controls)}
-    return [(record, of_seed[seed]) for record in _done(records) if (seed := record["job"]["seed"]) in of_seed]
-
-
-def _per_user(out: Path, record: Record) -> np.ndarray:
-    name = find_system(record["job"]["system"]).name
-    return load_file(out / "runs" / f"{name}-{record['job']['seed']}.safetensors")[SELECT]
+def _per_user(out: Path, reference: str, seed: int) -> np.ndarray:
+    return load_file(out / "runs" / f"{find_system(reference).name}-{seed}.safetensors")[SELECT]
 
 
 def _row(
     system: System, records: Sequence[Record], tuning: Sequence[Record], data: str, against: Against | None
 ) -> Row:
-    done = _done(records)
+    done = list(_done(records).values())
     trials = [record for record in tuning if find_system(record["job"]["system"]).name == system.name]
+    most = lambda figures: max(figures, default=None)
     return Row(
         name=system.name,
         title=system.title,
         source=system.source,
         budgeted=system.budgeted,
         seeds=[record["job"]["seed"] for record in done],
-        values=max((record["values"]["total"] for record in done), default=None),
-        bytes=max((record["bytes"] for record in done), default=None),
+        values=most(record["values"]["total"] for record in done),
+        bytes=most(record["bytes"] for record in done),
         test={name: mean(record["test"][name] for record in done) for name in METRICS} if done else {},
         spread={name: stdev(record["test"][name] for record in done) for name in METRICS} if len(done) > 1 else {},
         valid=mean(record["valid"][SELECT] for record in done) if done else None,
         seconds=mean(record["seconds"] for record in done) if done else None,
         cut_short=any(phase.get("stopped_by_time", False) for record in done for phase in record["phases"]),
-        peak_bytes=max((record["peak_bytes"] for record in done), default=None),
+        peak_bytes=most(record["peak_bytes"] for record in done),
         settings=records[0]["job"]["settings"],
-        trials=[_trial(record) for record in sorted(trials, key=lambda each: each["job"]["trial"])],
+        trials=[
+            {"settings": record["job"]["settings"], "error": record["error"]}
+            if record["status"] == "failed"
+            else {"settings": record["job"]["settings"], "valid": record["valid"][SELECT], "seconds": record["seconds"]}
+            for record in sorted(trials, key=lambda each: each["job"]["trial"])
+        ],
         against=against,
         paper=table_3(data, system),
         errors=_errors(records),
     )
-
-
-def _trial(record: Record) -> Record:
-    if record["status"] == "failed":
-        return {"settings": record["job"]["settings"], "error": record["error"]}
-    return {"settings": record["job"]["settings"], "valid": record["valid"][SELECT], "seconds": record["seconds"]}
 
 
 def _errors(records: Sequence[Record]) -> list[str]:
@@ -174,9 +169,7 @@ def as_json(results: Results) -> str:
 
 def read_results(path: Path) -> Results:
     """What `as_json` wrote to `path`."""
-    tree = json.loads(path.read_text(encoding="utf-8"))
-    rows = [Row(**{**row, "against": Against(**row["against"]) if row["against"] else None}) for row in tree["rows"]]
-    return Results(Bench(**tree["bench"]), tree["command"], tree["control"], rows)
+    return TypeAdapter(Results).validate_json(path.read_bytes())
 
 
 def as_csv(rows: Sequence[Row]) -> str:
@@ -230,23 +223,23 @@ def table(results: Results) -> str:
             continue
         if len(row.seeds) < most:
             title += f" ({len(row.seeds)})"
-        cells = [title, f"{row.values:,}", f"{row.bytes:,}"]
-        cells += [spread(row.test[name], row.spread.get(name)) for name in METRICS]
-        cells += [f"{row.seconds:,.1f}{' ‡' if row.cut_short else ''}", f"{(row.peak_bytes or 0) / 2**20:,.0f}"]
+        figures = [spread(row.test[name], row.spread.get(name)) for name in METRICS]
+        cost = [f"{row.seconds:,.1f}{' ‡' if row.cut_short else ''}", f"{(row.peak_bytes or 0) / 2**20:,.0f}"]
         difference = f"{row.against.percent:+.1f} %{'*' if row.against.p < 0.05 else ''}" if row.against else ""
-        rows.append([*cells, "control" if row.name == results.control else difference, *published])
+        compared = "control" if row.name == results.control else difference
+        rows.append([title, f"{row.values:,}", f"{row.bytes:,}", *figures, *cost, compared, *published])
     partly = " ((n): over n of them)" if any(0 < len(row.seeds) < most for row in results.rows) else ""
     legend = (
         f"Learned values, the most over seeds, within {results.bench.values:,}, except where the size is the system's "
-        f"own (†). Test figures: mean ± standard deviation over seeds{partly}. "
-        "Seconds are of training (‡: ended by the budget of "
-        f"{results.bench.minutes:g} minutes), memory of the whole process. "
-        f"Δ: mean difference to {results.control} over users, averaged over seeds before the test; * where p < 0.05 in "
-        "a paired t-test, adjusted for the number of systems."
+        f"own (†). Test figures: mean ± standard deviation over seeds{partly}. Seconds are of training (‡: ended by "
+        f"the budget of {results.bench.minutes:g} minutes), memory of the whole process. Δ: mean difference to "
+        f"{results.control} over users, averaged over seeds before the test; * where p < 0.05 in a paired t-test, "
+        "adjusted for the number of systems."
     )
     failed = "; ".join(f"{row.name}: {'; '.join(row.errors)}" for row in results.rows if row.errors and row.seeds)
-    lines = [markdown_table(head, rows, align="---:"), "", legend]
-    return "\n".join([*lines, f"Failed: {failed}."] if failed else lines)
+    return "\n".join(
+        [markdown_table(head, rows, align="---:"), "", legend, *([f"Failed: {failed}."] if failed else [])]
+    )
 
 
 def _short(metric: str) -> str:

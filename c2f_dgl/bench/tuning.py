@@ -80,7 +80,7 @@ def tune(
 
         def objective(trial: optuna.Trial) -> float:
             values = {chosen.key: chosen.suggested(trial) for chosen in ranges}
-            shown.trial, shown.select = trial, config.select
+            shown.trial, shown.select, shown.n_validations = trial, config.select, 0
             for other in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
                 if other.params == trial.params and other.value is not None:
                     return other.value  # training has the same seed
@@ -94,17 +94,16 @@ def tune(
 
         def on_trial(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
             if trial.state == TrialState.COMPLETE and study.best_trial.number == trial.number:
-                head = (
-                    f"# trial {trial.number} of a search on {split.name}: {config.select} {trial.value:.4f} on valid\n"
-                )
+                figure = f"{config.select} {trial.value:.4f} on valid"
+                head = f"# trial {trial.number} of a search on {split.name}: {figure}\n"
                 write_text(out / "best.yaml", head + dump_config(_changed(config, trial.params)))
             report(_tried(trial))
 
         n = trials - len(study.get_trials(deepcopy=False, states=_OVER))
         with shown.bar("trials") as move:
             moved = lambda study, trial: move(trial.number + 1, trials)
-            seconds = None if minutes is None else 60 * minutes
             if n > 0:
+                seconds = None if minutes is None else 60 * minutes
                 study.optimize(objective, n_trials=n, timeout=seconds, callbacks=[on_trial, moved])
     over = [_tried(trial) for trial in study.get_trials(states=_OVER)]
     if not any(trial.figure is not None for trial in over):
@@ -124,10 +123,8 @@ def _study(out: Path, config: RunConfig, ranges: Sequence[Range], fingerprint: s
     about = json.loads(json.dumps({"config": plain, "ranges": list(map(asdict, ranges)), "data": fingerprint}))
     if (begun := study.user_attrs.get("about")) is None:
         study.set_user_attr("about", about)
-        at_first = {chosen.key: value_of(config, chosen.key, None) for chosen in ranges}
-        study.enqueue_trial(
-            {chosen.key: at_first[chosen.key] for chosen in ranges if chosen.holds(at_first[chosen.key])}
-        )
+        at_first = [(chosen, value_of(config, chosen.key, None)) for chosen in ranges]
+        study.enqueue_trial({chosen.key: value for chosen, value in at_first if chosen.holds(value)})
     elif begun != about:
         differing = next(name for name in about if begun.get(name) != about[name])
         raise InputError(f"holds a search with other {differing}", where=out, expected="a new folder")
@@ -152,15 +149,12 @@ class _Pruning(Reporter):
 
     trial: optuna.Trial
     select: str
-    _of: int = -1
-    _step: int = 0
+    n_validations: int = 0  # of the trial
 
     def end_epoch(self, record: dict[str, Any]) -> None:
         super().end_epoch(record)
-        if (valid := record.get("valid")) is None:
-            return
-        self._step = self._step + 1 if self._of == self.trial.number else 0
-        self._of = self.trial.number
-        self.trial.report(valid[self.select], self._step)
-        if self.trial.should_prune():
-            raise optuna.TrialPruned
+        if (valid := record.get("valid")) is not None:
+            self.trial.report(valid[self.select], self.n_validations)
+            self.n_validations += 1
+            if self.trial.should_prune():
+                raise optuna.TrialPruned

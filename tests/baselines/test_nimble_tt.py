@@ -49,9 +49,10 @@ def test_the_largest_rank_that_fits_is_taken(n: int, values: int) -> None:
     rows, columns = tt.row_factors(n), (4, 4, 4)
     assert math.prod(rows) >= n
     rank = tt.largest_rank(rows, columns, values)
-    assert tt.core_values(rows, columns, rank) <= values
-    full = min(rows[0], rows[2]) * 4
-    assert rank == full or tt.core_values(rows, columns, rank + 1) > values
+    (m1, m2, m3), full = rows, min(rows[0], rows[2]) * 4
+    of_cores = lambda rank: 4 * rank * (m1 + m3) + 4 * rank**2 * m2
+    assert of_cores(rank) <= values
+    assert rank == full or of_cores(rank + 1) > values
 
 
 def test_neighbours_share_leading_indices(planted_context) -> None:

@@ -75,7 +75,7 @@ def test_a_trial_that_falls_behind_is_ended_early() -> None:
     reporter = _Pruning(quiet=True)
     reporter.select = "ndcg@20"
     for figure, is_ended in ((0.9, False), (0.1, True)):
-        reporter.trial = study.ask()
+        reporter.trial, reporter.n_validations = study.ask(), 0
         record = {"valid": {"ndcg@20": figure, "recall@20": 0.0}}
         reporter.end_epoch({})  # not validated
         if is_ended:
