@@ -17,7 +17,7 @@ from c2f_dgl.errors import InputError
 from c2f_dgl.io import ranks
 from c2f_dgl.io.progress import Reporter
 from c2f_dgl.model import Recommender
-from c2f_dgl.training.checks import check_new_run, check_run, check_together
+from c2f_dgl.training.checks import check_new_run, check_run
 from c2f_dgl.training.folder import RunFolder
 from c2f_dgl.training.run import Run, choose_device, load_model
 
@@ -32,12 +32,12 @@ def train(
     device: str = "auto",
     reporter: Reporter | None = None,
 ) -> dict[str, Any]:
-    """Train the stages of a configuration on a split, into a run folder.
+    """Train the stages of a configuration on a split, into a run folder; the figures of its ``summary.json``.
 
     Parameters
     ----------
     split : Split
-        From `c2f_dgl.data`; without test interactions nothing is tested.
+        Without test interactions nothing is tested.
     out : str or Path
         Folder of the run; new, unless it is resumed or a later stage is added to it.
     config : RunConfig
@@ -47,20 +47,12 @@ def train(
     resume : bool
         Go on with the run in `out` from its last finished epoch, if there is one.
     device : {"auto", "cpu", "cuda"}
-    reporter : Reporter, optional
-        Shows progress; bars on a terminal, lines elsewhere, by default.
-
-    Returns
-    -------
-    dict
-        Per stage the best validation and the test figures ({} without a test part), and the stage chosen on
-        validation; also in ``summary.json``.
 
     Raises
     ------
     InputError
-        The folder is taken, the configuration does not fit the data, or the folder cannot be written. A run that is
-        refused before its first epoch leaves no folder.
+        The folder is taken or cannot be written, or the configuration does not fit the data. A run that is refused
+        before its first epoch leaves no folder.
     """
     reporter = reporter or Reporter()
     return train_run(split, out, config, stage=stage, resume=resume, device=device, reporter=reporter).summary
@@ -80,15 +72,16 @@ def train_run(
     if not isinstance(config, RunConfig):
         raise InputError(f"{type(config).__name__} is no RunConfig", expected='load_config("fast"), for example')
     if ranks.size() > 1:
-        check_together(out, config, device=device)
+        if device == "cuda":
+            where = f"{ranks.size()} processes"
+            raise InputError("a GPU is not shared", where=where, expected="--device cpu, or one process")
         out, device = (out if ranks.rank() == 0 else None), "cpu"
     if out is not None:
         check_new_run(out, config, stage=stage, resume=resume, device=device)
     torch_device = choose_device(device)
     if not isinstance(split, Split):
-        raise InputError(
-            f"{type(split).__name__} is no Split", expected="load_dataset(...), or random_split(Interactions)"
-        )
+        expected = "load_dataset(...), or random_split(Interactions)"
+        raise InputError(f"{type(split).__name__} is no Split", expected=expected)
     check_part(split, "valid")
     if ranks.size() > 1:
         if np.count_nonzero(split.valid.getnnz(axis=1)) < ranks.size():
@@ -136,21 +129,8 @@ def load_run(
     Under the protocol ``full-test`` a preset that solves is solved once more with what validated: the split that comes
     with its model has nothing that validates.
 
-    Parameters
-    ----------
-    run : str or Path
-        Folder of a run.
-    stage : str, optional
-        By default the stage chosen on validation.
-    split : Split, optional
-        The data it was trained on, where that has no name or path to be read again from.
-    source : str or Path, optional
-        Where the data is now, if it has been moved.
-
-    Raises
-    ------
-    InputError
-        No run there, no such stage, or the data has changed.
+    The stage is by default the one chosen on validation; `split` is the data where it has no name or path to be read
+    again from, `source` where it is now, if it has been moved. `InputError` for no run, no such stage or changed data.
     """
     folder = RunFolder(run)
     if split is None:

@@ -11,6 +11,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from c2f_dgl.errors import InputError
@@ -120,9 +122,43 @@ def of_first(*tensors: Tensor) -> None:
 
     with _heard("another rank has ended, or does not answer"):
         for tensor in tensors:
-            values = tensor.contiguous()
+            values = tensor.detach().contiguous()
             dist.broadcast(values, 0, group=_group)
-            tensor.copy_(values)
+            tensor.detach().copy_(values)
+
+
+def add_up(*tensors: Tensor) -> None:
+    """Put the sums over the ranks into tensors."""
+    if _size == 1:
+        return
+    import torch.distributed as dist
+
+    with _heard("another rank has ended, or does not answer"):
+        for tensor in tensors:
+            dist.all_reduce(tensor, group=_group)
+
+
+@contextmanager
+def file_of_first(path: Path | None) -> Iterator[Path | None]:
+    """Rank 0's file, of which the others have a copy while the body runs; None where there is no such file."""
+    there = path is not None and path.is_file()
+    if not decided(there):
+        yield None
+    elif _size == 1:
+        yield path
+    else:
+        import torch
+
+        (n_bytes,) = numbers_of_first(path.stat().st_size if path else 0)
+        content = torch.empty(int(n_bytes), dtype=torch.uint8)
+        if path:
+            content = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
+        of_first(content)
+        with TemporaryDirectory() as folder:
+            copy = Path(folder) / "copy"
+            if _rank > 0:
+                copy.write_bytes(content.numpy().tobytes())
+            yield path if _rank == 0 else copy
 
 
 def numbers_of_first(*numbers: float) -> tuple[float, ...]:

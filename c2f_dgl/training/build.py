@@ -131,7 +131,6 @@ def spectral_model(
         check_memory(_COPIES * 8 * m * entities, what, where="coarse.m", expected=fewer)
     with reporter.busy("grouping entities"):
         assignment = _anchored_assignment(config, config.coarse, graph)
-    ranks.of_first(assignment.indices, assignment.weights)
     embedding = TieredEmbedding(
         entity_layout(graph, config.graph.roles),
         [Tier(COARSE, torch.zeros(m, embedding_size(config)), assignment)],
@@ -247,13 +246,16 @@ def _anchored_assignment(config: RunConfig, coarse: CoarseConfig, graph: dgl.DGL
             groups[m] = entity_groups(graph, grouping, m, config.seed, roles.entities)
         group = groups[m][layout.rows(node_type)] if block.t else np.zeros(graph.num_nodes(node_type), dtype=np.int64)
         blocks.append(in_block(anchored(group, m, block.t, coarse.anchor_weight, rng), block, n_atoms(config)))
-    return stack(blocks)
+    assignment = stack(blocks)
+    ranks.of_first(assignment.indices, assignment.weights)
+    return assignment
 
 
 def _finer_tier(config: FineConfig, model: Recommender, graph: dgl.DGLGraph, name: str, seed: int) -> Tier:
     parent, rng = model.embedding.tiers[-1], stage_rng(seed, name)
     # Of E = W T the rows of T: those of E cancel to many digits, and none of them alone says anything.
     codebook = config.start_scale * _fine_codebook(config, parent.codebook.detach(), rng, name, seed)
+    ranks.of_first(codebook)
     threshold = config.threshold
     if threshold is None:
         nonzero = codebook[codebook != 0].abs()
@@ -278,6 +280,7 @@ def _finer_tier(config: FineConfig, model: Recommender, graph: dgl.DGLGraph, nam
         # Nothing is propagated yet: the codebooks stand for what updates will match, their propagated embeddings.
         rows, atoms = parent.active_codebook().detach(), soft_threshold(codebook, threshold)
         assignment = pinv(rows, atoms, config.t, softmax=config.softmax)
+    ranks.of_first(assignment.indices, assignment.weights)
     return Tier(name, codebook, assignment, threshold=threshold, gate=config.gate)
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.data.cards import find_source
 from c2f_dgl.errors import InputError
-from c2f_dgl.io import ranks
 from c2f_dgl.training.folder import RunFolder
 
 
@@ -40,26 +39,6 @@ def check_new_run(out: str | Path, config: RunConfig, *, stage: str, resume: boo
         raise InputError("holds a run already", where=out, expected="a new folder, or --resume")
     else:
         folder.config()
-
-
-def check_together(out: str | Path | None, config: RunConfig, *, device: str) -> None:
-    """Raise `InputError` where several processes cannot train this together."""
-    where = f"{ranks.size()} processes"
-    tiers = (
-        [config.table]
-        if config.coarse is None
-        else [config.coarse.training, *(t.training for t in config.finer.values())]
-    )
-    if any(tier.fixed_epochs or tier.updating_epochs for tier in tiers):
-        raise InputError(
-            "steps by gradient are not shared", where=where, expected="fast, best or quick, or one process"
-        )
-    if device == "cuda":
-        raise InputError("a GPU is not shared", where=where, expected="--device cpu, or one process")
-    if out is not None and RunFolder(out).last.is_file():
-        raise InputError(
-            "a start that is over is not gone on with", where=where, expected="one process, or a new folder"
-        )
 
 
 def check_run(run: str | Path, *, stage: str | None = None, source: str | Path | None = None, device: str) -> None:

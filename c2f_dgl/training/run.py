@@ -25,6 +25,7 @@ from c2f_dgl.dgl_import import dgl
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import evaluate, most_popular
 from c2f_dgl.evaluation.sampling import drawn_users, evaluate_split, sampled_rows
+from c2f_dgl.io import ranks
 from c2f_dgl.io.progress import Reporter
 from c2f_dgl.model import Recommender
 from c2f_dgl.training.build import COARSE, TABLE, Start, add_tier, assemble, feature_columns, start_graph, start_model
@@ -33,7 +34,6 @@ from c2f_dgl.training.checkpoint import (
     flat_scalars,
     kept_choice,
     load_checkpoint,
-    load_meta,
     load_vectors,
     model_description,
     model_tensors,
@@ -109,7 +109,7 @@ class Run:
         with nullcontext() if self.folder is None else self.folder.locked():
             last = self._reopen()
             for stage in self.stages if stages is None else stages:
-                if last is None or self.stages.index(stage) >= self.stages.index(last["stage"]):
+                if last is None or self.stages.index(stage) >= self.stages.index(last[1]["stage"]):
                     self._train_stage(stage, last)
                     last = None
             with self.reporter.busy("evaluating"):
@@ -140,14 +140,22 @@ class Run:
     def _graph(self) -> dgl.DGLGraph:
         return start_graph(self.split, self.config.model, self.config.graph)
 
-    def _reopen(self) -> dict[str, Any] | None:
-        """What the folder's last checkpoint says of where the run stands; None of a new run."""
-        if self.folder is None:
-            return None
-        self.folder.sweep()
-        self.folder.describe()
-        last = load_meta(self.folder.last) if self.folder.last.is_file() else None
-        self._records = self.folder.keep_records(0 if last is None else last["records"])
+    def _reopen(self) -> Checkpoint | None:
+        """The last checkpoint, of where the run in the folder stands; None of a new run.
+
+        Where several processes train, they get it and the stages' best from rank 0, which alone has the folder.
+        """
+        if self.folder is not None:
+            self.folder.sweep()
+            self.folder.describe()
+        for stage in self.stages:
+            with ranks.file_of_first(None if self.folder is None else self.folder.checkpoint(stage)) as path:
+                if path is not None:
+                    self._best[stage] = load_checkpoint(path)
+        with ranks.file_of_first(None if self.folder is None else self.folder.last) as path:
+            last = None if path is None else load_checkpoint(path)
+        if self.folder is not None:
+            self._records = self.folder.keep_records(0 if last is None else last[1]["records"])
         return last
 
     def _restored(self, tensors: dict[str, torch.Tensor], meta: dict[str, Any], path: str | Path) -> Recommender:
@@ -160,18 +168,17 @@ class Run:
         load_vectors(model, tensors, path)
         return model
 
-    def _train_stage(self, stage: str, last: dict[str, Any] | None) -> None:
+    def _train_stage(self, stage: str, last: Checkpoint | None) -> None:
         """Train one stage, anew or from the last checkpoint of the folder where that is of this stage."""
         began, progress, restore, best_epoch = time.perf_counter(), StageProgress(), None, -1
-        if self.folder is not None and last is not None and last["stage"] == stage:
-            saved, _ = load_checkpoint(self.folder.last)
-            start = Start(self._restored(saved, last, self.folder.last), kept_choice(last))
-            progress, restore = (
-                StageProgress.from_json(last["progress"]),
-                partial(restore_optimizer, start.model, saved),
-            )
+        if last is not None and last[1]["stage"] == stage:
+            tensors, meta = last
+            path = stage if self.folder is None else self.folder.last
+            start = Start(self._restored(tensors, meta, path), kept_choice(meta))
+            progress = StageProgress.from_json(meta["progress"])
+            restore = partial(restore_optimizer, start.model, tensors)
         else:
-            start = self._started(stage, last)
+            start = self._started(stage, None if last is None else last[1])
         model, self._choice = start.model, start.choice or self._choice
         if self.folder is not None:
             self.folder.reopen()

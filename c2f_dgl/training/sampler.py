@@ -26,6 +26,11 @@ class Triplets:
     negatives: Any  # (n, k), unseen by the user and distinct within a row; shared: (batches, k), any items
     shared: bool = False  # whether a batch has its negatives in common
 
+    def part(self, rows: slice) -> Triplets:
+        """Some of the positives, with their negatives."""
+        negatives = self.negatives if self.shared else self.negatives[rows]
+        return Triplets(self.users[rows], self.positives[rows], negatives, self.shared)
+
     def batches(self, size: int) -> Iterator[Triplets]:
         """Consecutive slices of at most `size` positives; of shared negatives, one row each."""
         for number, start in enumerate(range(0, len(self.users), size)):

@@ -19,6 +19,7 @@ from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import Ranker
 from c2f_dgl.evaluation.sampling import evaluate_split
+from c2f_dgl.io import ranks
 from c2f_dgl.io.progress import Reporter
 from c2f_dgl.model import Recommender
 from c2f_dgl.tiers.assignment import Assignment, bridge, in_block, pinv, pursuit, stack
@@ -187,14 +188,13 @@ def train_stage(
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.zero_grad()
-        loss = objective(model, batch)
-        loss.backward()
+        loss = _descend(model, batch, objective, parameters)
         torch.nn.utils.clip_grad_value_(model.parameters(), training.clip)
         optimizer.step()
         reporter.step()
         if after_step is not None:
             after_step()
-        return loss.detach()
+        return loss
 
     if progress.phase == 0:
         spent = 0.0 if began is None else round(time.perf_counter() - began, 3)
@@ -211,6 +211,7 @@ def train_stage(
             if not isinstance(model, Recommender):
                 raise TypeError("only a Recommender has an assignment to update")
             record["churn"] = update_assignment(model, stage.tier)
+        ranks.of_first(*parameters)  # other machines may round in other ways
         reporter.start_epoch(stage.name, phase, done + 1, n_steps)
         batches = sampler.batches(n_positives, size, stage_rng(stage.seed, stage.name, done))
         rates = (learning_rate(training, done * n_steps + number, total_steps) for number in range(n_steps))
@@ -228,6 +229,23 @@ def train_stage(
             if "valid" not in record:  # what was trained since the last validation counts, too
                 validate(record, "valid")
             return
+
+
+def _descend(
+    model: Trainable, batch: Triplets, objective: Objective, parameters: Sequence[torch.nn.Parameter]
+) -> torch.Tensor:
+    """The loss of a batch, and its gradients in the parameters: the sums of what ranks have of their shares."""
+    mine = batch.part(ranks.share(len(batch.users)))
+    loss = torch.zeros((), device=parameters[0].device)
+    if len(mine.users):  # the loss is a mean over triplets
+        part = objective(model, mine) * (len(mine.users) / len(batch.users))
+        part.backward()
+        loss += part.detach()
+    if ranks.size() > 1:
+        for parameter in parameters:
+            parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        ranks.add_up(loss, *(parameter.grad for parameter in parameters if parameter.grad is not None))
+    return loss
 
 
 def _check_finite(loss: float, parameters: Sequence[torch.nn.Parameter], stage: Stage) -> None:
@@ -275,6 +293,7 @@ def update_assignment(model: Recommender, tier: CoarseConfig | FineConfig) -> fl
         updated = bridge(entities, features[tiers[-2].name], atoms, tier.t, softmax=tier.softmax)
     else:
         updated = pinv(features[tiers[-2].name], atoms, tier.t, softmax=tier.softmax)
+    ranks.of_first(updated.indices, updated.weights)
     churn = _churn(last.assignment, updated)
     last.assign(updated)
     model.relink(len(tiers) - 1)
