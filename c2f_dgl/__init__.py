@@ -11,21 +11,25 @@ from typing import TYPE_CHECKING, Any
 from c2f_dgl.extras import imported
 
 if TYPE_CHECKING:
-    from c2f_dgl.api import load_run, train
-    from c2f_dgl.config.graph import GraphConfig
-    from c2f_dgl.config.load import load_config
-    from c2f_dgl.config.schema import RunConfig
-    from c2f_dgl.data import load_dataset
-    from c2f_dgl.data.dgl_graphs import from_heterograph
-    from c2f_dgl.data.interactions import Interactions
-    from c2f_dgl.data.relations import add_relations
-    from c2f_dgl.data.splits import Split, random_split
-    from c2f_dgl.errors import InputError
-    from c2f_dgl.evaluation.ranking import evaluate, top_items
-    from c2f_dgl.graph.dataset import InteractionDataset
-    from c2f_dgl.graph.propagate import propagate
-    from c2f_dgl.recommender import C2FRecommender, ndcg_scorer
-    from c2f_dgl.serving import ServingModel
+    from c2f_dgl.api import load_run as load_run
+    from c2f_dgl.api import train as train
+    from c2f_dgl.config.graph import GraphConfig as GraphConfig
+    from c2f_dgl.config.load import load_config as load_config
+    from c2f_dgl.config.schema import RunConfig as RunConfig
+    from c2f_dgl.data import load_dataset as load_dataset
+    from c2f_dgl.data.dgl_graphs import from_heterograph as from_heterograph
+    from c2f_dgl.data.interactions import Interactions as Interactions
+    from c2f_dgl.data.relations import add_relations as add_relations
+    from c2f_dgl.data.splits import Split as Split
+    from c2f_dgl.data.splits import random_split as random_split
+    from c2f_dgl.errors import InputError as InputError
+    from c2f_dgl.evaluation.ranking import evaluate as evaluate
+    from c2f_dgl.evaluation.ranking import top_items as top_items
+    from c2f_dgl.graph.dataset import InteractionDataset as InteractionDataset
+    from c2f_dgl.graph.propagate import propagate as propagate
+    from c2f_dgl.recommender import C2FRecommender as C2FRecommender
+    from c2f_dgl.recommender import ndcg_scorer as ndcg_scorer
+    from c2f_dgl.serving import ServingModel as ServingModel
 
 # OpenBLAS's threads wait for the next product for tens of milliseconds, on the cores that torch's threads need then.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
@@ -54,27 +58,7 @@ _HOMES = {
     "train": "c2f_dgl.api",
 }
 
-__all__ = [
-    "C2FRecommender",
-    "GraphConfig",
-    "InputError",
-    "InteractionDataset",
-    "Interactions",
-    "RunConfig",
-    "ServingModel",
-    "Split",
-    "add_relations",
-    "evaluate",
-    "from_heterograph",
-    "load_config",
-    "load_dataset",
-    "load_run",
-    "ndcg_scorer",
-    "propagate",
-    "random_split",
-    "top_items",
-    "train",
-]
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,12 +1,9 @@
 """`import dgl` beside any torch, torchdata and setuptools.
 
 The Linux wheels of DGL on PyPI stop at 2.1.0. ``import dgl`` fails there on torch > 2.2 (no prebuilt graphbolt
-library for it), on torchdata >= 0.10 (no ``datapipes``) and on setuptools >= 71 (no ``setuptools.extern``). What
-this package needs of DGL, heterographs and message passing, has none of those dependencies. So where a plain
-``import dgl`` fails, and only there, an empty ``dgl.graphbolt`` and, if missing, ``setuptools.extern.packaging``
-are put in ``sys.modules`` and the import is tried again. A DGL that imports by itself is left alone.
-
-The rest of the package gets the module with ``from c2f_dgl.dgl_import import dgl``.
+library for it), on torchdata >= 0.10 (no ``datapipes``) and on setuptools >= 71 (no ``setuptools.extern``). Where it
+does, and only there, an empty ``dgl.graphbolt`` and, if missing, ``setuptools.extern.packaging`` are put in
+``sys.modules``: heterographs and message passing need neither.
 """
 
 from __future__ import annotations
@@ -26,13 +23,7 @@ os.environ.setdefault("DGLBACKEND", "pytorch")
 
 
 def import_dgl() -> types.ModuleType:
-    """DGL, with stand-ins for what it cannot find where a plain import fails.
-
-    Raises
-    ------
-    ImportError
-        DGL is not installed, or fails for a reason that the stand-ins do not cure.
-    """
+    """DGL, with stand-ins where a plain import fails; `ImportError` where they do not cure it."""
     if "dgl" in sys.modules:
         return sys.modules["dgl"]
     try:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from c2f_dgl.config.graph import GraphConfig
+from c2f_dgl.config.graph import GraphConfig, RelationConfig
 from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.config.sizes import slots_of
 
 
 def mermaid(config: RunConfig) -> str:
-    """A Mermaid flow chart of a run's node types and relations.
+    """A Mermaid flow chart: entities as circles, tiers as boxes, and a thick arrow for the relation that is predicted.
 
-    Entities are circles, tiers are rounded boxes; a thick arrow is the relation that is predicted, a dotted one leads
-    from a node type to the tier that composes or refines it. Sizes stand where they are known, as in a run's folder.
+    A dotted one leads from a node type to the tier that composes or refines it; sizes stand where they are known.
     """
     graph = config.graph
     lines = ["graph LR"]
@@ -40,24 +39,24 @@ def _tier(name: str, m: int | None) -> str:
 
 def _entity(graph: GraphConfig, node_type: str) -> str:
     node = graph.node(node_type)
-    facts = [
-        node_type,
-        "" if node.size is None else f"{node.size:,} nodes",
-        {graph.query: "recommended to", graph.ranked: "ranked"}.get(node_type, ""),
-    ]
+    facts = [node_type]
+    if node.size is not None:
+        facts.append(f"{node.size:,} nodes")
+    if node_type in (graph.query, graph.ranked):
+        facts.append("recommended to" if node_type == graph.query else "ranked")
     if node.features is not None or node.width is not None:
         facts.append("features" if node.width is None else f"{node.width:,} features")
     if node.codebook == "own":
         facts.append("own codebook" if node.m is None else f"own codebook of {node.m:,}")
-    return "<br>".join(filter(None, facts))
+    return "<br>".join(facts)
 
 
 def _label(graph: GraphConfig, name: str) -> str:
-    relation, facts = graph.relations.get(name), [name]
-    if relation is not None and relation.weighted:
+    relation, facts = graph.relations.get(name, RelationConfig()), [name]
+    if relation.weighted:
         facts.append("weighted" if relation.transform == "none" else f"{relation.transform} weights")
-    if relation is not None and relation.normalisation == "own":
+    if relation.normalisation == "own":
         facts.append("own normalisation")
-    if relation is not None and name != graph.target:
+    if name != graph.target:
         facts.append(f"importance {'chosen' if relation.importance is None else relation.importance}")
     return ", ".join(facts)

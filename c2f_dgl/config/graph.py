@@ -116,23 +116,20 @@ class GraphConfig(Options):
                 raise ValueError(f"{name!r} cannot name a node type or relation: expected an identifier")
         for name in colliding({self.target, *self.relations}):
             raise ValueError(f"{name!r} cannot name a relation here: it is what the reverse of another is called")
-        for name, relation in self.relations.items():
-            self._check(name, relation)
+        if (target := self.relations.get(self.target)) is not None:
+            for end, given, own in (
+                ("source", target.source, self.query),
+                ("destination", target.destination, self.ranked),
+            ):
+                if given not in (None, own):
+                    raise ValueError(f"relations.{self.target}.{end}: {given!r}: expected {own!r}, as the target has")
+            if target.importance != 1 or not target.symmetric:
+                raise ValueError(f"relations.{self.target}: the target relation is symmetric and has importance 1")
+        for name, relation in self.extra.items():
+            for end, node_type in (("source", relation.source), ("destination", relation.destination)):
+                if node_type not in self.roles.entities:
+                    raise ValueError(f"relations.{name}.{end}: {_unknown(node_type, self.roles.entities)}")
         return self
-
-    def _check(self, name: str, relation: RelationConfig) -> None:
-        ends = {"source": relation.source, "destination": relation.destination}
-        if name == self.target:
-            own = {"source": self.query, "destination": self.ranked}
-            for end, node_type in ends.items():
-                if node_type not in (None, own[end]):
-                    raise ValueError(f"relations.{name}.{end}: {node_type!r}: expected {own[end]!r}, as the target has")
-            if relation.importance != 1 or not relation.symmetric:
-                raise ValueError(f"relations.{name}: the target relation is symmetric and has importance 1")
-            return
-        for end, node_type in ends.items():
-            if node_type not in self.roles.entities:
-                raise ValueError(f"relations.{name}.{end}: {_unknown(node_type, self.roles.entities)}")
 
 
 def _unknown(node_type: str | None, known: Iterable[str]) -> str:

@@ -30,36 +30,20 @@ def preset_names() -> list[str]:
 
 
 def load_config(preset: str = "fast", overrides: Sequence[str] = (), graph: GraphConfig | None = None) -> RunConfig:
-    """The configuration of a preset, or of a YAML file of the same form, with ``key=value`` overrides.
+    """The configuration of a preset, or of a YAML file of the same form, with overrides such as ``"coarse.m=600"``.
 
-    Parameters
-    ----------
-    preset : str
-        A name from `preset_names`, or the path of a YAML file. A key ``preset`` in either names the one it changes.
-    overrides : sequence of str
-        E.g. ``"coarse.m=600"``; the value is read as YAML.
-    graph : GraphConfig, optional
-        Node types and relations, in place of those of the preset.
-
-    Raises
-    ------
-    InputError
-        Unknown preset or option, a value of the wrong type, or an impossible combination.
+    A key ``preset`` in a file names the one it changes; values are read as YAML; `graph` takes the place of the
+    preset's. `InputError` for an unknown preset or option, a value of the wrong type, or an impossible combination.
     """
     tree, where = _preset_tree(preset)
     if graph is not None:
         tree["graph"] = graph.model_dump(mode="json")
-    for override in overrides:
-        _override(tree, override)
-    return parse_config(tree, where if not overrides else f"{where} with {' '.join(overrides)}")
+    return parse_config(_overridden(tree, overrides), " with ".join(filter(None, [where, " ".join(overrides)])))
 
 
 def changed(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
     """`config` with ``key=value`` overrides (raises what `load_config` does)."""
-    tree = config.model_dump(mode="json")
-    for override in overrides:
-        _override(tree, override)
-    return parse_config(tree, " ".join(overrides))
+    return parse_config(_overridden(config.model_dump(mode="json"), overrides), " ".join(overrides))
 
 
 def _preset_tree(preset: str, above: tuple[str, ...] = ()) -> tuple[dict[str, Any], str]:
@@ -104,10 +88,7 @@ def parse_graph(tree: dict[str, Any], where: str = "graph") -> GraphConfig:
 
 def parse_data(overrides: Sequence[str]) -> DataConfig:
     """How data is read and split, from overrides of ``data`` alone, such as ``"data.user=who"``; not its source."""
-    tree: dict[str, Any] = {}
-    for override in overrides:
-        _override(tree, override)
-    options, where = tree.get("data", {}), f"--set {' '.join(overrides)}"
+    options, where = _overridden({}, overrides).get("data", {}), f"--set {' '.join(overrides)}"
     if "source" in options:
         raise InputError("data.source is not set here", where=where, expected="DATASET to say it")
     return _validated(DataConfig, options, where, "data.")
@@ -150,8 +131,14 @@ def _read_yaml(text: str, where: str) -> dict[str, Any]:
     return tree or {}
 
 
+def _overridden(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """`tree`, with the values of ``key=value`` overrides set in place."""
+    for override in overrides:
+        _override(tree, override)
+    return tree
+
+
 def _override(tree: dict[str, Any], override: str) -> None:
-    """Set one ``key=value`` in place."""
     key, equals, value = override.partition("=")
     if not equals or not key.strip():
         raise InputError(f"{override!r} is no option", where="--set", expected="key=value, e.g. coarse.m=600")
@@ -193,15 +180,8 @@ def _nested_model(annotation: Any) -> type[BaseModel] | None:
 
 def value_of(config: RunConfig, key: str, default: Any) -> Any:
     """The value of an option as `options` calls it; `default` where the configuration has no such group."""
-    path = key.split(".")
-    if path[0] not in RunConfig.model_fields:  # a tier below the first
-        path = ["finer", *path]
-    value: Any = config
-    for name in path:
-        value = value.get(name) if isinstance(value, dict) else getattr(value, name)
-        if value is None and name != path[-1]:
-            return default
-    return value
+    values = flattened(config.model_dump())
+    return values.get(key, values.get(f"finer.{key}", default))
 
 
 def flattened(tree: Mapping[str, Any], mark: str = ".", above: str = "") -> dict[str, Any]:

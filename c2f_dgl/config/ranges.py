@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,11 +74,7 @@ def default_ranges(config: RunConfig) -> list[str]:
 
 
 def _number(text: str, range_: str) -> float:
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        return float(text)
-    except ValueError as error:
-        raise InputError(f"{text!r} is no number", where=f"--range {range_}", expected=_EXPECTED) from error
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    raise InputError(f"{text!r} is no number", where=f"--range {range_}", expected=_EXPECTED)

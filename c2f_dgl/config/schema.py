@@ -1,8 +1,7 @@
 """Every option of a run, typed, with the paper's symbol and what it refuses.
 
-The tree is small on purpose: `ModelConfig` says what H(0) is and how it is propagated, one `CoarseConfig` or
-`FineConfig` per tier says how that tier starts and is updated, and each tier's `TrainingConfig` how it is trained.
-Functions take the part they need.
+`ModelConfig` says what H(0) is and how it is propagated, a `CoarseConfig` or `FineConfig` per tier how that starts and
+is updated, and its `TrainingConfig` how it is trained.
 """
 
 from __future__ import annotations
@@ -26,16 +25,10 @@ class TrainingConfig(Options):
     loss: Literal["bpr", "softmax"] = Field(
         "bpr", description="bpr: Eq. 9; softmax: cross-entropy of each positive against `negatives` sampled items"
     )
-    batch_size: int = Field(
-        8192, ge=1, description="triplets (u, i+, i-) a step; with shared negatives: positives a step"
-    )
+    batch_size: int = Field(8192, ge=1, description="triplets (u, i+, i-) a step; or, negatives shared, positives")
     negatives: int = Field(5, ge=1, description="distinct unseen items i- drawn for each positive")
-    shared_negatives: bool = Field(
-        False, description="draw `negatives` items once for a whole batch instead, seen or not"
-    )
-    epoch_size: float = Field(
-        1.0, gt=0, description="positives drawn an epoch, as a multiple of the training interactions"
-    )
+    shared_negatives: bool = Field(False, description="draw `negatives` items once for a batch instead, seen or not")
+    epoch_size: float = Field(1.0, gt=0, description="positives drawn an epoch, times the training interactions")
     l2: float = Field(5e-4, ge=0, description="lambda of Eq. 9, on the input embeddings of the batch, a mean")
     clip: float = Field(3.0, gt=0, description="gradients are clipped to +-clip by value")
     fixed_epochs: int = Field(900, ge=0, description="most epochs of phase 1, S fixed")
@@ -48,17 +41,14 @@ class TrainingConfig(Options):
 class CoarseConfig(Options):
     """The first tier: meta-embeddings that compose users and items (Sec. 3.1)."""
 
-    m: int | None = Field(
-        300, ge=1, description="m^c: number of coarse meta-embeddings; null: what model.budget leaves for them"
-    )
+    m: int | None = Field(300, ge=1, description="m^c: coarse meta-embeddings; null: what model.budget leaves")
     t: int = Field(2, ge=1, description="t^c: coarse meta-embeddings an entity is composed of")
     t_user: int | None = Field(
         None, ge=0, description="t^c of users where it differs; 0: users are composed by propagation from items alone"
     )
     grouping: Literal["metis", "kmeans", "random"] = Field(
         "metis",
-        description="what S^c is anchored in at the start: METIS parts, spherical k-means on the leading singular "
-        "vectors, or random groups",
+        description="what S^c is anchored in: METIS parts, spherical k-means on singular vectors, or random groups",
     )
     anchor_weight: float = Field(0.5, ge=0, le=1, description="w*: weight of the own group at the start")
     start: Literal["xavier", "normal", "spectral"] = Field(
@@ -96,16 +86,12 @@ class FineConfig(Options):
     )
     t: int = Field(4, ge=1, description="t^r: fine meta-embeddings that refine a coarse one")
     gate: float = Field(0.2, ge=0, le=1, description="w_cr: weight of the fine tier in the coarse one (Eq. 17)")
-    threshold: float | None = Field(
-        1.0, ge=0, description="lambda of the soft threshold (Eq. 16); null: the median of |E^r| at the start"
-    )
+    threshold: float | None = Field(1.0, ge=0, description="lambda of Eq. 16; null: the median of |E^r| at the start")
     anchor_weight: float = Field(0.5, ge=0, le=1, description="w*: weight of the own METIS part at the start")
     start: Literal["sparse_pca", "rows", "normal"] = Field(
         "sparse_pca", description="E^r at the start: SparsePCA of chosen coarse rows (Eq. 15), those rows, or N(0, 1)"
     )
-    components: int | None = Field(
-        80, ge=1, description="d^r: width of SparsePCA's codes, the rest is zero-padded; null: half of d, at most 64"
-    )
+    components: int | None = Field(80, ge=1, description="d^r: width of SparsePCA's codes; null: half of d, at most 64")
     start_scale: float = Field(1.0, gt=0, description="factor on E^r at the start")
     alpha: float = Field(1.0, ge=0, description="alpha of SparsePCA's L1 penalty (Eq. 15)")
     padding: Literal["trailing", "scattered"] = Field(
@@ -130,18 +116,11 @@ class FineConfig(Options):
 class ModelConfig(Options):
     """H(0) and its propagation (Eq. 3-8, 12-22)."""
 
-    d: int | None = Field(
-        128,
-        ge=1,
-        description="d: embedding size, the most for a spectral start; null: as many as coarse meta-embeddings",
-    )
-    budget: float = Field(
-        128 / 48, gt=0, description="learned values per entity that coarse.m = null may use; a full table has d"
-    )
+    d: int | None = Field(128, ge=1, description="d: embedding size, of a spectral start the most; null: coarse.m")
+    budget: float = Field(128 / 48, gt=0, description="learned values per entity that coarse.m = null may use")
     layers: int = Field(3, ge=0, description="L: propagation layers")
     layer_weights: tuple[float, ...] | Literal["lowpass"] | None = Field(
-        None,
-        description="weight of each of the L+1 layers in H; null: their mean (Eq. 6); lowpass: a Chebyshev filter",
+        None, description="weight of each of the L+1 layers in H; null: their mean (Eq. 6); lowpass: a Chebyshev filter"
     )
     prenormalise: bool = Field(False, description="normalise A before S is added, and A' again (published code)")
     link_scale: float = Field(1.0, ge=0, description="factor on S where it enters the graph (not where it composes)")
@@ -163,27 +142,20 @@ class ModelConfig(Options):
     filter_neighbours: int | None = Field(
         0,
         ge=0,
-        description="neighbours an item has in a linear graph filter added to the scores; 0: no filter; null: 2^24 "
-        "over the number of items, 100 at least",
+        description="neighbours of an item in a graph filter of the scores; 0: none; null: 2^24 / items, 100 at least",
     )
     filter_weight: float | None = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="weight of the filter against the embeddings; null: chosen on validation, with its exponents",
+        0.0, ge=0, le=1, description="weight of the filter against the embeddings; null: chosen, with its exponents"
     )
     filter_ridge: float | None = Field(
         0.0,
         ge=0,
-        description="ridge of a regression of each item on all others that weighs its neighbours; 0: none; "
-        "null: chosen on validation where all pairs of items fit",
+        description="ridge of a regression that weighs an item's neighbours; 0: none; null: chosen where all pairs fit",
     )
     engine: Literal["auto", "collapsed", "message_passing"] = Field("auto", description="how H is computed")
     kernel: Literal["auto", "dgl", "csr", "bfloat16"] = Field("auto", description="kernel of the sparse products")
     memory_budget: float | None = Field(
-        None,
-        gt=0,
-        description="GiB that the collapsed basis may take: kept in half precision or on disk where it would take more",
+        None, gt=0, description="GiB for the collapsed basis: where it would take more, in half precision or on disk"
     )
 
     @property
@@ -224,15 +196,11 @@ class DataConfig(Options):
     seed: int | None = Field(None, ge=0, lt=2**32, description="seed of the split; null: the run's seed")
     valid: float | None = Field(None, description="validation fraction of random and temporal splits")
     test: float | None = Field(None, description="test fraction of random and temporal splits")
-    user: str | None = Field(
-        None, description="name or place (from 0) of the user column of a log; null: a well-known name"
-    )
+    user: str | None = Field(None, description="name or place (from 0) of a log's user column; null: a known name")
     item: str | None = Field(None, description="name or place of the item column")
     rating: str | None = Field(None, description="name or place of the rating column, for min_rating")
     min_rating: float | None = Field(None, description="rows with a lower rating are left out")
-    timestamp: str | None = Field(
-        None, description="name or place of the time column, for leave-last and temporal splits"
-    )
+    timestamp: str | None = Field(None, description="name or place of the time column, for splits by time")
 
 
 class RunConfig(Options):

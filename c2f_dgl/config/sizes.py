@@ -67,13 +67,11 @@ def resolve_sizes(config: RunConfig, n_users: int, n_items: int) -> RunConfig:
         most = min(most, max(least, min(_MOST_SPECTRAL, _MOST_BASIS // (n_users + n_items))))
     sizes = range(least, min(budget, most) + 1)
     n_fitting = bisect_right(sizes, budget, key=lambda m: most_values(_with_sizes(config, m), n_users, n_items))
-    if n_fitting == 0 and coarse.start == "spectral":  # a handful of users and items: its other scalars cost as much
-        return _with_sizes(config, least)
-    if n_fitting == 0:
+    if n_fitting == 0 and coarse.start != "spectral":  # whose other scalars cost a handful of users and items as much
         problem = f"{config.model.budget:g} learned values per entity do not pay for {least} coarse meta-embeddings"
         expected = "a larger budget, a smaller model.d or coarse.t, or coarse.m"
         raise InputError(problem, where="model.budget", expected=expected)
-    return _with_sizes(config, sizes[n_fitting - 1])
+    return _with_sizes(config, least + max(n_fitting - 1, 0))
 
 
 def _with_sizes(config: RunConfig, m: int) -> RunConfig:
@@ -85,12 +83,7 @@ def _with_sizes(config: RunConfig, m: int) -> RunConfig:
         above = max(tier.t, above // 10) if tier.m is None else tier.m
         components = max(1, min(d // 2, _COMPONENTS)) if tier.components is None else tier.components
         finer[name] = tier.model_copy(update={"m": above, "components": components})
-    return config.model_copy(
-        update={
-            "coarse": config.coarse.model_copy(update={"m": m}),
-            "finer": finer,
-        }
-    )
+    return config.model_copy(update={"coarse": config.coarse.model_copy(update={"m": m}), "finer": finer})
 
 
 def most_values(config: RunConfig, n_users: int, n_items: int) -> int:
