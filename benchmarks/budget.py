@@ -10,7 +10,7 @@ budget.
 
 from __future__ import annotations
 
-import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import measure
@@ -22,28 +22,28 @@ from c2f_dgl.io.progress import Reporter
 SYSTEMS = {"gfcf": "anchor-gfcf", "svd": "anchor-svd-budget", "coarse": "c2f-fast", "legcf": "legcf"}
 
 
-def main() -> None:
-    budgets = [50_000, 100_000, 190_000, 500_000, 1_000_000]
-    parser = measure.parser(__doc__, "dataset", values=budgets, systems=list(SYSTEMS), seeds=[2024], minutes=10.0)
-    arguments = parser.parse_args()
-    data = Path(arguments.dataset).name
-    for seed in arguments.seeds:
-        for system in arguments.systems:
-            for values in arguments.values if system != "gfcf" else [0]:
-                name = f"{data}-{system}-{seed}-{values}"
-                if measure.read("budget", name) is not None:
-                    print(f"{name}: there already")
-                    continue
-                minutes = arguments.minutes if system != "coarse" else 1e6
-                job = Job(arguments.dataset, SYSTEMS[system], seed, values, minutes, "cpu", {})
-                with tempfile.TemporaryDirectory(prefix="c2f_dgl-") as folder:
-                    run_record = run(job, Path(folder), Reporter())
-                record = {"data": data, "system": system, "seed": seed, "budget": values}
-                record["values"] = run_record["values"]["total"]
-                figures = ("valid", "test", "bytes", "seconds", "processor", "versions")
-                measure.keep("budget", name, record | {key: run_record[key] for key in figures})
-                print(f"{name}: N@20 {run_record['test']['ndcg@20']:.4f}, {record['values']:,} values")
+def main(
+    dataset: str,
+    values: Sequence[int] = (50_000, 100_000, 190_000, 500_000, 1_000_000),
+    systems: Sequence[str] = tuple(SYSTEMS),
+    seeds: Sequence[int] = (2024,),
+    minutes: float = 10.0,
+) -> None:
+    data = Path(dataset).name
+    jobs = [(seed, system, n) for seed in seeds for system in systems for n in (values if system != "gfcf" else [0])]
+    for seed, system, budget in jobs:
+        name = f"{data}-{system}-{seed}-{budget}"
+        if measure.read("budget", name) is not None:
+            print(f"{name}: there already")
+            continue
+        job = Job(dataset, SYSTEMS[system], seed, budget, 1e6 if system == "coarse" else minutes, "cpu", {})
+        with measure.folder() as folder:
+            made = run(job, folder, Reporter())
+        record = {"data": data, "system": system, "seed": seed, "budget": budget, "values": made["values"]["total"]}
+        record |= {key: made[key] for key in ("valid", "test", "bytes", "seconds", "processor", "versions")}
+        measure.keep("budget", name, record)
+        print(f"{name}: N@20 {record['test']['ndcg@20']:.4f}, {record['values']:,} values")
 
 
 if __name__ == "__main__":
-    main()
+    measure.command(main)

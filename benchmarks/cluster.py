@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measure import read, read_all
-from c2f_dgl.bench.table import markdown_table
+from benchmarks.measure import read, read_all, table
 from c2f_dgl.config.load import load_config
 from c2f_dgl.config.sizes import resolve_sizes
 
@@ -129,47 +128,46 @@ def wire(size: Size, n: int, rate: float, delay: float) -> tuple[float, float]:
 
 def model() -> str:
     """A thousand million interactions on 1, 8 and 32 machines, by the model, after runs that it can be held against."""
-    rows = []
+    lines = []
     for name, size, power in (("ten", Size.of(10**7), "10⁷"), ("hundred", Size.of(10**8), "10⁸")):
         record, shared, whole = read("whole_process", f"{name}-fast"), *work(size)
-        hours, found = (shared + whole) / 3600, record["processor_seconds"] / 3600
-        beside = f"{memory(size) / 1e9:.0f} ({record['peak_bytes'] / 1e9:.0f} measured)"
-        rows.append([f"{power}, `{name}`", size.m, 1, beside, f"{hours:.2f} ({found:.2f} measured)"])
-        rows[-1] += [f"{shared / 3600:.2f}", None, None, None]
+        peak = f"{memory(size) / 1e9:.0f} ({record['peak_bytes'] / 1e9:.0f} measured)"
+        hours = f"{(shared + whole) / 3600:.2f} ({record['processor_seconds'] / 3600:.2f} measured)"
+        lines.append(f"{power}, `{name}` | {size.m} | 1 | {peak} | {hours} | {shared / 3600:.2f} | | |")
     for atoms, options in ((0, "`fast`"), (512, "`coarse.m=512`")):
         size = Size.of(10**9, atoms)
         shared, whole = (seconds / 3600 for seconds in work(size))
         for n in (1, 8, 32):
-            row: list[Any] = [f"10⁹, {options}", size.m, n, f"{memory(size) / 1e9:,.0f}"]
-            rows.append([*row, f"{shared / n + whole:.2f}", f"{shared / n:.2f}"])
+            hours = f"{shared / n + whole:.2f} | {shared / n:.2f}"
+            lines.append(f"10⁹, {options} | {size.m} | {n} | {memory(size) / 1e9:,.0f} | {hours} | ")
             if n == 1:
-                rows[-1] += [None, None, None]
+                lines[-1] += "| |"
                 continue
             slow, fast = (wire(size, n, rate, 1e-3) for rate in (1e9 / 8, 1e10 / 8))
-            rows[-1] += [f"{8 * size.n * size.m * (n - 1) / n / 1e9:,.1f}"]
-            rows[-1] += [f"{slow[0] / 60:.1f} / {fast[0] / 60:.1f}", f"{slow[1]:.1f}"]
-    head = ["interactions", "m", "machines", "memory of each, GB", "processor hours of each", "of these shared work"]
-    head += ["GB of the basis to each", "minutes of that at 1 / 10 Gbit/s", "seconds of exchanges' delays"]
-    return markdown_table(head, rows)
+            lines[-1] += f"{8 * size.n * size.m * (n - 1) / n / 1e9:,.1f} | "
+            lines[-1] += f"{slow[0] / 60:.1f} / {fast[0] / 60:.1f} | {slow[1]:.1f}"
+    head = "interactions | m | machines | memory of each, GB | processor hours of each | of these shared work"
+    head += " | GB of the basis to each | minutes of that at 1 / 10 Gbit/s | seconds of exchanges' delays"
+    return table(head, lines)
 
 
 def measured() -> str:
     """Hosts of namespaces: processor seconds of each rank by phase, what went over the wire, and the figures."""
-    table = []
+    lines = []
     for name, record in read_all("hosts").items():
         alone = record["rows"][0]
         for row in record["rows"]:
-            cells = [f"{name}, {row['hosts']}", f"{row['seconds']:.0f} ({row['load']:.1f})"]
-            for phases in _COLUMNS.values():
-                cells.append(f"{sum(processor_seconds(row, phase) for phase in phases):.1f}")
-            for column in ("solve", "comparisons", "ranking"):
-                sent = (rank["phases"][phase]["bytes sent"] for rank in row["ranks"] for phase in _COLUMNS[column])
-                cells.append(f"{sum(sent) / 1e6:.1f}" if row["hosts"] > 1 else "")
-            phases = row["ranks"][0]["phases"].values()
-            cells.append(f"{sum(phase['exchanges'] for phase in phases):.0f}" if row["hosts"] > 1 else "")
-            cells.append(f"{exchanging(row):.0%}" if row["hosts"] > 1 else "")
-            apart = max(abs(row[part][key] - value) for part in ("valid", "test") for key, value in alone[part].items())
             assert row["scalars"] == alone["scalars"]
-            table.append([*cells, f"{row['test']['ndcg@20']:.4f}", f"{apart:.0e}" if row["hosts"] > 1 else ""])
+            cells = [f"{name}, {row['hosts']}", f"{row['seconds']:.0f} ({row['load']:.1f})"]
+            cells += [f"{sum(processor_seconds(row, phase) for phase in phases):.1f}" for phases in _COLUMNS.values()]
+            sent = [
+                sum(rank["phases"][phase]["bytes sent"] for rank in row["ranks"] for phase in _COLUMNS[column])
+                for column in ("solve", "comparisons", "ranking")
+            ]
+            exchanges = sum(phase["exchanges"] for phase in row["ranks"][0]["phases"].values())
+            apart = max(abs(row[part][key] - value) for part in ("valid", "test") for key, value in alone[part].items())
+            wired = [*(f"{size / 1e6:.1f}" for size in sent), f"{exchanges:.0f}", f"{exchanging(row):.0%}"]
+            *wired, apart_cell = [*wired, f"{apart:.0e}"] if row["hosts"] > 1 else [""] * 6
+            lines.append(" | ".join([*cells, *wired, f"{row['test']['ndcg@20']:.4f}", apart_cell]))
     head = ["data, hosts", "seconds (load)", *_COLUMNS, *(f"MB, {x}" for x in ("solve", "comparisons", "ranking"))]
-    return markdown_table([*head, "exchanges", "share of time", "test N@20", "figures apart by"], table)
+    return table(" | ".join([*head, "exchanges | share of time | test N@20 | figures apart by"]), lines)

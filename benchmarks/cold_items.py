@@ -8,8 +8,6 @@ beforehand. Three seeds: benchmarks/results/cold_items/<data>.json.
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +15,6 @@ import pandas as pd
 
 from benchmarks import measure
 from c2f_dgl import C2FRecommender
-from c2f_dgl.bench.table import markdown_table
 from c2f_dgl.data import load_dataset
 from c2f_dgl.evaluation.metrics import ranking_metrics
 from c2f_dgl.export.cold import with_cold_items
@@ -26,12 +23,11 @@ from c2f_dgl.serving import ServingModel
 _SHARE, _SEEDS, _K, _METRICS = 0.1, (2024, 2025, 2026), 20, ("ndcg@20", "recall@20")
 
 
-def main() -> None:
-    arguments = measure.parser(__doc__, "dataset", "features").parse_args()
-    split = load_dataset(arguments.dataset)
+def main(dataset: str, features: str) -> None:
+    split = load_dataset(dataset)
     whole = (split.train + split.valid + split.test).tocoo()
     log = pd.DataFrame({"user": split.user_ids[whole.row], "item": split.item_ids[whole.col]})
-    runs = [cold(log, arguments.features, seed) for seed in _SEEDS]
+    runs = [cold(log, features, seed) for seed in _SEEDS]
     print(measure.keep("cold_items", split.name, {"data": split.name, "runs": runs, "machine": measure.machine()}))
 
 
@@ -40,8 +36,8 @@ def cold(log: pd.DataFrame, features: str, seed: int) -> dict[str, Any]:
     rng, counts = np.random.default_rng(seed), log["item"].value_counts()
     items = rng.choice(np.sort(counts.index.to_numpy()), int(_SHARE * len(counts)), replace=False)
     taken = log["item"].isin(items)
-    with tempfile.TemporaryDirectory(prefix="c2f_dgl-") as folder:
-        path = Path(folder) / "model.c2f"
+    with measure.folder() as folder:
+        path = folder / "model.c2f"
         C2FRecommender("fast", seed=seed).fit(log[~taken]).save(path, bytes=100_000)
         model = with_cold_items(ServingModel.load(path), features)
     items = items[model.items.find(items) >= 0]  # some may have no features
@@ -70,13 +66,13 @@ def _figures(orders: dict[str, np.ndarray], wanted: pd.Series) -> dict[str, dict
 
 def table() -> str:
     """Figures by order, means and standard deviations over seeds."""
-    rows = []
+    lines = []
     for record in measure.read_all("cold_items").values():
         for name in ("features", "random", "how many had them"):
-            scores = [measure.mean_spread([run[name][metric] for run in record["runs"]]) for metric in _METRICS]
-            rows.append([f"{record['data']}, {record['runs'][0]['items']} items", name, *scores])
-    return markdown_table(["data", "ranked by", "N@20", "R@20"], rows)
+            scores = (measure.mean_spread([run[name][metric] for run in record["runs"]]) for metric in _METRICS)
+            lines.append(f"{record['data']}, {record['runs'][0]['items']} items | {name} | {' | '.join(scores)}")
+    return measure.table("data | ranked by | N@20 | R@20", lines)
 
 
 if __name__ == "__main__":
-    main()
+    measure.command(main)

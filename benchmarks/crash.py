@@ -16,10 +16,8 @@ import random
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -128,15 +126,14 @@ CASES = {
 }
 
 
-def main() -> None:
-    arguments = measure.parser(__doc__, kills=10, seed=2024, aimed=False).parse_args()
-    rng, kind = random.Random(arguments.seed), "crash-aimed" if arguments.aimed else "crash"
+def main(kills: int = 10, seed: int = 2024, aimed: bool = False) -> None:
+    rng, kind = random.Random(seed), "crash-aimed" if aimed else "crash"
     rows = (measure.read("reliability", kind) or {"rows": []})["rows"]  # a stopped benchmark goes on
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Slow)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     fetch = _FETCH.format(port=server.server_port, names=_PARTS)
-    with tempfile.TemporaryDirectory(prefix="c2f_dgl-") as name:
-        run = Path(name) / "run"
+    with measure.folder() as folder:
+        run = folder / "run"
         prepared(run)
         began = time.monotonic()
         subprocess.run([sys.executable, "-c", "import c2f_dgl.training.run"], check=True)
@@ -145,7 +142,7 @@ def main() -> None:
             case = CASES[command]
             if command == "data fetch":
                 case = replace(case, program=("-c", fetch))
-            row = killed(case, run, Path(name) / command.replace(" ", ""), arguments, rng, imports)
+            row = killed(case, run, folder / command.replace(" ", ""), kills, None if aimed else imports, rng)
             rows.append({"command": command, **row})
             print(rows[-1], measure.keep("reliability", kind, {"rows": rows, "machine": measure.machine()}))
 
@@ -157,20 +154,22 @@ def prepared(run: Path) -> None:
     pd.DataFrame(drawn, columns=["user", "item"]).to_csv(f"{run}.csv", index=False)
 
 
-def killed(case: Case, run: Path, folder: Path, how: Namespace, rng: random.Random, imports: float) -> dict[str, Any]:
-    """What came of killing a command, and of giving it once more."""
+def killed(
+    case: Case, run: Path, folder: Path, kills: int, imports: float | None, rng: random.Random
+) -> dict[str, Any]:
+    """What came of killing a command after its imports, or (None) aimed, and of giving it once more."""
     alone, began = folder / "alone", time.monotonic()
     assert case.started(run, alone).wait() == 0 and case.result(alone) is not None, case.words
     seconds, expected = time.monotonic() - began, case.result(alone)
     counts = {"killed": 0, "output in part": 0, "second run failed": 0, "other result": 0, "temporary files left": 0}
-    for kill in range(how.kills):
+    for kill in range(kills):
         out = folder / str(kill) / "out"
         out.parent.mkdir(parents=True)
-        first, last = (0, seconds / 2) if how.aimed else (min(imports, seconds / 2), seconds)
+        first, last = (0, seconds / 2) if imports is None else (min(imports, seconds / 2), seconds)
         process, moment = case.started(run, out), time.monotonic() + rng.uniform(first, last)
         while process.poll() is None:
             time.sleep(0.001)
-            if time.monotonic() > moment and (not how.aimed or any(out.parent.rglob("*.part"))):
+            if time.monotonic() > moment and (imports is not None or any(out.parent.rglob("*.part"))):
                 os.killpg(process.pid, signal.SIGKILL)
                 counts["killed"] += 1
                 process.wait()
@@ -183,4 +182,4 @@ def killed(case: Case, run: Path, folder: Path, how: Namespace, rng: random.Rand
 
 
 if __name__ == "__main__":
-    main()
+    measure.command(main)

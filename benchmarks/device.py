@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -74,15 +74,18 @@ class Items:
         return sorted({full, full * 3 // 4, full // 2, full // 4})
 
 
-def main() -> None:
-    budgets = [100_000, 250_000, 500_000, 1_000_000, 2_000_000]
-    arguments = measure.parser(__doc__, "dataset", bytes=budgets, systems=list(SYSTEMS), seeds=[2024]).parse_args()
-    for seed in arguments.seeds:
-        split = load_dataset(arguments.dataset, seed=seed)
+def main(
+    dataset: str,
+    bytes: Sequence[int] = (100_000, 250_000, 500_000, 1_000_000, 2_000_000),
+    systems: Sequence[str] = (),
+    seeds: Sequence[int] = (2024,),
+) -> None:
+    for seed in seeds:
+        split = load_dataset(dataset, seed=seed)
         name = f"{split.name}-{seed}"
         record = measure.read("device", name) or {"data": split.name, "seed": seed, "rows": []}
         items, record["teacher"] = teacher(split, seed)
-        for budget, system in itertools.product(arguments.bytes, arguments.systems):
+        for budget, system in itertools.product(bytes, systems or SYSTEMS):
             if any(row["system"] == system and row["budget"] == budget for row in record["rows"]):
                 continue
             started = time.perf_counter()
@@ -236,4 +239,4 @@ SYSTEMS: dict[str, Callable[[Items, int], Shrunk | None]] = {
 
 
 if __name__ == "__main__":
-    main()
+    measure.command(main)

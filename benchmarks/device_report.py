@@ -8,9 +8,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from benchmarks.measure import read_all
+from benchmarks import measure
 from c2f_dgl.bench.plot import figure
-from c2f_dgl.bench.table import markdown_table
 
 TITLES = {
     "ours": "codes, and neighbours where they pay",
@@ -30,13 +29,13 @@ _OTHERS = {"opq": "#1f6fb4", "pq": "#6baed6", "int4": "#d9822b", "int8": "#e8b37
 
 def table() -> str:
     """Test N@20 of device models within a number of bytes, beside other ways to make the same items small."""
-    rows = []
+    lines = []
     for data, budget, seeds, scores in _budgets():
-        best = max(scores.values())
-        cells = [f"{scores[name]:.4f}" if name in scores else "not run" for name in TITLES]
-        shown = [f"**{cell}**" if cell == f"{best:.4f}" else cell for cell in cells]
-        rows.append([f"{data}, {seeds} seed{'s' * (seeds > 1)}", f"{budget:,}", *shown])
-    return markdown_table(["test N@20", "bytes", *TITLES.values()], rows)
+        best = f"{max(scores.values()):.4f}"
+        cells = (f"{scores[name]:.4f}" if name in scores else "not run" for name in TITLES)
+        bold = (f"**{cell}**" if cell == best else cell for cell in cells)
+        lines.append(" | ".join([f"{data}, {seeds} seed{'s' * (seeds > 1)}", f"{budget:,}", *bold]))
+    return measure.table(" | ".join(["test N@20", "bytes", *TITLES.values()]), lines)
 
 
 def points() -> list[dict[str, Any]]:
@@ -77,7 +76,7 @@ def draw(path: Path, metadata: dict[str, Any]) -> None:
 def _budgets() -> Iterator[tuple[str, int, int, dict[str, float]]]:
     """Each data set and number of bytes: on how many seeds, and the mean test N@20 of each system that ran on all."""
     tests = defaultdict[tuple[str, int], dict[str, list[float]]](lambda: defaultdict(list))
-    for record in read_all("device").values():
+    for record in measure.read_all("device").values():
         for row in record["rows"]:
             tests[record["data"], row["budget"]][row["system"]].append(row["test"]["ndcg@20"])
     for (data, budget), by_system in sorted(tests.items()):

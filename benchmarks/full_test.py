@@ -11,6 +11,7 @@ benchmarks/results/full_test/; `python -m benchmarks.tables` lays published ones
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,18 +25,12 @@ from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.io.progress import Reporter
 
 
-def main() -> None:
-    arguments = measure.parser(__doc__, "dataset", preset="best", seeds=[2024, 2025, 2026], on_test=False).parse_args()
-    name = Path(arguments.dataset).name
-    runs = [full_test(arguments.dataset, arguments.preset, seed, arguments.on_test) for seed in arguments.seeds]
-    record = {
-        "data": name,
-        "preset": arguments.preset,
-        "chosen_on_test": arguments.on_test,
-        "dispersion": round(dispersion(load_dataset(arguments.dataset)), 2),
-        "runs": runs,
-    }
-    measure.keep("full_test", f"{name}-{arguments.preset}" + "-on-test" * arguments.on_test, record)
+def main(dataset: str, preset: str = "best", seeds: Sequence[int] = (2024, 2025, 2026), on_test: bool = False) -> None:
+    name = Path(dataset).name
+    runs = [full_test(dataset, preset, seed, on_test) for seed in seeds]
+    record = {"data": name, "preset": preset, "chosen_on_test": on_test}
+    record |= {"dispersion": round(dispersion(load_dataset(dataset)), 2), "runs": runs}
+    measure.keep("full_test", f"{name}-{preset}" + "-on-test" * on_test, record)
 
 
 def dispersion(split: Split) -> float:
@@ -57,16 +52,11 @@ def full_test(dataset: str, preset: str, seed: int, on_test: bool) -> dict[str, 
     split = load_dataset(dataset, protocol=protocol, seed=seed)
     run = train_run(split, None, config, reporter=Reporter())
     stage = run.summary["stages"][run.summary["chosen"]]
-    tested = run.data()
     relevant = sp.csr_matrix(split.valid + split.test) if on_test else split.test
-    return {
-        "seed": seed,
-        "valid": stage["valid"],
-        "test": evaluate(run.model().scorer(), tested.train, relevant),
-        "scalars": stage["scalars"],
-        "seconds": round(time.perf_counter() - started, 1),
-    }
+    test = evaluate(run.model().scorer(), run.data().train, relevant)
+    seconds = round(time.perf_counter() - started, 1)
+    return {"seed": seed, "valid": stage["valid"], "test": test, "scalars": stage["scalars"], "seconds": seconds}
 
 
 if __name__ == "__main__":
-    main()
+    measure.command(main)

@@ -8,7 +8,7 @@ it is; its gain is given with the standard error of the mean difference. Records
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,11 +40,8 @@ class Varied:
     device = torch.device("cpu")
 
 
-def main() -> None:
-    parser = measure.parser(__doc__)
-    parser.add_argument("runs", nargs="+", metavar="RUN DATASET")
-    pairs = parser.parse_args().runs
-    for run, dataset in zip(pairs[::2], pairs[1::2], strict=True):
+def main(runs: Sequence[str]) -> None:
+    for run, dataset in zip(runs[::2], runs[1::2], strict=True):
         split = load_dataset(dataset)
         model, _ = load_run(run, split=split)
         measure.keep("further_terms", Path(dataset).name, {"data": split.name, **terms(model.scorer(), split)})
@@ -142,4 +139,4 @@ def _by_degree(scorer: Scorer, split: Split, factors: Tensor) -> Scorer:
 
 
 if __name__ == "__main__":
-    main()
+    measure.command(main)

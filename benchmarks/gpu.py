@@ -10,7 +10,7 @@ benchmarks/results/gpu/<data set>.json after each, so that a stopped run leaves 
 from __future__ import annotations
 
 import json
-import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ from benchmarks import measure, roofline, throughput
 from c2f_dgl.training.checks import check_device
 
 
-def main() -> None:
-    parser = measure.parser(__doc__, "dataset", device="cuda", batches=[8192, 32768], runs=9)
-    parser.add_argument("--seeds", type=int, nargs="*", default=[2024, 2025, 2026], help="of the published preset")
-    arguments = parser.parse_args()
-    dataset, device, runs, batches = arguments.dataset, arguments.device, arguments.runs, arguments.batches
+def main(
+    dataset: str,
+    device: str = "cuda",
+    batches: Sequence[int] = (8192, 32768),
+    runs: int = 9,
+    seeds: Sequence[int] = (2024, 2025, 2026),
+) -> None:
     check_device(device)
     split = measure.load(dataset)
     record: dict[str, Any] = {"data": split.name, "device": device, "machine": measure.machine()}
@@ -33,11 +35,11 @@ def main() -> None:
 
     keep("steps", throughput.steps(split, batches, runs, device))
     rate = record["steps"][str(batches[0])]["collapsed"]["triplets_a_second"]
-    keep("parts", throughput.parts(split, runs, rate, device))
+    keep("parts", throughput.beside(split, runs, rate, device))
     keep("roofline", roofline.measured(split, batches, runs, device))
-    with tempfile.TemporaryDirectory(prefix="c2f_dgl-") as folder:
-        keep("fast", whole_run(dataset, Path(folder) / "run", "--device", device))
-    for seed in arguments.seeds:
+    with measure.folder() as folder:
+        keep("fast", whole_run(dataset, folder / "run", "--device", device))
+    for seed in seeds:
         out = Path("runs") / "published" / f"{Path(dataset).name}-{seed}"
         options = ("--preset", "published", "--seed", str(seed), "--device", device, "--resume")
         keep(f"published, seed {seed}", whole_run(dataset, out, *options))
@@ -50,4 +52,4 @@ def whole_run(dataset: str, out: Path, *options: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    measure.command(main)

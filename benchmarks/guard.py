@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import measure
@@ -28,27 +29,20 @@ _SYSTEM = {"epochs": 2, "evaluate_every": 1, "search_epochs": 1, "warmup_epochs"
 _MINUTES = 60.0
 
 
-def main() -> int:
-    parser = measure.parser(__doc__, write=False)
-    parser.add_argument("data", nargs="+", help="names or paths of data sets")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="presets and systems")
-    arguments = parser.parse_args()
+def main(data: Sequence[str], only: Sequence[str] = (), write: bool = False) -> int:
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    names = arguments.only or [*(f"preset {name}" for name in preset_names()), *SYSTEMS]
     different = 0
-    for source in arguments.data:
-        data = Path(source).name
-        known = measure.read("guard", data) or {}
-        for name in names:
+    for source in data:
+        known = measure.read("guard", Path(source).name) or {}
+        for name in only or [*(f"preset {name}" for name in preset_names()), *SYSTEMS]:
             figures = measure.apart(figures_of, source, name)
-            if arguments.write:
+            if write:
                 known[name] = figures
-                measure.keep("guard", data, known)
-            same = set(figures) == set(known.get(name, ())) and all(
-                abs(figures[key] - known[name][key]) <= 1e-6 for key in figures
-            )
+                measure.keep("guard", Path(source).name, known)
+            before = known.get(name, {})
+            same = figures.keys() == before.keys() and all(abs(figures[key] - before[key]) <= 1e-6 for key in figures)
             different += not same
-            print(f"{data} {name}: {'same' if same else f'{figures}, not {known.get(name)}'}", flush=True)
+            print(f"{Path(source).name} {name}: {'same' if same else f'{figures}, not {before}'}", flush=True)
     return min(different, 1)
 
 
@@ -73,4 +67,4 @@ def figures_of(source: str, name: str) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(measure.command(main))

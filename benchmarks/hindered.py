@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -99,12 +98,11 @@ def together(case: Case, run: Path, folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    measure.parser(__doc__).parse_args()
     if os.geteuid() != 0:
         raise SystemExit("expected root: it mounts a small disk and gives folders to another user")
     rows = list[dict[str, Any]]()
-    with tempfile.TemporaryDirectory(prefix="c2f_dgl-") as name:
-        run, root = Path(name) / "run", Path(name)
+    with measure.folder() as root:
+        run = root / "run"
         prepared(run)
         for command in COMMANDS:
             case, row = CASES[command], dict[str, Any](command=command)
@@ -131,4 +129,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    measure.command(main)

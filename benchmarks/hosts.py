@@ -21,7 +21,6 @@ import signal
 import struct
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -245,8 +244,7 @@ def probe(out: Path) -> None:
 
 def measured(n: int, dataset: str, preset: str, rate: float, delay: float) -> dict[str, Any]:
     """What n hosts take to train, each of them, and what comes of it."""
-    with tempfile.TemporaryDirectory(prefix="c2f_dgl-") as name, hosts(n, rate, delay) as names:
-        folder = Path(name)
+    with measure.folder() as folder, hosts(n, rate, delay) as names:
         outs = [folder / f"{host}.json" for host in range(n)]
 
         def all_of(*arguments: str) -> list[Any]:
@@ -265,32 +263,29 @@ def measured(n: int, dataset: str, preset: str, rate: float, delay: float) -> di
         return {**taken, **{key: summary[key] for key in ("data", "entities")}, **found}
 
 
-def main() -> None:
-    if sys.argv[1:2] == ["rank"]:
-        return rank(Path(sys.argv[2]), sys.argv[3:])
-    if sys.argv[1:2] == ["probe"]:
-        return probe(Path(sys.argv[2]))
+def main(
+    dataset: str, ranks: Sequence[int] = (1, 2, 4), preset: str = "fast", rate: float = 1e9, delay: float = 1e-3
+) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no host stays
-    parser = measure.parser(__doc__, "dataset", ranks=[1, 2, 4], preset="fast", rate=1e9, delay=1e-3)
-    arguments = parser.parse_args()
     machine, rows = measure.machine(), []
-    with tempfile.TemporaryDirectory(prefix="c2f_dgl-") as folder:
-        source = arguments.dataset
-        if source.replace("x", "").isdigit():
-            sizes = zip(("--users", "--items", "--interactions"), source.split("x"), strict=True)
-            options = [word for pair in sizes for word in pair]
-            source = str(Path(folder) / source)
-            shape = ["--coarse", "30", "--fine", "10"]
-            subprocess.run(
-                [sys.executable, "-m", "c2f_dgl", "data", "planted", "--out", source, *options, *shape], check=True
-            )
-        of_all = {key: getattr(arguments, key) for key in ("preset", "rate", "delay")}
-        for n in arguments.ranks:
-            rows.append(measured(n, source, arguments.preset, arguments.rate, arguments.delay))
+    with measure.folder() as folder:
+        if dataset.replace("x", "").isdigit():
+            users, items, interactions = dataset.split("x")
+            sizes = ["--users", users, "--items", items, "--interactions", interactions]
+            dataset = str(folder / dataset)
+            made = ["data", "planted", "--out", dataset, *sizes, "--coarse", "30", "--fine", "10"]
+            subprocess.run([sys.executable, "-m", "c2f_dgl", *made], check=True)
+        for n in ranks:
+            rows.append(measured(n, dataset, preset, rate, delay))
             print(n, round(rows[-1]["seconds"], 1), rows[-1]["wire"], rows[-1]["test"]["ndcg@20"])
-            data = rows[0]["data"]
-            print(measure.keep("hosts", data, {"data": data, **of_all, "rows": rows, "machine": machine}))
+            record = {"data": rows[0]["data"], "preset": preset, "rate": rate, "delay": delay}
+            print(measure.keep("hosts", rows[0]["data"], {**record, "rows": rows, "machine": machine}))
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1] == "rank":
+        rank(Path(sys.argv[2]), sys.argv[3:])
+    elif sys.argv[1] == "probe":
+        probe(Path(sys.argv[2]))
+    else:
+        measure.command(main)

@@ -10,30 +10,24 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
-import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks import measure
-from c2f_dgl.bench.table import markdown_table
 from c2f_dgl.extras import EXTRAS
 
 ROOT = Path(__file__).parents[1]
 
 
-def main() -> None:
-    arguments = measure.parser(__doc__, extras=["", *EXTRAS, "dev"]).parse_args()
-    for extra in arguments.extras:
-        with tempfile.TemporaryDirectory(prefix="c2f_dgl-") as folder:
-            row = {"extra": extra, "python": platform.python_version(), **taken(Path(folder), extra)}
-        rows = {(kept["extra"], kept["torch"]): kept for kept in (*rows_kept(), row)}
+def main(extras: Sequence[str] = ("", *EXTRAS, "dev")) -> None:
+    for extra in extras:
+        with measure.folder() as folder:
+            row = {"extra": extra, "python": platform.python_version(), **taken(folder, extra)}
+        kept = measure.read("installs", "sizes") or {"rows": []}
+        rows = {(row["extra"], row["torch"]): row for row in (*kept["rows"], row)}
         print(row, measure.keep("installs", "sizes", {"rows": list(rows.values())}))
-
-
-def rows_kept() -> list[dict[str, Any]]:
-    """What has been measured."""
-    return list((measure.read("installs", "sizes") or {"rows": []})["rows"])
 
 
 def taken(folder: Path, extra: str) -> dict[str, Any]:
@@ -50,15 +44,16 @@ def taken(folder: Path, extra: str) -> dict[str, Any]:
 
 def table() -> str:
     """Megabytes by extra, and by the build of torch where there is one; without a local version it has CUDA (Linux)."""
-    rows, cells = rows_kept(), []
+    rows = measure.read("installs", "sizes")["rows"]
     order = [row["extra"] for row in rows]
+    lines = []
     for row in sorted(rows, key=lambda row: order.index(row["extra"])):
         name = f"`'c2f_dgl[{row['extra']}]'`" if row["extra"] else "`c2f_dgl`"
         torch = "" if row["torch"] is None else row["torch"] + ", with CUDA" * ("+" not in row["torch"])
-        megabytes = (f"{row[key] / 1e6:,.0f}" for key in ("bytes", "bytes_unpacked"))
-        cells.append([name, torch, row["files"], *megabytes])
-    return markdown_table(["`pip install`", "torch", "files", "MB to download", "MB on disk"], cells)
+        sizes = f"{row['bytes'] / 1e6:,.0f} | {row['bytes_unpacked'] / 1e6:,.0f}"
+        lines.append(f"{name} | {torch} | {row['files']} | {sizes}")
+    return measure.table("`pip install` | torch | files | MB to download | MB on disk", lines)
 
 
 if __name__ == "__main__":
-    main()
+    measure.command(main)

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import argparse
 import gc
+import inspect
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean, median, stdev
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import torch
 
 from c2f_dgl import load_dataset
-from c2f_dgl.bench import table
+from c2f_dgl.bench.table import spread as spread_cell
 from c2f_dgl.data.planted import generate_planted
 from c2f_dgl.data.splits import Split, random_split
 from c2f_dgl.io.files import write_text
@@ -31,33 +34,48 @@ RESULTS = Path(__file__).parent / "results"
 SHAPES = {"yelp2020-shape": (71_135, 45_063, 1_782_999), "amazon-book-shape": (52_643, 91_599, 2_984_108)}
 
 
-def parser(doc: str | None, *positional: str, **options: Any) -> argparse.ArgumentParser:
-    """A command line of texts, and options by their defaults: a list takes several values, a type has no default."""
-    built = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
-    for name in positional:
-        built.add_argument(name)
-    for name, default in options.items():
-        flag = f"--{name.replace('_', '-')}"
-        if isinstance(default, bool):
-            built.add_argument(flag, action="store_true")
-        elif isinstance(default, type):
-            built.add_argument(flag, type=default)
-        elif isinstance(default, list):
-            built.add_argument(flag, type=type(default[0]), nargs="+", default=default)
+def command(main: Callable[..., Any], words: Sequence[str] | None = None) -> Any:
+    """What `main` returns, called with the options of the command line.
+
+    Parameters without a default are positional, a list takes several values, a bool is a flag, and ``Annotated[T,
+    choices]`` is one of some.
+    """
+    parser = argparse.ArgumentParser(description=(main.__globals__["__doc__"] or "").partition("\n")[0])
+    hints = get_type_hints(main, include_extras=True)
+    for name, parameter in inspect.signature(main).parameters.items():
+        hint, choices = hints[name], None
+        if get_origin(hint) is Annotated:
+            hint, choices = get_args(hint)
+        several, kind = get_origin(hint) is Sequence, next(iter(get_args(hint)), hint)
+        if parameter.default is parameter.empty:
+            parser.add_argument(name, type=kind, choices=choices, nargs="+" if several else None)
+        elif kind is bool:
+            parser.add_argument(f"--{name}".replace("_", "-"), action="store_true")
         else:
-            built.add_argument(flag, type=type(default), default=default)
-    return built
+            flag, nargs = f"--{name}".replace("_", "-"), "*" if several else None
+            parser.add_argument(flag, type=kind, choices=choices, nargs=nargs, default=parameter.default)
+    return main(**vars(parser.parse_args(words)))
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """A folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="c2f_dgl-") as name:
+        yield Path(name)
+
+
+def table(head: str, rows: Iterable[str]) -> str:
+    """A Markdown table of lines whose cells stand between ` | `."""
+    first, *others = (f"| {line} |" for line in (head, *rows))
+    return "\n".join([first, "|---" * (head.count("|") + 1) + "|", *others])
 
 
 def load(name: str, *, seed: int = 2024) -> Split:
     """A data set by name or path, or `planted` at a shape: one of `SHAPES`, or USERSxITEMSxINTERACTIONS."""
-    shape = SHAPES.get(name)
-    if shape is None and name.replace("x", "").isdigit():
-        users, items, interactions = map(int, name.split("x"))
-        shape = users, items, interactions
+    shape = SHAPES.get(name, name.split("x") if name.replace("x", "").isdigit() else None)
     if shape is None:
         return load_dataset(name)
-    inter, _ = generate_planted(*shape, n_coarse=30, n_fine_per_coarse=10, seed=seed)
+    inter, _ = generate_planted(*map(int, shape), n_coarse=30, n_fine_per_coarse=10, seed=seed)
     return random_split(inter, seed=seed, valid=0.05, test=0.1, name=name)
 
 
@@ -83,7 +101,7 @@ def alternate(ways: Mapping[str, Callable[[], object]], runs: int) -> dict[str, 
 
 
 def wait() -> None:
-    """Until the GPU, if there is one, has done what it was given."""
+    """Wait until the GPU, if there is one, has done what it was given."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
@@ -106,7 +124,7 @@ def apart(function: Callable[..., Any], *arguments: Any) -> Any:
 
 def mean_spread(values: Sequence[float]) -> str:
     """Mean and, of several values, standard deviation, as tables have it."""
-    return table.spread(mean(values), stdev(values) if len(values) > 1 else None)
+    return spread_cell(mean(values), stdev(values) if len(values) > 1 else None)
 
 
 def peak_bytes(take: Callable[[], object]) -> int:
@@ -151,8 +169,7 @@ def keep(benchmark: str, name: str, record: dict[str, Any]) -> Path:
 
 def read(benchmark: str, name: str) -> Any:
     """A record, or None where nobody has measured it."""
-    path = RESULTS / benchmark / f"{name}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    return read_all(benchmark, name).get(name)
 
 
 def read_all(benchmark: str, pattern: str = "*") -> dict[str, Any]:

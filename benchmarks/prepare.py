@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +39,15 @@ print(resource.getrusage(resource.RUSAGE_SELF)[0:2], re.search("VmHWM:[^0-9]*([0
 """
 
 
-def main() -> None:
-    arguments = measure.parser(__doc__, rows=[1e7], forms=["parquet", "csv.gz"]).parse_args()
+def main(rows: Sequence[float] = (1e7,), forms: Sequence[str] = ("parquet", "csv.gz")) -> None:
     machine = measure.machine()
     points = (measure.read("scaling", "prepare") or {"points": []})["points"]
-    for rows in map(int, arguments.rows):
-        for form in arguments.forms:
-            if any((point["rows"], point["form"]) == (rows, form) for point in points):
-                continue
+    done = [(point["rows"], point["form"]) for point in points]
+    for n, form in ((int(n), form) for n in rows for form in forms):
+        if (n, form) not in done:
             with tempfile.TemporaryDirectory(dir=".", prefix=".prepare-") as folder:
-                points.append({"machine": machine, "rows": rows, "form": form, **one(Path(folder), rows, form)})
-            print(points[-1])
-            print(measure.keep("scaling", "prepare", {"points": points}))
+                points.append({"machine": machine, "rows": n, "form": form, **one(Path(folder), n, form)})
+            print(points[-1], measure.keep("scaling", "prepare", {"points": points}))
 
 
 def one(folder: Path, rows: int, form: str) -> dict[str, Any]:
@@ -76,10 +74,8 @@ def write_log(folder: Path, rows: int, form: str) -> None:
     folder.mkdir()
     how = "FORMAT parquet" if form == "parquet" else "FORMAT csv, HEADER, COMPRESSION gzip"
     name = "printf('%016X', hash({}))"
-    user, item = (
-        name.format(f"(random() * {rows // 20})::BIGINT"),
-        name.format(f"(-1 - random() ** 3 * {rows // 100})::BIGINT"),
-    )
+    user = name.format(f"(random() * {rows // 20})::BIGINT")
+    item = name.format(f"(-1 - random() ** 3 * {rows // 100})::BIGINT")
     duckdb.execute("SELECT setseed(0.5)")
     duckdb.execute("SET threads = 1")
     for number in range(FILES):
@@ -93,4 +89,4 @@ def size(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    measure.command(main)

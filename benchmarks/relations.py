@@ -12,13 +12,12 @@ to five copies of one further relation of as many edges as there are interaction
 from __future__ import annotations
 
 import importlib
+import itertools
 import statistics
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -48,20 +47,20 @@ _MOST_RELATIONS = 5
 _REPEATS = 3
 
 
-def main() -> None:
-    parser = measure.parser(__doc__, data="lastfm", seeds=[2024, 2025, 2026])
-    parser.add_argument("what", choices=("effect", "cost"))
-    parser.add_argument("--examples", nargs="+", default=list(EXAMPLES), choices=EXAMPLES)
-    arguments = parser.parse_args()
-    if arguments.what == "cost":
-        measure.keep("relations", f"cost-{arguments.data}", cost(arguments.data))
+def main(
+    what: Annotated[str, ("effect", "cost")],
+    data: str = "lastfm",
+    seeds: Sequence[int] = (2024, 2025, 2026),
+    examples: Annotated[Sequence[str], EXAMPLES] = tuple(EXAMPLES),
+) -> None:
+    if what == "cost":
+        measure.keep("relations", f"cost-{data}", cost(data))
         return
-    for seed in arguments.seeds:
-        for example in arguments.examples:
-            for name, added in ((EXAMPLES[example][0], False), (example, True)):
-                record = f"{name}-{arguments.data}-{seed}"
-                if name is not None and measure.read("relations", record) is None:
-                    measure.keep("relations", record, effect(example, arguments.data, seed, added))
+    for seed, example in itertools.product(seeds, examples):
+        for name, added in ((EXAMPLES[example][0], False), (example, True)):
+            record = f"{name}-{data}-{seed}"
+            if name is not None and measure.read("relations", record) is None:
+                measure.keep("relations", record, effect(example, data, seed, added))
 
 
 def effect(example: str, data: str, seed: int, added: bool) -> dict[str, Any]:
@@ -69,8 +68,8 @@ def effect(example: str, data: str, seed: int, added: bool) -> dict[str, Any]:
     module = importlib.import_module(f"c2f_dgl.examples.{example}.train")
     started = time.process_time()
     split, config = module.prepare(data, seed, added)
-    with tempfile.TemporaryDirectory(prefix="c2f_dgl-") as folder:
-        figures = compare.measure(split, config, Path(folder) / "run")
+    with measure.folder() as folder:
+        figures = compare.measure(split, config, folder / "run")
     seconds = round(time.process_time() - started, 1)
     return {"data": data, "seed": seed, "processor_seconds": seconds, **figures}
 
@@ -122,4 +121,4 @@ def median_seconds(call: Callable[[], object]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    measure.command(main)

@@ -8,16 +8,15 @@ validated so far is written to benchmarks/results/reproduction/RUN-SEED.json; --
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
 
 from benchmarks import measure
 from benchmarks.errata import SHOWN, authors
 from c2f_dgl.bench.plot import figure
-from c2f_dgl.bench.table import markdown_table
 
 # Batches four times the authors', at four times the rate: an epoch by message passing costs a quarter.
 LARGE = ("coarse.training.batch_size=32768", "coarse.training.lr=0.004")
@@ -40,38 +39,35 @@ RUNS: dict[str, tuple[str, tuple[str, ...], str]] = {
 METRICS = ("ndcg@5", "ndcg@20", "recall@20")
 
 
-def main() -> None:
-    parser = measure.parser(__doc__, "dataset", seed=2024, runs=Path("runs"), keep=False)
-    parser.add_argument("run", choices=RUNS)
-    arguments = parser.parse_args()
-    out = arguments.runs / f"{arguments.run}-{arguments.seed}"
-    preset, changes, _ = RUNS[arguments.run]
-    if not arguments.keep:
-        options = ["--preset", preset, "--seed", str(arguments.seed), "--resume"]
-        measure.train_run(
-            arguments.dataset, out, [*options, *(part for change in changes for part in ("--set", change))]
-        )
-    keep(out, arguments.run, arguments.seed)
+def main(
+    dataset: str, run: Annotated[str, RUNS], seed: int = 2024, runs: Path = Path("runs"), keep: bool = False
+) -> None:
+    out = runs / f"{run}-{seed}"
+    preset, changes, _ = RUNS[run]
+    if not keep:
+        options = ["--preset", preset, "--seed", str(seed), "--resume", *(f"--set={change}" for change in changes)]
+        measure.train_run(dataset, out, options)
+    record(out, run, seed)
 
 
-def keep(run: Path, name: str, seed: int) -> None:
-    """Record what a run has validated so far, and its test figures where it is over."""
+def record(run: Path, name: str, seed: int) -> None:
+    """Write down what a run has validated so far, and its test figures where it is over."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     summary = run / "summary.json"
     stages = json.loads(summary.read_text())["stages"] if summary.is_file() else {}
-    record = {
+    stage_tests = {stage: figures["test"] for stage, figures in stages.items()}
+    valid = [
+        {key: line[key] for key in ("stage", "phase", "epoch")} | line["valid"] for line in lines if "valid" in line
+    ]
+    figures = {
         "options": RUNS[name][1],
         "environment": json.loads((run / "environment.json").read_text()),
         "epochs": sum(line["epoch"] > 0 for line in lines),
         "seconds": round(sum(line["seconds"] for line in lines), 1),
-        "test": {stage: figures["test"] for stage, figures in stages.items()},
-        "valid": [
-            {"stage": line["stage"], "phase": line["phase"], "epoch": line["epoch"], **line["valid"]}
-            for line in lines
-            if "valid" in line
-        ],
+        "test": stage_tests,
+        "valid": valid,
     }
-    measure.keep("reproduction", f"{name}-{seed}", record)
+    measure.keep("reproduction", f"{name}-{seed}", figures)
 
 
 def records() -> dict[str, dict[str, Any]]:
@@ -98,47 +94,41 @@ def updating() -> str:
 
 
 def _by_epoch(heading: str, columns: dict[str, pd.DataFrame], epochs: Iterable[int]) -> str:
-    rows = [
-        [
-            epoch,
-            *(
-                " / ".join(f"{column.loc[epoch, metric]:.4f}" for metric in METRICS) if epoch in column.index else ""
-                for column in columns.values()
-            ),
-        ]
-        for epoch in epochs
-    ]
-    return markdown_table([heading, *columns], rows)
+    lines = []
+    for epoch in epochs:
+        rows = (column.loc[epoch] if epoch in column.index else None for column in columns.values())
+        cells = ("" if row is None else " / ".join(f"{row[metric]:.4f}" for metric in METRICS) for row in rows)
+        lines.append(f"{epoch} | {' | '.join(cells)}")
+    return measure.table(f"{heading} | {' | '.join(columns)}", lines)
 
 
 def ends() -> str:
     """Test figures of finished runs beside the authors', and how far the others came."""
     theirs = authors().query("dataset == 'gowalla' and split == 'test'")
-    rows = []
+    lines = []
     for (stage, seed), figures in theirs.groupby(["stage", "seed"]):
         best = figures.sort_values("ndcg@20").iloc[-1]
-        score = f"{stage} {best['ndcg@20']:.4f} / {best['recall@20']:.4f}"
-        rows.append(["authors", f"their code, seed {seed}", "", score, ""])
-    for name, record in records().items():
-        test = (f"{stage} {row['ndcg@20']:.4f} / {row['recall@20']:.4f}" for stage, row in record["test"].items())
-        minutes = f"{record['seconds'] / 60:.0f}"
-        rows.append([name, RUNS[name][2], record["epochs"], "; ".join(test) or "stopped before its end", minutes])
-    return markdown_table(["run", "what it is", "epochs", "test N@20 / R@20", "minutes of training"], rows)
+        lines.append(f"authors | their code, seed {seed} |  | {stage} {_scores(best)} | ")
+    for name, kept in records().items():
+        test = "; ".join(f"{stage} {_scores(row)}" for stage, row in kept["test"].items()) or "stopped before its end"
+        lines.append(f"{name} | {RUNS[name][2]} | {kept['epochs']} | {test} | {kept['seconds'] / 60:.0f}")
+    return measure.table("run | what it is | epochs | test N@20 / R@20 | minutes of training", lines)
+
+
+def _scores(row: Mapping[str, float]) -> str:
+    return f"{row['ndcg@20']:.4f} / {row['recall@20']:.4f}"
 
 
 def errata() -> str:
     """Where the paper or its code does not hold."""
-    rows = [line.split(": ", 1) for line in SHOWN.read_text().splitlines()]
-    return markdown_table(["where", "what `python -m benchmarks.errata` shows"], rows)
+    lines = (line.replace(": ", " | ", 1) for line in SHOWN.read_text().splitlines())
+    return measure.table("where | what `python -m benchmarks.errata` shows", lines)
 
 
 def points() -> list[dict[str, Any]]:
     """What `draw` draws."""
-    kept = {"authors": _theirs(), **{name: _coarse(record) for name, record in records().items()}}
-    return [
-        {"run": name, "epoch": rows["epoch"].tolist(), "ndcg@20": rows["ndcg@20"].tolist()}
-        for name, rows in kept.items()
-    ]
+    kept = {"authors": _theirs(), **{name: _coarse(kept) for name, kept in records().items()}}
+    return [{"run": name, **rows[["epoch", "ndcg@20"]].to_dict("list")} for name, rows in kept.items()]
 
 
 def draw(path: Path, metadata: dict[str, Any]) -> None:
@@ -164,4 +154,4 @@ def _coarse(record: dict[str, Any]) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    main()
+    measure.command(main)

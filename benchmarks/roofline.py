@@ -9,6 +9,7 @@ benchmarks/results/roofline/<data set>.json.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -30,20 +31,17 @@ DEPTH = 50  # of full ranking
 COPIED = 1 << 26  # float32 values: 256 MiB, beyond any cache
 
 
-def main() -> None:
-    arguments = measure.parser(__doc__, "dataset", batches=[8192, 32768], runs=9, device="cpu").parse_args()
-    runs, device = arguments.runs, arguments.device
+def main(dataset: str, batches: Sequence[int] = (8192, 32768), runs: int = 9, device: str = "cpu") -> None:
     check_device(device)
-    split, machine = measure.load(arguments.dataset), measure.machine()
-    figures = measured(split, arguments.batches, runs, device)
-    record = {"data": split.name, "device": device, "machine": machine, **figures}
+    split, machine = measure.load(dataset), measure.machine()
+    record = {"data": split.name, "device": device, "machine": machine, **measured(split, batches, runs, device)}
     record["ranking"] = ranking(split, runs, device)
     for size, step in record["steps"].items():
         print(f"{size:>6} triplets: {step['median_seconds']:.4f} s, {step['times_bound']:.2f} times the bound")
     print(measure.keep("roofline", split.name, record))
 
 
-def measured(split: Split, batches: list[int], runs: int, device: str) -> dict[str, Any]:
+def measured(split: Split, batches: Sequence[int], runs: int, device: str) -> dict[str, Any]:
     """Rates of the machine, and each step beside its bound."""
     model = throughput.build(split, "collapsed", "csr", device)
     sampler = TripletSampler(split.train, throughput.NEGATIVES)
@@ -119,4 +117,4 @@ def needed(n: int, c: int, m: int, d: int) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    main()
+    measure.command(main)

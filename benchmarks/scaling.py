@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
@@ -33,38 +33,41 @@ from c2f_dgl.training.stage import update_assignment
 FIGURES = ("seconds_an_epoch", "seconds_an_update", "peak_bytes")
 
 
-def main() -> None:
-    parser = measure.parser(__doc__, interactions=[1e6, 1e7, 1e8], steps=100, memory_budget=float, name="planted")
-    arguments = parser.parse_args()
+def main(
+    interactions: Sequence[float] = (1e6, 1e7, 1e8),
+    steps: int = 100,
+    memory_budget: float | None = None,
+    name: str = "planted",
+) -> None:
 
     def at(n: float) -> dict[str, Any]:
         sizes = {"interactions": int(n), "users": int(n) // 20, "items": int(n) // 100, "m": 300, "d": 128}
-        return {**sizes, "steps": arguments.steps, "memory_budget": arguments.memory_budget}
+        return {**sizes, "steps": steps, "memory_budget": memory_budget}
 
-    base = at(min(arguments.interactions))
+    base = at(min(interactions))
     sweeps = {
-        "interactions": [at(n) for n in arguments.interactions],
+        "interactions": [at(n) for n in interactions],
         # At a fixed number of interactions; eight a user are drawn at least.
         "N": [{**base, "users": base["users"] * 2 // k, "items": base["items"] * 2 // k} for k in (4, 2, 1)],
         "m": [{**base, "m": m} for m in (75, 150, 300, 600)],
         "d": [{**base, "d": d} for d in (32, 64, 128, 256)],
     }
     machine = measure.machine()
-    before = (measure.read("scaling", arguments.name) or {"sweeps": {}})["sweeps"].values()
+    before = (measure.read("scaling", name) or {"sweeps": {}})["sweeps"].values()
     rows_by_point = {json.dumps({key: row[key] for key in base}): row for sweep in before for row in sweep["points"]}
     record: dict[str, Any] = {}
-    for name, points in sweeps.items():
+    for varied, points in sweeps.items():
         for key, point in ((json.dumps(point), point) for point in points):
             if key not in rows_by_point:
                 rows_by_point[key] = measure.apart(partial(one, **point))  # the peak memory is then the point's
             figures = "  ".join(f"{figure} {rows_by_point[key][figure]:,.4g}" for figure in FIGURES)
-            print(f"{name:12} {value(name, point):>12,}  {figures}")
+            print(f"{varied:12} {value(varied, point):>12,}  {figures}")
         rows = [rows_by_point[json.dumps(point)] for point in points]
-        sizes = [value(name, row) for row in rows]
+        sizes = [value(varied, row) for row in rows]
         slopes = {figure: exponent(sizes, [row[figure] for row in rows]) for figure in FIGURES}
-        record[name] = {"points": rows, "exponents": slopes}
-        print(name, slopes)
-    print(measure.keep("scaling", arguments.name, {"machine": machine, "sweeps": record}))
+        record[varied] = {"points": rows, "exponents": slopes}
+        print(varied, slopes)
+    print(measure.keep("scaling", name, {"machine": machine, "sweeps": record}))
 
 
 def value(name: str, point: dict) -> int:
@@ -124,4 +127,4 @@ def one(
 
 
 if __name__ == "__main__":
-    main()
+    measure.command(main)

@@ -8,7 +8,6 @@ benchmarks/results/reliability/soak.json; the client takes a part of the machine
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import math
@@ -17,7 +16,6 @@ import random
 import re
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -45,18 +43,23 @@ MALFORMED = (
 
 
 @contextmanager
-def served(path: Path, *options: str) -> Iterator[tuple[int, str, int]]:
-    """The process id, host and port of ``c2f-dgl serve``."""
-    command = [sys.executable, "-m", "c2f_dgl", "serve", str(path), "--port", "0", *options]
+def served(path: Path, *options: str, workers: int = 1) -> Iterator[tuple[int, str, int]]:
+    """The process id, host and port of ``c2f-dgl serve`` once all workers have started."""
+    command = [sys.executable, "-m", "c2f_dgl", "serve", str(path), "--port", "0", "--workers", str(workers), *options]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         assert server.stderr is not None
-        address = next(match for line in server.stderr if (match := re.search(r"http://(\S+?):(\d+)", line)))
+        said = ""
+        while said.count("startup complete") < workers or "http://" not in said:
+            line = server.stderr.readline()
+            assert line, said
+            said += line
+        host, port = re.findall(r"http://(\S+?):(\d+)", said)[0]
         # A pipe that nobody reads is full after 64 KiB, and then whoever writes waits.
         threading.Thread(target=server.stderr.read, daemon=True).start()
-        yield server.pid, address[1], int(address[2])
+        yield server.pid, host, int(port)
     finally:
-        server.kill()
+        server.terminate()
         server.wait()
 
 
@@ -153,9 +156,11 @@ def same(found: Any, wanted: Any) -> bool:
     return math.isclose(found, wanted, rel_tol=1e-9, abs_tol=1e-9) if isinstance(wanted, float) else found == wanted
 
 
-async def soak(arguments: argparse.Namespace, host: str, port: int, made: list[Case], process: int) -> dict[str, Any]:
+async def soak(
+    minutes: float, rate: int, idle: int, host: str, port: int, made: list[Case], process: int
+) -> dict[str, Any]:
     """What became of the requests, of the trouble, and of the service's memory."""
-    counts, resident, seconds = Counter[str](), list[int](), 60 * arguments.minutes
+    counts, resident = Counter[str](), list[int]()
     due_at, finished = list[float](), list[float]()
     pool: asyncio.LifoQueue[Connection] = asyncio.LifoQueue()
     for _ in range(64):
@@ -196,16 +201,16 @@ async def soak(arguments: argparse.Namespace, host: str, port: int, made: list[C
             counts["gone halfway"] += 1
         writer.close()
 
-    idle = [await asyncio.open_connection(host, port) for _ in range(arguments.idle)]
+    quiet = [await asyncio.open_connection(host, port) for _ in range(idle)]
     start, tasks = time.perf_counter() + 0.05, set[asyncio.Task[None]]()
-    for number in range(int(arguments.rate * seconds)):
-        due = start + number / arguments.rate
+    for number in range(int(rate * 60 * minutes)):
+        due = start + number / rate
         if (early := due - time.perf_counter()) > 0:
             await asyncio.sleep(early)
         tasks.add(asyncio.create_task(request(made[number % len(made)], due)))
-        if number % arguments.rate == 0:  # once a second
+        if number % rate == 0:  # once a second
             resident.append(measure.memory("VmRSS", process))
-            tasks |= {asyncio.create_task(trouble(number // arguments.rate * 4 + one)) for one in range(4)}
+            tasks |= {asyncio.create_task(trouble(number // rate * 4 + one)) for one in range(4)}
         tasks = {task for task in tasks if not task.done() or task.result()}
     await asyncio.gather(*tasks)
     late = 1000 * (np.array(finished) - due_at)
@@ -213,26 +218,25 @@ async def soak(arguments: argparse.Namespace, host: str, port: int, made: list[C
         "counts": dict(counts),
         "requests a second answered": len(late) / (max(finished) - start),
         "milliseconds": {f"p{q:g}": float(np.percentile(late, q)) for q in (50, 99, 99.9, 100)},
-        "idle connections": {"opened": arguments.idle, "open at the end": sum(not one.at_eof() for one, _ in idle)},
+        "idle connections": {"opened": idle, "open at the end": sum(not one.at_eof() for one, _ in quiet)},
         "load at the end": round(os.getloadavg()[0], 2),
         "resident bytes every second": resident,
     }
 
 
-def main() -> None:
-    arguments = measure.parser(__doc__, minutes=5.0, rate=100, idle=500, items=5000).parse_args()
-    model = random_model(arguments.items, 64, 4)
+def main(minutes: float = 5.0, rate: int = 100, idle: int = 500, items: int = 5000) -> None:
+    model = random_model(items, 64, 4)
     rng = np.random.default_rng(1)
     users = UserHistories.none(model.items).added((rng.integers(0, 500, 9000), rng.choice(model.items.ids, 9000)))
-    with tempfile.TemporaryDirectory(prefix="c2f_dgl-") as name:
-        path, of_users = Path(name) / "made.c2f", Path(name) / "users.c2f"
+    record = {"minutes": minutes, "rate": rate, "idle": idle, "items": items, "machine": measure.machine()}
+    with measure.folder() as folder:
+        path, of_users = folder / "made.c2f", folder / "users.c2f"
         model.save(path), users.save(of_users)
         made = cases(ServingModel.load(path), users)
-        record = {**vars(arguments), "machine": measure.machine()}
         with served(path, "--users", str(of_users)) as (process, host, port):
-            record |= uvloop.run(soak(arguments, host, port, made, process))
+            record |= uvloop.run(soak(minutes, rate, idle, host, port, made, process))
     print(record["counts"], record["milliseconds"], measure.keep("reliability", "soak", record))
 
 
 if __name__ == "__main__":
-    main()
+    measure.command(main)

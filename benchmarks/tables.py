@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import mean
@@ -27,12 +27,12 @@ from benchmarks import (
     updates,
     workers,
 )
-from benchmarks.measure import RESULTS, mean_spread, read, read_all
+from benchmarks.measure import RESULTS, mean_spread, read, read_all, table
 from benchmarks.studies import figures, report
 from benchmarks.studies.catalogue import STUDIES
 from benchmarks.studies.significance import MARGIN
 from c2f_dgl.bench import table as bench_table
-from c2f_dgl.bench.table import markdown_table, read_results, spread
+from c2f_dgl.bench.table import read_results, spread
 from c2f_dgl.evaluation.significance import LEVEL
 
 ROOT = Path(__file__).parents[1]
@@ -40,7 +40,7 @@ FIGURES = ROOT / "docs" / "figures"
 EXAMPLES = ROOT / "c2f_dgl" / "examples"
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted(EXAMPLES.glob("*/README.md"))]
 
-Rows = dict[str, dict[str, Any]]
+Row = dict[str, Any]
 
 # Figures that are not of a study, by their names.
 CURVES = {"reproduction": reproduction, "device_report": device_report}
@@ -52,14 +52,41 @@ def everywhere() -> str:
     most = {data: max(len(row["seeds"]) for row in rows.values()) for data, rows in by_data.items()}
     best = {data: max(row["test"].get("ndcg@20", 0.0) for row in rows.values()) for data, rows in by_data.items()}
 
-    def cell(data: str, row: dict[str, Any] | None) -> str:
-        if row is None or not row["test"]:
-            return "not run" if row is None else "failed"
+    def cell(data: str, row: Row) -> str:
+        if not row["test"]:
+            return "failed"
         fewer = f" ({len(row['seeds'])})" if len(row["seeds"]) < most[data] else ""
         return _bold(f"{_score(row)} / {row['test']['recall@20']:.4f}{fewer}", row["test"]["ndcg@20"] == best[data])
 
-    head = [f"{data}, {_seeds(most[data])}" for data in by_data]
-    return _by_system("test N@20 / R@20", head, by_data, cell)
+    return _by_system("test N@20 / R@20", [f"{data}, {_seeds(most[data])}" for data in by_data], cell, "not run")
+
+
+def everywhere_cost() -> str:
+    """What they take on every data set: seconds of training, memory of the whole process, values and bytes."""
+
+    def cell(data: str, row: Row) -> str:
+        if not row["test"]:
+            return ""
+        cost = f"{row['seconds']:.1f} s, {row['peak_bytes'] / 2**20:,.0f} MiB"
+        return f"{cost}, {row['values']:,}, {row['bytes'] / 1e6:.2f} MB"
+
+    return _by_system("seconds, MiB of memory, learned values, MB stored", list(_everywhere()), cell, "")
+
+
+def _everywhere() -> dict[str, dict[str, Row]]:
+    """Rows of the benches of presets and anchors, by data set and system."""
+    results = read_all("bench/everywhere")
+    return {data: {row["name"]: row for row in result["rows"]} for data, result in results.items()}
+
+
+def _by_system(corner: str, head: list[str], cell: Callable[[str, Row], str], absent: str) -> str:
+    by_data = _everywhere()
+    titles = {name: row["title"] for rows in by_data.values() for name, row in rows.items()}
+    lines = []
+    for name, title in titles.items():
+        cells = (cell(data, rows[name]) if name in rows else absent for data, rows in by_data.items())
+        lines.append(" | ".join([title, *cells]))
+    return table(" | ".join([corner, *head]), lines)
 
 
 def elsewhere() -> str:
@@ -67,77 +94,46 @@ def elsewhere() -> str:
     by_data = {name: result["rows"] for name, result in read_all("bench/elsewhere").items()}
     # In the order of the record with the most systems.
     titles = {row["name"]: row["title"] for rows in sorted(by_data.values(), key=len, reverse=True) for row in rows}
-    table = []
+    lines = []
     for data, rows in by_data.items():
         figures = {row["name"]: row["test"]["ndcg@20"] for row in rows if row["test"]}
         best = max(figures.values())
         cells = (_bold(f"{figures[name]:.4f}", figures[name] == best) if name in figures else "" for name in titles)
-        table.append([data, *cells])
-    return markdown_table(["test N@20", *titles.values()], table)
-
-
-def everywhere_cost() -> str:
-    """What they take on every data set: seconds of training, memory of the whole process, values and bytes."""
-
-    def cell(data: str, row: dict[str, Any] | None) -> str:
-        if row is None or not row["test"]:
-            return ""
-        cost = f"{row['seconds']:.1f} s, {row['peak_bytes'] / 2**20:,.0f} MiB"
-        return f"{cost}, {row['values']:,}, {row['bytes'] / 1e6:.2f} MB"
-
-    by_data = _everywhere()
-    return _by_system("seconds, MiB of memory, learned values, MB stored", list(by_data), by_data, cell)
-
-
-def _everywhere() -> dict[str, Rows]:
-    """Rows of the benches of presets and anchors, by data set and system."""
-    results = read_all("bench/everywhere")
-    return {data: {row["name"]: row for row in result["rows"]} for data, result in results.items()}
-
-
-def _by_system(
-    corner: str, head: list[str], by_data: dict[str, Rows], cell: Callable[[str, dict[str, Any] | None], str]
-) -> str:
-    titles = {name: row["title"] for rows in by_data.values() for name, row in rows.items()}
-    table = [[title, *(cell(data, rows.get(name)) for data, rows in by_data.items())] for name, title in titles.items()]
-    return markdown_table([corner, *head], table)
+        lines.append(" | ".join([data, *cells]))
+    return table(" | ".join(["test N@20", *titles.values()]), lines)
 
 
 def further_terms() -> str:
     """Gain in N@20 of a further term on users that it was not fitted on, with its standard error, by data set."""
     records = list(read_all("further_terms").values())
-
-    def cell(record: dict[str, Any], name: str) -> str:
-        gain, error = (100 * record[name][key] / record["ndcg@20"][1] for key in ("gain", "error"))
-        return f"{gain:+.1f} ± {error:.1f}"
-
-    names = [name for name, term in records[0].items() if isinstance(term, dict)]
-    table = [[name, *(cell(record, name) for record in records)] for name in names]
-    return markdown_table(["gain in N@20, per cent", *(record["data"] for record in records)], table)
+    lines = []
+    for name in (name for name, term in records[0].items() if isinstance(term, dict)):
+        percent = [[100 * of[name][key] / of["ndcg@20"][1] for key in ("gain", "error")] for of in records]
+        lines.append(" | ".join([name, *(f"{gain:+.1f} ± {error:.1f}" for gain, error in percent)]))
+    return table(" | ".join(["gain in N@20, per cent", *(record["data"] for record in records)]), lines)
 
 
 def full_test(data: str) -> str:
     """The whole test part: ours beside published figures."""
-    table = []
+    lines = []
     for record in read_all("full_test", f"{data}-*").values():
         tests = [run["test"] for run in record["runs"]]
-        cells = [f"{mean(test[name] for test in tests):.4f}" for name in ("ndcg@20", "recall@20")]
         system = f"Coarse to fine, {record['preset']}" + ", chosen on a third of it" * record["chosen_on_test"]
-        table.append([system, *cells, f"this package, {_seeds(len(tests))}"])
+        lines.append(f"{system} | {_means(tests)} | this package, {_seeds(len(tests))}")
     for row in read("full_test", "published")[data]:
-        table.append([row["system"], f"{row['ndcg@20']:.4f}", f"{row['recall@20']:.4f}", row["source"]])
-    return markdown_table(["whole test part", "N@20", "R@20", "source"], table)
+        lines.append(f"{row['system']} | {_means([row])} | {row['source']}")
+    return table("whole test part | N@20 | R@20 | source", lines)
 
 
 def exported() -> str:
     """Test figures of model files of trained runs: of a seed, or means of some."""
-    table = []
+    lines = []
     for name, record in read_all("exported").items():
         data, preset, _ = name.rsplit("-", 2)
         files = record if isinstance(record, list) else [record]
-        scores = [f"{mean(file[metric] for file in files):.4f}" for metric in ("ndcg@20", "recall@20")]
-        table.append([f"{data}, {preset}, {_seeds(len(files))}", f"{max(file['bytes'] for file in files):,}", *scores])
-    return markdown_table(["run", "bytes of the file", "test N@20", "test R@20"], table)
+        size = max(file["bytes"] for file in files)
+        lines.append(f"{data}, {preset}, {_seeds(len(files))} | {size:,} | {_means(files)}")
+    return table("run | bytes of the file | test N@20 | test R@20", lines)
 
 
 def leads(folder: str) -> str:
@@ -145,43 +141,49 @@ def leads(folder: str) -> str:
     result = read(f"leads/{folder}", "results")
     (control,) = (row for row in result["rows"] if row["name"] == result["control"])
     n_seeds = len(control["seeds"])
-    head = [f"{result['bench']['name']}, {_seeds(n_seeds)}", "test N@20", "learned values"]
-    table = [[control["title"], _score(control), f"{control['values']:,}", None, None, None]]
+    lines = [f"{control['title']} | {_learned(control)} | | |"]
     for row in result["rows"]:
-        title = row["title"]
         if row["against"] is not None:
-            title += f" ({len(row['seeds'])})" if len(row["seeds"]) != n_seeds else ""
-            table.append([title, _score(row), f"{row['values']:,}", *_compared(row["against"])])
+            fewer = f" ({len(row['seeds'])})" if len(row["seeds"]) != n_seeds else ""
+            lines.append(f"{row['title']}{fewer} | {_learned(row)} | {_compared(row['against'])}")
         elif row is not control:
-            table.append([title, "; ".join(row["errors"]) or "not run", *[None] * 4])
-    return markdown_table([*head, *COMPARED], table)
+            lines.append(f"{row['title']} | {'; '.join(row['errors']) or 'not run'} | | | |")
+    return table(f"{result['bench']['name']}, {_seeds(n_seeds)} | test N@20 | learned values | {COMPARED}", lines)
 
 
 def fair_leads() -> str:
     """Leads that learn more values, each against the control that spends as many on atoms."""
-    head = [None, "data", "seeds", "test N@20", "learned values", "with atoms alone", "learned values", *COMPARED]
-    table = []
+    lines = []
     for folder in sorted((RESULTS / "leads" / "as-many-values").iterdir()):
         result = read(f"leads/as-many-values/{folder.name}", "results")
         control, lead = sorted(result["rows"], key=lambda row: row["name"] != result["control"])
-        cells = [cell for row in (lead, control) for cell in (_score(row), f"{row['values']:,}")]
-        described = [lead["title"], result["bench"]["name"], len(lead["seeds"])]
-        table.append([*described, *cells, *_compared(lead["against"])])
-    return markdown_table(head, table)
+        described = f"{lead['title']} | {result['bench']['name']} | {len(lead['seeds'])}"
+        lines.append(f"{described} | {_learned(lead)} | {_learned(control)} | {_compared(lead['against'])}")
+    head = "data | seeds | test N@20 | learned values | with atoms alone | learned values"
+    return table(f"| {head} | {COMPARED}", lines)
 
 
-COMPARED = ("difference, 95 % interval", "p, adjusted", "answer")
+COMPARED = "difference, 95 % interval | p, adjusted | answer"
 
 
-def _compared(against: dict[str, float]) -> list[str]:
+def _compared(against: dict[str, float]) -> str:
     """Cells of `COMPARED`, by the rule of the studies: a gain with p < 0.05; or one that surely ends short of 1 %."""
     percent, low, high, p = (against[key] for key in ("percent", "low", "high", "p"))
     answer = "**yes**" if percent > 0 and p < LEVEL else "no" if high < 100 * MARGIN else "undecided"
-    return [f"{percent:+.1f} % ({low:+.1f} to {high:+.1f})", report.p_cell(p), answer]
+    return f"{percent:+.1f} % ({low:+.1f} to {high:+.1f}) | {report.p_cell(p)} | {answer}"
 
 
-def _score(row: dict[str, Any]) -> str:
+def _learned(row: Row) -> str:
+    return f"{_score(row)} | {row['values']:,}"
+
+
+def _score(row: Row) -> str:
     return spread(row["test"]["ndcg@20"], row["spread"].get("ndcg@20"))
+
+
+def _means(rows: Sequence[Row]) -> str:
+    """Cells of N@20 and R@20."""
+    return " | ".join(f"{mean(row[metric] for row in rows):.4f}" for metric in ("ndcg@20", "recall@20"))
 
 
 def _seeds(n: int) -> str:
@@ -194,18 +196,14 @@ def _bold(text: str, best: bool) -> str:
 
 def budget(data: str) -> str:
     """Accuracy and bytes at one budget of learned values after another."""
-    records = sorted(
-        read_all("budget", f"{data}-*").values(),
-        key=lambda record: (record["system"], record["seed"], record["budget"]),
-    )
+    records = read_all("budget", f"{data}-*").values()
     names = {"coarse": "coarse tier of `fast`", "svd": "truncated SVD", "legcf": "LEGCF", "gfcf": "GF-CF"}
-    table = []
-    for record in records:
-        scores = [f"{record['test'][metric]:.4f}" for metric in ("ndcg@20", "recall@20")]
+    lines = []
+    for record in sorted(records, key=lambda record: (record["system"], record["seed"], record["budget"])):
         # Records of before 0.6.0 have the bytes of what was exported.
         size = record["bytes"] if "bytes" in record else record["precisions"]["fp32"]["learned_bytes"]
-        table.append([names[record["system"]], f"{record['values']:,}", *scores, f"{size:,}"])
-    return markdown_table(["system", "learned values", "test N@20", "test R@20", "bytes, fp32"], table)
+        lines.append(f"{names[record['system']]} | {record['values']:,} | {_means([record['test']])} | {size:,}")
+    return table("system | learned values | test N@20 | test R@20 | bytes, fp32", lines)
 
 
 def bench(data: str) -> str:
@@ -216,13 +214,12 @@ def bench(data: str) -> str:
 
 def relations_effect(data: str, only: str | None = None) -> str:
     """Each addition beside the model without it, and the mean change of test NDCG@20, seed by seed."""
-    head = [data, "valid N@20", "test N@20", "test R@20", "learned values", "change of test N@20", "importances chosen"]
-    table: dict[str | None, list[str]] = {}
+    lines: dict[str | None, str] = {}
 
-    def row(name: str, runs: list[dict[str, Any]], change: str, chosen: str) -> list[str]:
+    def cells(runs: list[dict[str, Any]]) -> str:
         parts = (("valid", "ndcg@20"), ("test", "ndcg@20"), ("test", "recall@20"))
         scores = [mean_spread([run[part][metric] for run in runs]) for part, metric in parts]
-        return [name, *scores, f"{max(run['learned_values'] for run in runs):,}", change, chosen]
+        return " | ".join([*scores, f"{max(run['learned_values'] for run in runs):,}"])
 
     for example, (baseline, added, base) in relations.EXAMPLES.items():
         if only not in (None, example):
@@ -234,12 +231,13 @@ def relations_effect(data: str, only: str | None = None) -> str:
             before = list(read_all("relations", f"{baseline}-{data}-[0-9]*").values())
         if [run["seed"] for run in before] != [run["seed"] for run in after]:
             raise SystemExit(f"benchmarks/results/relations: {example} and {baseline} have other seeds")
-        table.setdefault(baseline, row(base, before, "", ""))
         changes = [100 * (b["test"]["ndcg@20"] / a["test"]["ndcg@20"] - 1) for a, b in zip(before, after, strict=True)]
         change = f"{mean(changes):+.1f} % ({', '.join(f'{c:+.1f}' for c in changes)})"
         chosen = ", ".join(f"{value:g}" for run in after for value in run["importances"].values())
-        table[example] = row(f"{base} with {added}", after, change, chosen)
-    return markdown_table(head, list(table.values()))
+        lines.setdefault(baseline, f"{base} | {cells(before)} |  | ")
+        lines[example] = f"{base} with {added} | {cells(after)} | {change} | {chosen}"
+    head = "valid N@20 | test N@20 | test R@20 | learned values | change of test N@20 | importances chosen"
+    return table(f"{data} | {head}", lines.values())
 
 
 def _before_last(run: dict[str, Any]) -> dict[str, Any]:
@@ -250,13 +248,12 @@ def _before_last(run: dict[str, Any]) -> dict[str, Any]:
 
 def relations_cost(data: str) -> str:
     """Processor seconds of a collapse and of a step, by number of further relations."""
-    timed = ("rebuild", "collapsed", "message_passing")
-    table = [
-        [row["relations"], f"{row['edges']:,}", *(f"{row[key]:.3f} s" for key in timed)]
+    lines = [
+        f"{row['relations']} | {row['edges']:,} | {row['rebuild']:.3f} s | {row['collapsed']:.3f} s | "
+        f"{row['message_passing']:.3f} s"
         for row in read("relations", f"cost-{data}")["rows"]
     ]
-    head = [f"further relations, {data}", "edges", "collapse", "step, collapsed", "step, message passing"]
-    return markdown_table(head, table)
+    return table(f"further relations, {data} | edges | collapse | step, collapsed | step, message passing", lines)
 
 
 TABLES: dict[str, Callable[[], str]] = {

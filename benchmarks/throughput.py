@@ -14,7 +14,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -47,9 +47,8 @@ M, T, D, NEGATIVES, L2, LR = 300, 2, 128, 5, 5e-4, 1e-3
 TOLERANCE = 1e-3
 
 
-def main() -> None:
-    arguments = measure.parser(__doc__, "dataset", batches=[8192, 32768], runs=5, parts=False).parse_args()
-    machine, split = measure.machine(), measure.load(arguments.dataset)
+def main(dataset: str, batches: Sequence[int] = (8192, 32768), runs: int = 5, parts: bool = False) -> None:
+    machine, split = measure.machine(), measure.load(dataset)
     record: dict[str, Any] = {
         "data": split.name,
         "users": split.n_users,
@@ -57,15 +56,17 @@ def main() -> None:
         "train": int(split.train.nnz),
         "model": {"m": M, "t": T, "d": D, "layers": rivals.LAYERS, "negatives": NEGATIVES},
         "machine": machine,
-        "steps": steps(split, arguments.batches, arguments.runs),
+        "steps": steps(split, batches, runs),
     }
-    if arguments.parts:
-        fastest = record["steps"][str(arguments.batches[0])]["collapsed"]
-        record["parts"] = parts(split, arguments.runs, fastest["triplets_a_second"])
+    if parts:
+        fastest = record["steps"][str(batches[0])]["collapsed"]
+        record["parts"] = beside(split, runs, fastest["triplets_a_second"])
     print(measure.keep("throughput", split.name, record))
 
 
-def steps(split: Split, batches: list[int], runs: int, device: str = "cpu") -> dict[str, dict[str, dict[str, float]]]:
+def steps(
+    split: Split, batches: Sequence[int], runs: int, device: str = "cpu"
+) -> dict[str, dict[str, dict[str, float]]]:
     """Per batch size and way: seconds, triplets a second, how many times the collapsed step's seconds, memory."""
     rng, sampler = np.random.default_rng(0), TripletSampler(split.train, NEGATIVES, device)
     drawn = {size: next(sampler.batches(size // NEGATIVES, size // NEGATIVES, rng)) for size in batches}
@@ -200,7 +201,7 @@ def rebuilt(model: Recommender) -> None:
     model.engine.entities(torch.zeros(1, dtype=torch.int64, device=next(model.parameters()).device))
 
 
-def parts(split: Split, runs: int, triplets_a_second: float, device: str = "cpu") -> dict[str, dict[str, float]]:
+def beside(split: Split, runs: int, triplets_a_second: float, device: str = "cpu") -> dict[str, dict[str, float]]:
     """What training does beside its steps: seconds of each, and sampling as a share of an epoch."""
     codebook, _ = _start(split)
     models = {kernel: build(split, "collapsed", kernel, device) for kernel in kernels(device)}
@@ -230,4 +231,4 @@ def parts(split: Split, runs: int, triplets_a_second: float, device: str = "cpu"
 
 
 if __name__ == "__main__":
-    main()
+    measure.command(main)

@@ -9,7 +9,6 @@ paper's, and those of the paper's uncompressed LightGCN. Writes benchmarks/resul
 from __future__ import annotations
 
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +24,10 @@ TARGETS = {
 }
 
 
-def main() -> None:
-    arguments = measure.parser(__doc__, "dataset", runs=3).parse_args()
-    data, machine = Path(arguments.dataset).name, measure.machine()
-    rows = {name: timed(arguments.dataset, arguments.runs, *reached_by) for name, reached_by in TARGETS.items()}
-    record = {"data": data, "preset": PRESET, "machine": machine, "targets": rows}
-    print(measure.keep("time_to_accuracy", data, record))
+def main(dataset: str, runs: int = 3) -> None:
+    data, machine = Path(dataset).name, measure.machine()
+    rows = {name: timed(dataset, runs, *reached_by) for name, reached_by in TARGETS.items()}
+    print(measure.keep("time_to_accuracy", data, {"data": data, "preset": PRESET, "machine": machine, "targets": rows}))
     missed = [name for name, row in rows.items() if not row["reached"]]
     sys.exit(f"not reached: {', '.join(missed)}" if missed else 0)
 
@@ -38,22 +35,16 @@ def main() -> None:
 def timed(dataset: str, n_runs: int, target: float, option: str) -> dict[str, Any]:
     """Whole-process seconds, and what the last run reached."""
     options = ["--preset", PRESET, "--device", "cpu", "--set", option]
-    with tempfile.TemporaryDirectory(prefix="c2f_dgl-") as folder:
-        runs = [measure.train_run(dataset, Path(folder) / str(run), options) for run in range(n_runs)]
+    with measure.folder() as folder:
+        runs = [measure.train_run(dataset, folder / str(run), options) for run in range(n_runs)]
     summary = runs[-1][1]
     stage = summary["stages"][summary["chosen"]]
-    row = {
-        "target": target,
-        **measure.spread([seconds for seconds, _ in runs]),
-        "options": [option],
-        "valid": stage["valid"]["ndcg@20"],
-        "test": stage["test"]["ndcg@20"],
-        "learned_values": stage["parameters"]["total"],
-        "reached": stage["test"]["ndcg@20"] >= target,
-    }
-    print(f"{target}: N@20 {row['test']:.4f} in {row['median_seconds']:.1f} s, {row['learned_values']:,} values")
+    valid, test = stage["valid"]["ndcg@20"], stage["test"]["ndcg@20"]
+    row = {"target": target, **measure.spread([seconds for seconds, _ in runs]), "options": [option]}
+    row |= {"valid": valid, "test": test, "learned_values": stage["parameters"]["total"], "reached": test >= target}
+    print(f"{target}: N@20 {test:.4f} in {row['median_seconds']:.1f} s, {row['learned_values']:,} values")
     return row
 
 
 if __name__ == "__main__":
-    main()
+    measure.command(main)

@@ -9,7 +9,6 @@ benchmarks/results/updates/<data>.json.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,7 +23,6 @@ from scipy.sparse import coo_matrix
 from benchmarks import measure
 from c2f_dgl import load_config, load_dataset, load_run, train
 from c2f_dgl.api import train_run
-from c2f_dgl.bench.table import markdown_table
 from c2f_dgl.data import Interactions, Split
 from c2f_dgl.data.interactions import binary_csr
 from c2f_dgl.data.readers import read_interactions
@@ -36,14 +34,12 @@ from c2f_dgl.training.update import update
 DAYS, SEEDS, DAY, METRIC = 10, (2024, 2025, 2026), 86_400, "ndcg@20"
 
 
-def main() -> None:
-    arguments = measure.parser(__doc__, "log").parse_args()
-    log = read_interactions(arguments.log, timed=True)
-    name = Path(arguments.log).stem
-    record: dict[str, Any] = {"data": name, "runs": [], "machine": measure.machine()}
+def main(log: str) -> None:
+    interactions = read_interactions(log, timed=True)
+    record: dict[str, Any] = {"data": Path(log).stem, "runs": [], "machine": measure.machine()}
     for seed in SEEDS:
-        record["runs"].append(followed(log, seed))
-        print(measure.keep("updates", name, record))
+        record["runs"].append(followed(interactions, seed))
+        print(measure.keep("updates", record["data"], record))
 
 
 def followed(log: Interactions, seed: int) -> dict[str, Any]:
@@ -51,8 +47,7 @@ def followed(log: Interactions, seed: int) -> dict[str, Any]:
     parts = _parts(log, seed)
     start = int(parts["time"].max()) + 1 - DAYS * DAY
     rows = []
-    with tempfile.TemporaryDirectory(prefix="c2f_dgl-") as name:
-        folder = Path(name)
+    with measure.folder() as folder:
         write_split(_as_split(parts[parts["time"] < start]), folder / "data")
         config = load_config("fast", [f"data.source={folder / 'data'}", f"seed={seed}"])
         for number in range(DAYS + 1):
@@ -108,18 +103,18 @@ def table() -> str:
 
     Seconds are medians: what else the machine does shows in some of them.
     """
-    rows = []
+    lines = []
     for record in measure.read_all("updates").values():
-        for day, of_seeds in enumerate(zip(*(run["days"] for run in record["runs"]), strict=True)):
-            added, *scores = (mean(row[key] for row in of_seeds) for key in ("added", "updated", "fitted"))
-            changes = [100 * (row["updated"] / row["fitted"] - 1) for row in of_seeds]
+        for day, rows in enumerate(zip(*(run["days"] for run in record["runs"]), strict=True)):
+            added, updated, fitted = (mean(row[key] for row in rows) for key in ("added", "updated", "fitted"))
+            changes = [100 * (row["updated"] / row["fitted"] - 1) for row in rows]
             change = f"{mean(changes):+.1f} ({min(changes):+.1f} to {max(changes):+.1f})"
-            seconds = [f"{median(row['seconds'][place] for row in of_seeds):.0f}" for place in (0, 1)]
-            named = [f"{record['data']}, {day}", len(of_seeds), f"{added:,.0f}"]
-            rows.append([*named, *(f"{score:.4f}" for score in scores), change, *seconds])
-    scores = ["N@20, updated", "N@20, fitted anew", "difference, %"]
-    return markdown_table(["day", "seeds", "new interactions", *scores, "seconds, update", "seconds, fit"], rows)
+            seconds = " | ".join(f"{median(row['seconds'][place] for row in rows):.0f}" for place in (0, 1))
+            cells = f"{len(rows)} | {added:,.0f} | {updated:.4f} | {fitted:.4f} | {change} | {seconds}"
+            lines.append(f"{record['data']}, {day} | {cells}")
+    head = "day | seeds | new interactions | N@20, updated | N@20, fitted anew | difference, %"
+    return measure.table(f"{head} | seconds, update | seconds, fit", lines)
 
 
 if __name__ == "__main__":
-    main()
+    measure.command(main)

@@ -7,42 +7,35 @@ figures it ends with: benchmarks/results/whole_process/<data>-<preset>.json.
 from __future__ import annotations
 
 import resource
-import tempfile
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks import measure
 
 
-def main() -> None:
-    parser = measure.parser(__doc__, preset="fast")
-    parser.add_argument("datasets", nargs="+", metavar="DATASET")
-    arguments = parser.parse_args()
-    for dataset in arguments.datasets:
-        record = measure.apart(whole, dataset, arguments.preset)
+def main(datasets: Sequence[str], preset: str = "fast") -> None:
+    for dataset in datasets:
+        record = measure.apart(whole, dataset, preset)
         print({key: record[key] for key in ("seconds", "processor_seconds", "peak_bytes")})
-        print(measure.keep("whole_process", f"{record['data']}-{arguments.preset}", record))
+        print(measure.keep("whole_process", f"{record['data']}-{preset}", record))
 
 
 def whole(dataset: str, preset: str) -> dict[str, Any]:
     """What the process took, the only one that this one starts, and what it reached."""
     machine = measure.machine()
-    with tempfile.TemporaryDirectory(prefix="c2f_dgl-") as folder:
-        seconds, summary = measure.train_run(dataset, Path(folder) / "run", ["--preset", preset])
+    with measure.folder() as folder:
+        seconds, summary = measure.train_run(dataset, folder / "run", ["--preset", preset])
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    stage = summary["stages"][summary["chosen"]]
-    return {
-        "data": summary["data"],
-        "preset": preset,
+    taken = {
         "seconds": seconds,
         "processor_seconds": used.ru_utime + used.ru_stime,
         "peak_bytes": 1024 * used.ru_maxrss,
-        "entities": summary["entities"],
-        "users_drawn": summary["users_drawn"],
-        **{key: stage[key] for key in ("valid", "test", "parameters", "scalars")},
-        "machine": machine,
     }
+    stage = summary["stages"][summary["chosen"]]
+    reached = {key: stage[key] for key in ("valid", "test", "parameters", "scalars")}
+    about = {key: summary[key] for key in ("entities", "users_drawn")}
+    return {"data": summary["data"], "preset": preset, **taken, **about, **reached, "machine": machine}
 
 
 if __name__ == "__main__":
-    main()
+    measure.command(main)

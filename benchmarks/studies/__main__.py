@@ -1,4 +1,5 @@
+from benchmarks import measure
 from benchmarks.studies.run import main
 
 if __name__ == "__main__":
-    main()
+    measure.command(main)

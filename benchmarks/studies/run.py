@@ -1,4 +1,4 @@
-"""Run studies: `python -m benchmarks.studies STUDY ... [--data lastfm planted] [--budget MINUTES]`.
+"""Run studies: `python -m benchmarks.studies STUDY ... [--data lastfm planted]`.
 
 Each run leaves a record, and its metrics per user, under benchmarks/results/studies/<study>/<data set>/: a stopped
 sweep goes on with what has none. A run that fails leaves a record that says so, and is tried again by the next call.
@@ -7,16 +7,15 @@ sweep goes on with what has none. A run that fails leaves a record that says so,
 
 from __future__ import annotations
 
-import json
+import itertools
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from safetensors.numpy import load_file
@@ -31,13 +30,11 @@ from c2f_dgl.data.catalogue import load_split
 from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import evaluate_per_user
-from c2f_dgl.io.files import write_text
 from c2f_dgl.io.progress import Reporter
 from c2f_dgl.training.checkpoint import load_checkpoint
 from c2f_dgl.training.checks import check_device, stage_names
 from c2f_dgl.training.folder import RunFolder
 
-RESULTS = measure.RESULTS / "studies"
 PARTS = ("valid", "test")
 METRICS = ("ndcg@20", "recall@20")
 
@@ -52,110 +49,78 @@ class Job:
     seed: int
     config: RunConfig
 
-    def path(self, results: Path) -> Path:
-        """The job's record."""
-        return results / self.study / Path(self.data).name / f"{self.variant}-{self.seed}.json"
+    @property
+    def place(self) -> tuple[str, str]:
+        """Folder and name of the job's record."""
+        return f"studies/{self.study}/{Path(self.data).name}", f"{self.variant}-{self.seed}"
 
-    def is_done(self, results: Path) -> bool:
+    def is_done(self) -> bool:
         """Whether the job's record is there, is no failure, and is of the configuration the job has now."""
-        path = self.path(results)
-        record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"status": "not run"}
+        record = measure.read(*self.place) or {"status": "not run"}
         return record["status"] == "done" and record["config"] == self.config.model_dump(mode="json")
 
-    def write(self, results: Path, figures: dict[str, Any]) -> None:
+    def keep(self, figures: dict[str, Any]) -> None:
         """Write the job's record; its figures have a status."""
         head = {"study": self.study, "variant": self.variant, "data": Path(self.data).name, "seed": self.seed}
-        record = {**head, **figures, "config": self.config.model_dump(mode="json")}
-        write_text(self.path(results), json.dumps(record, indent=1) + "\n")
+        measure.keep(*self.place, {**head, **figures, "config": self.config.model_dump(mode="json")})
 
 
-def main() -> None:
-    parser = measure.parser(__doc__, seeds=[2024, 2025, 2026], budget=float("inf"), results=RESULTS, device="auto")
-    parser.add_argument("study", nargs="+", choices=[*STUDIES, "all"])
-    parser.add_argument("--data", nargs="+", action="extend", help="names or paths (default: lastfm and planted)")
-    arguments = parser.parse_args()
-    names = list(STUDIES) if "all" in arguments.study else arguments.study
+def main(
+    study: Annotated[Sequence[str], [*STUDIES, "all"]],
+    data: Sequence[str] = ("lastfm", "planted"),
+    seeds: Sequence[int] = (2024, 2025, 2026),
+    device: str = "auto",
+) -> None:
     try:
-        check_device(arguments.device)
-        failed = sweep(
-            [STUDIES[name] for name in names],
-            arguments.data or ["lastfm", "planted"],
-            arguments.seeds,
-            results=arguments.results,
-            budget=60 * arguments.budget,
-            device=arguments.device,
-        )
+        check_device(device)
+        failed = sweep([STUDIES[name] for name in (STUDIES if "all" in study else study)], data, seeds, device)
     except InputError as error:
         sys.exit(f"studies: {error}")
-    except KeyboardInterrupt:
-        print("stopped: the same command goes on", file=sys.stderr)
-        sys.exit(130)
     sys.exit(1 if failed else 0)
 
 
-def sweep(
-    studies: Iterable[Study],
-    data: Sequence[str],
-    seeds: Sequence[int],
-    *,
-    results: Path,
-    budget: float = float("inf"),
-    device: str = "auto",
-) -> int:
-    """Make the runs that have no record yet, start none after `budget` seconds, and return how many failed."""
-    deadline = time.monotonic() + budget
-    pending = [job for job in plan(studies, data, seeds) if not job.is_done(results)]
+def sweep(studies: Iterable[Study], data: Sequence[str], seeds: Sequence[int], device: str = "auto") -> int:
+    """Make the runs that have no record yet, and return how many failed."""
+    pending = [job for job in plan(studies, data, seeds) if not job.is_done()]
     n_failed = 0
-    for number, job in enumerate(pending):
-        if time.monotonic() >= deadline:
-            print(f"out of budget with {len(pending) - number} runs to go: the same command goes on")
-            break
+    for number, job in enumerate(pending, 1):
         try:
-            record = run_job(job, results, device)
+            figures = run_job(job, device)
+            scores = {name: [stage[part]["ndcg@20"] for part in PARTS] for name, stage in figures["stages"].items()}
+            outcome = ", ".join(f"{name} valid {valid:.4f} test {test:.4f}" for name, (valid, test) in scores.items())
         except Exception as error:
             traceback.print_exc()
-            record = {"status": "failed", "reason": error_line(error)}
-        job.write(results, record)
-        outcome = f"failed: {record['reason']}" if record["status"] == "failed" else _figures(record)
-        n_failed += record["status"] == "failed"
-        print(f"{number + 1} of {len(pending)}: {job.data} {job.seed} {job.study} {job.variant}: {outcome}", flush=True)
+            figures = {"status": "failed", "reason": error_line(error)}
+            outcome, n_failed = f"failed: {figures['reason']}", n_failed + 1
+        job.keep(figures)
+        print(f"{number} of {len(pending)}: {job.data} {job.seed} {job.study} {job.variant}: {outcome}", flush=True)
     return n_failed
-
-
-def _figures(record: dict[str, Any]) -> str:
-    return ", ".join(
-        f"{name} valid {stage['valid']['ndcg@20']:.4f} test {stage['test']['ndcg@20']:.4f}"
-        for name, stage in record["stages"].items()
-    )
 
 
 def plan(studies: Iterable[Study], data: Sequence[str], seeds: Sequence[int]) -> list[Job]:
     """All jobs, study by study; sizes that follow from the data are resolved."""
     jobs = []
-    for study in studies:
-        for name in data:
-            for seed in seeds:
-                for variant in study.variants:
-                    config = study.config(variant, name, seed)
-                    split = _split(config)
-                    config = resolve_sizes(config, split.n_users, split.n_items)
-                    jobs.append(Job(study.name, variant.name, name, seed, config))
+    for study, name, seed in itertools.product(studies, data, seeds):
+        for variant in study.variants:
+            config = study.config(variant, name, seed)
+            split = _split(config)
+            jobs.append(Job(study.name, variant.name, name, seed, resolve_sizes(config, split.n_users, split.n_items)))
     return jobs
 
 
-def run_job(job: Job, results: Path, device: str) -> dict[str, Any]:
+def run_job(job: Job, device: str) -> dict[str, Any]:
     """Train a job's run, write its last stage's metrics per user, and return its figures."""
     started, last, split = time.perf_counter(), stage_names(job.config)[-1], _split(job.config)
-    with tempfile.TemporaryDirectory(prefix="c2f_dgl-") as name:
-        folder = RunFolder(Path(name) / "run")
+    with measure.folder() as parent:
+        folder = RunFolder(parent / "run")
         run = train_run(split, folder.path, job.config, device=device, reporter=Reporter(quiet=True))
         scorer, per_user = run.model(last).scorer(), {}
-        for part, held_out in (("valid", split.valid), ("test", split.test)):
-            users, metrics = evaluate_per_user(scorer, split.train, held_out)
+        for part in PARTS:
+            users, metrics = evaluate_per_user(scorer, split.train, getattr(split, part))
             named = {f"{part}.{metric}": metrics[metric] for metric in METRICS}
             per_user |= of_all_users(users, named, split.n_users, np.float16)  # off by less than 0.0003
         validated = [line for line in folder.records() if line["stage"] == last and "valid" in line]
-        write_tensors(job.path(results).with_suffix(".safetensors"), per_user)
+        write_tensors(tensors_of(*job.place), per_user)
         return {
             "status": "done",
             "stage": last,
@@ -188,15 +153,18 @@ def stored_bytes(checkpoint: Path) -> dict[str, int]:
     return {**counts, "file": checkpoint.stat().st_size}
 
 
-def read_records(results: Path, study: str, data: str, variant: str) -> list[dict[str, Any]]:
+def tensors_of(folder: str, name: str) -> Path:
+    """Where a run's metrics per user are."""
+    return measure.RESULTS / folder / f"{name}.safetensors"
+
+
+def read_records(study: str, data: str, variant: str) -> list[dict[str, Any]]:
     """Records of a variant on a data set, by seed; those that are done with their ``per_user`` metrics."""
-    records = []
-    for path in sorted((results / study / data).glob(f"{variant}-*.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record["variant"] != variant:  # a longer name that starts the same
-            continue
+    folder = f"studies/{study}/{data}"
+    of_names = measure.read_all(folder, f"{variant}-*")  # a longer name may start the same
+    kept = {name: record for name, record in of_names.items() if record["variant"] == variant}
+    for name, record in kept.items():
         if record["status"] == "done":
-            per_user = load_file(path.with_suffix(".safetensors"))
-            record["per_user"] = {name: values.astype(np.float64) for name, values in per_user.items()}
-        records.append(record)
-    return records
+            per_user = load_file(tensors_of(folder, name))
+            record["per_user"] = {metric: values.astype(np.float64) for metric, values in per_user.items()}
+    return list(kept.values())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 import torch
@@ -55,16 +57,21 @@ def test_runs_alternate_and_the_first_round_is_left_out() -> None:
 
 
 def test_options_are_typed_by_their_defaults() -> None:
-    parser = measure.parser("One line.", seeds=[1, 2], preset="best", minutes=10.0, profile=False, budget=float)
-    assert vars(parser.parse_args([])) == {
-        "seeds": [1, 2],
-        "preset": "best",
-        "minutes": 10.0,
-        "profile": False,
-        "budget": None,
-    }
-    chosen = parser.parse_args(["--seeds", "3", "--minutes", "1", "--profile", "--budget", "2"])
-    assert (chosen.seeds, chosen.minutes, chosen.profile, chosen.budget) == ([3], 1.0, True, 2.0)
+    def main(
+        data: Sequence[str],
+        what: Annotated[str, ("effect", "cost")],
+        seeds: Sequence[int] = (1, 2),
+        minutes: float = 10.0,
+        keep_all: bool = False,
+        budget: float | None = None,
+    ) -> tuple:
+        return data, what, seeds, minutes, keep_all, budget
+
+    assert measure.command(main, ["a", "b", "cost"]) == (["a", "b"], "cost", (1, 2), 10.0, False, None)
+    options = ["--seeds", "3", "--minutes", "1", "--keep-all", "--budget", "2"]
+    assert measure.command(main, ["a", "effect", *options]) == (["a"], "effect", [3], 1.0, True, 2.0)
+    with pytest.raises(SystemExit):
+        measure.command(main, ["a", "other"])
 
 
 def test_a_point_of_the_scaling_benchmark() -> None:
@@ -84,10 +91,7 @@ def test_the_gpu_benchmark_takes_its_way_on_a_cpu(
     monkeypatch.setattr(gpu, "whole_run", lambda *run: {"seconds": 1.0})  # a run of its own, tested as such
     monkeypatch.setattr(roofline, "COPIED", 1 << 12)
     monkeypatch.setattr(roofline, "SIDE", 64)
-    monkeypatch.setattr(
-        "sys.argv", ["gpu", "400x350x6000", "--device", "cpu", "--batches", "40", "--runs", "1", "--seeds"]
-    )
-    gpu.main()
+    measure.command(gpu.main, ["400x350x6000", "--device", "cpu", "--batches", "40", "--runs", "1", "--seeds"])
     record = json.loads((tmp_path / "gpu" / "400x350x6000.json").read_text())
     assert set(record["steps"]["40"]) >= {"collapsed", "message passing, csr", "message passing, dgl"}
     assert record["roofline"]["steps"]["40"]["times_bound"] > 0
