@@ -108,7 +108,7 @@ def train(context: Context[AutoEmbSettings]) -> Fitted:
     """Learn the controllers and the candidates on two levels, choose sizes, retrain."""
     settings, layout = context.settings, layout_of(context)
     maps_and_gains = len(layout.types) * (sum(settings.sizes) * settings.d + 1)
-    budget = tables.left_for_embeddings(context, maps_and_gains, settings.sizes[0], "autoemb")
+    budget = context.left_for_entities(settings.sizes[0], maps_and_gains)
     popularity = degrees(context).log1p()
     popularity = (popularity - popularity.mean()) / popularity.std().clamp_min(1e-6)
     soft = SoftSizes(layout, popularity, settings, context.generator("table"))

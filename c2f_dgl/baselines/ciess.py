@@ -3,6 +3,7 @@
 Qu, Chen, Zhao, Cui, Zheng, Yin. *Continuous Input Embedding Size Search for Recommender Systems.* SIGIR 2023.
 
     e_n = (first d_n entries of a row of one full table, then zeros);  action: actor's output -> size d_n, by TD3
+    (Fujimoto, van Hoof, Meger. *Addressing Function Approximation Error in Actor-Critic Methods.* ICML 2018)
     state s_n = (popularity, size, quality);  reward r_n = q_n - lambda (d_n / d)^2
 
 q of a user is the mean of its Recall@k and NDCG@k over the cutoffs on validation; of an item, the mean q of the users
@@ -17,17 +18,18 @@ with sizes drawn at random. An iteration is one epoch; qualities are of `judges`
 
 from __future__ import annotations
 
-from functools import partial
+import copy
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from c2f_dgl.baselines.fitting import build_model, degrees, layout_of, retrain, search_phase
 from c2f_dgl.baselines.system import SEARCH_SPACE, SELECT, Context, Fitted, SearchSettings, System
 from c2f_dgl.baselines.tables import PrefixTable, cut_to_budget, prefix_mask, random_table
-from c2f_dgl.baselines.td3 import TD3
 from c2f_dgl.evaluation.ranking import evaluate, evaluate_per_user
 from c2f_dgl.evaluation.sampling import sampled_rows
 from c2f_dgl.model import Recommender
@@ -46,6 +48,85 @@ class CiessSettings(SearchSettings):
     judges: int = Field(4096, ge=1, description="most validation users that a search looks at")
 
 
+class TD3:
+    """An actor and two critics, of one hidden layer each, with their targets and the last transitions seen.
+
+    y = r + gamma min_i Q'_i(s', clip(mu'(s') + clip(eps)))            target policy smoothing, clipped double Q
+    critics: min (Q_i(s, a) - y)^2     actor, every other step: max Q_1(s, mu(s))     targets: Polyak averages
+    """
+
+    tau = 0.01  # share of the networks in their targets at each update
+    batch_size = 256
+
+    def __init__(self, width: int, settings: CiessSettings, capacity: int, generator: torch.Generator) -> None:
+        # States have `width` entries; `capacity` transitions are remembered; the generator draws everything.
+        self.discount, self.generator = settings.discount, generator
+        self.actor = _network(width, settings.hidden, generator, nn.Sigmoid())
+        critics = [_network(width + 1, settings.hidden, generator, nn.Identity()) for _ in range(2)]
+        self.critics = nn.ModuleList(critics)
+        self._actor_target, self._critics_target = copy.deepcopy(self.actor), copy.deepcopy(self.critics)
+        self._actor_optimizer = torch.optim.Adam(self.actor.parameters(), lr=settings.agent_lr)
+        self._critic_optimizer = torch.optim.Adam(self.critics.parameters(), lr=settings.agent_lr)
+        self._steps = self._n_remembered = 0
+        self._remembered, self._widths = torch.empty(capacity, 2 * width + 2), [width, 1, 1, width]
+
+    @torch.no_grad()
+    def act(self, states: Tensor) -> Tensor:
+        """mu(s) (n,), in [0, 1], without exploration."""
+        actions: Tensor = self.actor(states)
+        return actions
+
+    def remember(self, states: Tensor, actions: Tensor, outcomes: Tensor, next_states: Tensor) -> None:
+        """Write transitions over the oldest ones: (n x width), (n,) in [0, 1], (n,) for rewards, (n x width)."""
+        rows = torch.column_stack([states, actions, outcomes, next_states])[-len(self._remembered) :]
+        self._remembered[(self._n_remembered + torch.arange(len(rows))) % len(self._remembered)] = rows
+        self._n_remembered += len(rows)
+
+    def learn(self, n_steps: int, reward: Callable[[Tensor, Tensor], Tensor]) -> None:
+        """Take gradient steps on what is remembered; `reward` takes actions and outcomes to rewards, all (n,).
+
+        It is called at every step, so that a price on actions may change and what was seen at the old one still counts.
+        """
+        for _ in range(n_steps):
+            self._steps += 1
+            n = min(self._n_remembered, len(self._remembered))
+            rows = self._remembered[torch.randint(n, (self.batch_size,), generator=self.generator)]
+            states, actions, outcomes, next_states = rows.split(self._widths, dim=1)
+            with torch.no_grad():
+                noise = 0.1 * torch.randn(self.batch_size, generator=self.generator)
+                next_actions = (self._actor_target(next_states) + noise.clamp(-0.25, 0.25)).clamp(0, 1)
+                pairs = torch.column_stack([next_states, next_actions])
+                ahead = torch.minimum(*(critic(pairs) for critic in self._critics_target))
+                target = reward(actions[:, 0], outcomes[:, 0]) + self.discount * ahead
+            pairs = torch.column_stack([states, actions])
+            losses = [F.mse_loss(critic(pairs), target) for critic in self.critics]
+            _descend(self._critic_optimizer, losses[0] + losses[1])
+            if self._steps % 2 == 0:
+                value = self.critics[0](torch.column_stack([states, self.actor(states)]))
+                _descend(self._actor_optimizer, -value.mean())
+                self._follow()
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        for network, target in ((self.actor, self._actor_target), (self.critics, self._critics_target)):
+            for parameter, followed in zip(network.parameters(), target.parameters(), strict=True):
+                followed.lerp_(parameter, self.tau)
+
+
+def _network(width: int, hidden: int, generator: torch.Generator, output: nn.Module) -> nn.Sequential:
+    first, last = nn.Linear(width, hidden), nn.Linear(hidden, 1)
+    for layer in (first, last):
+        nn.init.kaiming_uniform_(layer.weight, a=5**0.5, generator=generator)
+        nn.init.zeros_(layer.bias)
+    return nn.Sequential(first, nn.ReLU(), last, output, nn.Flatten(0))
+
+
+def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
 def to_size(actions: Tensor, d: int) -> Tensor:
     """Whole sizes (int64, 1 to d) of actions in [0, 1]."""
     return (d**actions).round().long().clamp(1, d)
@@ -58,11 +139,8 @@ class SizeSearch:
         self.context, self.model, self.settings = context, model, context.settings
         self.generator = context.generator("sizes")
         layout, settings = model.embedding.layout, context.settings
-        agent = partial(
-            TD3, 3, hidden=settings.hidden, lr=settings.agent_lr, discount=settings.discount, generator=self.generator
-        )
         self.agents = [
-            (layout.rows(node_type), agent(capacity=max(2**15, 8 * n)))
+            (layout.rows(node_type), TD3(3, settings, max(2**15, 8 * n), self.generator))
             for node_type, n in zip(layout.types, layout.sizes, strict=True)
         ]
         self.price = 0.1  # lambda
@@ -137,9 +215,9 @@ class SizeSearch:
 
 def train(context: Context[CiessSettings]) -> Fitted:
     """Search sizes, then retrain the best."""
-    settings, n = context.settings, context.n_entities
-    context.check_one_each()
-    start = random_table(n, settings.d, settings.std, context.generator("table"))
+    settings = context.settings
+    context.left_for_entities()
+    start = random_table(context.n_entities, settings.d, settings.std, context.generator("table"))
     model = build_model(context, PrefixTable(layout_of(context), start), settings.layers)
     search = SizeSearch(context, model)
     epochs = settings.warmup_epochs + settings.search_epochs

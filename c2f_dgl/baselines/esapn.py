@@ -203,7 +203,7 @@ def train(context: Context[EsapnSettings]) -> Fitted:
     settings, layout = context.settings, layout_of(context)
     layer = GrownSizes(layout, settings.sizes, settings.std, context.generator("table"))
     counts = layer.count_values()
-    values = tables.left_for_embeddings(context, counts["maps"] + counts["gains"], settings.sizes[0], "esapn")
+    values = context.left_for_entities(settings.sizes[0], counts["maps"] + counts["gains"])
     model = build_model(context, layer, settings.layers)
     growth = Growth(context, model, values)
     record = search_phase(context.within(0.5), model, "grow", after_epoch=growth.step)

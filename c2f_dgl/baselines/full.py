@@ -38,8 +38,7 @@ def train(context: Context[FullSettings]) -> Fitted:
     """LightGCN with a full table."""
     d = context.settings.d
     if d is None:
-        context.check_one_each()
-        d = context.values // context.n_entities
+        d = context.left_for_entities() // context.n_entities
     return fit(context, random_full_table(context, d))
 
 

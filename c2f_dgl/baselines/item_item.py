@@ -149,19 +149,16 @@ def _systems(transposed: sp.csr_matrix, train: sp.csr_matrix, others: np.ndarray
     """G at the items that each of n items is regressed on (n x k x k, float32), 0 where `filled` (n x k) is not."""
     width = others.shape[1]
     systems = np.zeros((*others.shape, width), dtype=np.float32)
-    entries = np.flatnonzero(filled)
-    entries = entries[np.argsort(others.ravel()[entries], kind="stable")]
-    items, size = others.ravel()[entries], max(1, _ENTRIES // width)
     for block in _slices(train.shape[1], _ROW_BLOCK):
-        low, high = np.searchsorted(items, (block.start, block.stop))
-        if low == high:
+        system, row = np.nonzero(filled & (others >= block.start) & (others < block.stop))
+        if len(system) == 0:
             continue
         gram = (transposed[block] @ train).sorted_indices()
-        for begin in range(low, high, size):
-            part = slice(begin, min(begin + size, high))
-            system, row = np.divmod(entries[part], width)
-            values = gram[np.repeat(items[part] - block.start, width), others[system].ravel()]
-            systems[system, row] = np.asarray(values).reshape(-1, width) * filled[system]
+        for part in _slices(len(system), max(1, _ENTRIES // width)):
+            of_part = others[system[part]]
+            rows = np.repeat(of_part[np.arange(len(of_part)), row[part]] - block.start, width)
+            values = np.asarray(gram[rows, of_part.ravel()]).reshape(-1, width)
+            systems[system[part], row[part]] = values * filled[system[part]]
     return systems
 
 

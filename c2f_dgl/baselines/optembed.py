@@ -111,66 +111,56 @@ def rows_within(margins: Tensor, cost: Tensor, budget: int) -> Tensor:
     return rows
 
 
-class Evolution:
-    """Individuals of `n_fields` sizes from 1 to d, their figures, and how a generation follows from the last."""
-
-    def __init__(self, n_fields: int, d: int, settings: OptEmbedSettings, generator: torch.Generator) -> None:
-        self.settings, self.generator = settings, generator
-        self.drawn = lambda: draw_sizes(n_fields, d, generator)
-        self.figures: dict[Sizes, float] = {}
-        self.generation: list[Sizes] = [tuple(self.drawn().tolist()) for _ in range(settings.population)]
-
-    def best(self) -> list[Sizes]:
-        """The parents, best first."""
-        return sorted(self.figures, key=lambda sizes: -self.figures[sizes])[: self.settings.parents]
-
-    def breed(self) -> None:
-        """The next generation: half of it crossovers of two parents, half of it mutations of one."""
-        parents, population = torch.tensor(self.best()), self.settings.population
-        one = lambda: parents[torch.randint(len(parents), (), generator=self.generator)]
-        chances = lambda share: torch.rand(parents.shape[1], generator=self.generator) < share
-        self.generation = []
-        for number in range(population):
-            sizes = one()
-            if number < population // 2:
-                other = one()
-                sizes = torch.where(chances(0.5), sizes, other)
-            else:
-                is_new = chances(self.settings.mutation)
-                sizes = torch.where(is_new, self.drawn(), sizes)
-            self.generation.append(tuple(sizes.tolist()))
+def bred(parents: list[Sizes], settings: OptEmbedSettings, generator: torch.Generator) -> list[Sizes]:
+    """The next generation: half of it crossovers of two parents, half of it mutations of one."""
+    several, n_fields = torch.tensor(parents), len(parents[0])
+    one = lambda: several[torch.randint(len(several), (), generator=generator)]
+    chances = lambda share: torch.rand(n_fields, generator=generator) < share
+    generation: list[Sizes] = []
+    for number in range(settings.population):
+        sizes = one()
+        if number < settings.population // 2:
+            other = one()
+            sizes = torch.where(chances(0.5), sizes, other)
+        else:
+            is_new = chances(settings.mutation)
+            sizes = torch.where(is_new, draw_sizes(n_fields, settings.d, generator), sizes)
+        generation.append(tuple(sizes.tolist()))
+    return generation
 
 
 @torch.no_grad()
 def evolve(context: Context[OptEmbedSettings], model: Recommender[Supernet]) -> tuple[Tensor, Phase]:
     """The mask (N x d, bool) of the best individual, and the record of the evolution."""
-    settings, net = context.settings, model.embedding
-    valid, d = sampled_rows(context.split.valid, settings.judges, context.rng("judges")), net.weight.shape[1]
-    margins, field = net.margins().cpu(), net.field.cpu()
-    evolution = Evolution(len(net.raw_threshold), d, settings, context.generator("evolution"))
+    settings, net, generator = context.settings, model.embedding, context.generator("evolution")
+    valid = sampled_rows(context.split.valid, settings.judges, context.rng("judges"))
+    margins, field, n_fields = net.margins().cpu(), net.field.cpu(), len(net.raw_threshold)
 
     def mask_of(sizes: Sizes) -> Tensor:
         cost = torch.tensor(sizes)[field]
         rows = rows_within(margins, cost, context.values) & (margins > 0)
-        return prefix_mask(cost * rows, d)
+        return prefix_mask(cost * rows, settings.d)
 
     def figure_of(sizes: Sizes) -> float:
         features = model.propagation(model.graph, net, [net.weight * mask_of(sizes).to(net.weight.device)])
         scorer = model.readout.scorer(features["user"], features["item"])
         return evaluate(scorer, context.split.train, valid)[SELECT]
 
+    figures: dict[Sizes, float] = {}
     history = []
+    drawn = (draw_sizes(n_fields, settings.d, generator) for _ in range(settings.population))
+    generation: list[Sizes] = [tuple(sizes.tolist()) for sizes in drawn]
     with context.reporter.bar("evolution") as progress:
-        for generation in range(settings.generations):
-            for sizes in evolution.generation:
-                if sizes not in evolution.figures:
-                    evolution.figures[sizes] = figure_of(sizes)
-            history.append(evolution.figures[evolution.best()[0]])
-            evolution.breed()
-            progress(generation + 1, settings.generations)
-    sizes = evolution.best()[0]
-    mask = mask_of(sizes)
-    return mask, {"phase": "evolution", "sizes": list(sizes), "rows": int(mask[:, 0].sum()), "best": history}
+        for number in range(settings.generations):
+            for sizes in generation:
+                if sizes not in figures:
+                    figures[sizes] = figure_of(sizes)
+            parents = sorted(figures, key=lambda sizes: -figures[sizes])[: settings.parents]
+            history.append(figures[parents[0]])
+            generation = bred(parents, settings, generator)
+            progress(number + 1, settings.generations)
+    mask = mask_of(parents[0])
+    return mask, {"phase": "evolution", "sizes": list(parents[0]), "rows": int(mask[:, 0].sum()), "best": history}
 
 
 def train(context: Context[OptEmbedSettings]) -> Fitted:

@@ -10,9 +10,10 @@ from typing import Any, Generic
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from typing_extensions import TypeVar
 
+from c2f_dgl.config.graph import Options
 from c2f_dgl.config.schema import TrainingConfig
 from c2f_dgl.data.splits import Split
 from c2f_dgl.dgl_import import dgl
@@ -25,10 +26,8 @@ from c2f_dgl.training.build import stage_rng
 SELECT = "ndcg@20"
 
 
-class Settings(BaseModel):
+class Settings(Options):
     """Hyper-parameters of a system; each has its own subclass."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class GradientSettings(Settings):
@@ -115,10 +114,13 @@ class Context(Generic[Tuned]):
         now = time.monotonic()
         return self if self.deadline is None else replace(self, deadline=now + share * max(0.0, self.deadline - now))
 
-    def check_one_each(self) -> None:
-        """`InputError` where the budget is below one value per entity."""
-        if self.values < (least := self.n_entities):
-            raise InputError(f"{self.values:,} values do not pay for one per entity", expected=f"at least {least:,}")
+    def left_for_entities(self, least: int = 1, others: int = 0) -> int:
+        """Values beside `others`; `InputError` where they do not pay for `least` per entity."""
+        if (left := self.values - others) < (needed := self.n_entities * least):
+            beside = f" beside {others:,} of maps" if others else ""
+            problem = f"{self.values:,} values do not pay for {least} per entity{beside}"
+            raise InputError(problem, expected=f"at least {others + needed:,}")
+        return left
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from c2f_dgl.baselines.system import Context
-from c2f_dgl.errors import InputError
 from c2f_dgl.graph.layout import NodeLayout
 from c2f_dgl.tiers.embedding import ComputedTable, stored_bytes
 
@@ -124,18 +122,6 @@ def indifferent_network(n_inputs: int, hidden: int, n_outputs: int, generator: t
     for parameter in last.parameters():
         nn.init.zeros_(parameter)
     return nn.Sequential(first, nn.Tanh(), last)
-
-
-def left_for_embeddings(context: Context[Any], maps: int, smallest: int, system: str) -> int:
-    """Values for embeddings beside the maps to one width; `InputError` where the smallest size each takes more."""
-    left = context.values - maps
-    if left < context.n_entities * smallest:
-        raise InputError(
-            f"{context.values:,} values do not pay for a size of {smallest} each and {maps:,} values of maps",
-            where=f"settings of {system}",
-            expected="smaller sizes or d, or more values",
-        )
-    return left
 
 
 def size_counts(layout: NodeLayout, choice: Tensor, n_sizes: int) -> dict[str, list[int]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +11,7 @@ from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from pydantic import TypeAdapter
 from safetensors.numpy import load_file
 
@@ -177,15 +176,14 @@ def as_csv(rows: Sequence[Row]) -> str:
     paper = ("values", "ndcg@10", "recall@10", "ndcg@20", "recall@20")
     head = ["system", "seeds", "values", "bytes", *METRICS, *(f"{name} sd" for name in METRICS)]
     head += ["valid ndcg@20", "seconds", "peak bytes", "difference %", "low %", "high %", "p"]
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([*head, *(f"paper {name}" for name in paper), "errors"])
+    head += [*(f"paper {name}" for name in paper), "errors"]
+    lines = []
     for row in rows:
         cells: list[Any] = [row.name, len(row.seeds), row.values, row.bytes]
         cells += [figures.get(name) for figures in (row.test, row.spread) for name in METRICS]
         cells += [row.valid, row.seconds, row.peak_bytes, *(asdict(row.against).values() if row.against else [""] * 4)]
-        writer.writerow([*cells, *((row.paper or {}).get(name) for name in paper), "; ".join(row.errors)])
-    return file.getvalue()
+        lines.append([*cells, *((row.paper or {}).get(name) for name in paper), "; ".join(row.errors)])
+    return pd.DataFrame(lines, columns=head, dtype=object).to_csv(index=False)
 
 
 def as_markdown(results: Results) -> str:

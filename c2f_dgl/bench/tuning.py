@@ -40,33 +40,18 @@ class Tried:
 
 
 def tune(
-    split: Split,
-    out: str | Path,
-    config: RunConfig,
+    split: Split,  # its test part is not looked at
+    out: str | Path,  # new, or of the same search: ``study.jsonl`` is Optuna's journal, ``best.yaml`` the best preset
+    config: RunConfig,  # its values are tried first, where the ranges hold them; trials are compared by its ``select``
     ranges: Sequence[Range],
     *,
-    trials: int,
-    minutes: float | None = None,
+    trials: int,  # in all, with those that are over; one that a kill or Ctrl-C cut short does not count
+    minutes: float | None = None,  # after so many no further trial begins
     device: str = "auto",
     reporter: Reporter | None = None,
-    report: Callable[[Tried], None] = lambda tried: None,
+    report: Callable[[Tried], None] = lambda tried: None,  # called with every trial when it is over
 ) -> list[Tried]:
     """Train with one set of values after the other, each with the same seed; trials that are over, the best first.
-
-    Parameters
-    ----------
-    split : Split
-        Its test part is not looked at.
-    out : str or Path
-        Folder, new or that of the same search: ``study.jsonl`` is Optuna's journal, ``best.yaml`` the best preset.
-    config : RunConfig
-        Its own values are tried first, where the ranges hold them; trials are compared by its ``select``.
-    trials : int
-        In all, with those that are over already; one that a kill or Ctrl-C cut short does not count.
-    minutes : float, optional
-        After so many no further trial begins.
-    report : callable, optional
-        Called with every trial when it is over.
 
     `InputError` where the folder holds something else, another process tunes there, or no trial could be trained.
     """

@@ -109,8 +109,8 @@ def write_tensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
 
 
 def _peak_bytes() -> int:
-    """Most memory this process has had resident; the system counts in KiB, macOS in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    """Most memory this process has had resident."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 if __name__ == "__main__":

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from c2f_dgl.baselines.td3 import TD3
+from c2f_dgl.baselines.ciess import TD3, CiessSettings
 
 
 def agent(seed: int = 0, discount: float = 0.0) -> TD3:
     generator = torch.Generator().manual_seed(seed)
-    learner = TD3(2, hidden=32, lr=3e-3, discount=discount, capacity=2_000, generator=generator)
+    learner = TD3(2, CiessSettings(hidden=32, agent_lr=3e-3, discount=discount), 2_000, generator)
     learner.tau, learner.batch_size = 0.05, 128
     return learner
 
@@ -55,7 +55,7 @@ def test_values_look_ahead_through_the_targets() -> None:
 
 
 def test_the_last_transitions_are_remembered() -> None:
-    learner = TD3(1, hidden=4, lr=1e-3, discount=0.0, capacity=4, generator=torch.Generator().manual_seed(0))
+    learner = TD3(1, CiessSettings(hidden=4), 4, torch.Generator().manual_seed(0))
     for start in (0, 3):
         values = torch.arange(start, start + 3).float()
         learner.remember(values[:, None], values, values + 0.5, values[:, None] + 1)
