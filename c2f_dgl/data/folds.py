@@ -25,11 +25,12 @@ def rolling_splits(
     stamps = timestamps_of(inter, name)
     ordered, n = np.sort(stamps), len(inter)
     first = [n - int(np.floor(test * (folds - fold) * n + 0.5)) for fold in range(folds)]  # of each window, by time
+    since = lambda position: stamps >= ordered[min(max(position, 0), n - 1)]
     splits = []
     for fold, start in enumerate(first):
-        late = stamps >= ordered[first[fold + 1]] if fold + 1 < folds else np.zeros(n, dtype=bool)
-        in_test = (stamps >= ordered[min(start, n - 1)]) & ~late
-        held_out = stamps >= ordered[min(max(start - int(np.floor(valid * n + 0.5)), 0), n - 1)]
+        late = since(first[fold + 1]) if fold + 1 < folds else np.zeros(n, dtype=bool)
+        in_test = since(start) & ~late
+        held_out = since(start - int(np.floor(valid * n + 0.5)))
         if not in_test.any() or held_out.all():
             problem = f"nothing is left to {'train' if in_test.any() else 'test'} on"
             expected = "fewer folds, smaller fractions or times that differ"

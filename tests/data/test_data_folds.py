@@ -53,6 +53,8 @@ def test_windows_that_cannot_be_are_refused() -> None:
         rolling_splits(alike, 2, test=0.02)
     with pytest.raises(InputError, match=r"nothing is left to test on in fold 1 of 4"):
         rolling_splits(log(0, 3), 4)
+    with pytest.raises(InputError, match=r"nothing is left to test on in fold 1 of 3"):
+        rolling_splits(inter, 3, test=0.0)  # windows of no interaction
     with pytest.raises(InputError, match="leave nothing to train on"):
         rolling_splits(log(0, 100), 9)
     with pytest.raises(InputError, match="1 folds"):
