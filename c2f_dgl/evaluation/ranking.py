@@ -194,9 +194,12 @@ def largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
             lowest, _ = _any_largest(torch.where(scores[tied] == last, from_left, 0.0), k)
             equal = values[tied] == last
             columns[tied] = torch.where(equal, lowest.gather(1, (equal.cumsum(dim=1) - 1).clamp(min=0)), columns[tied])
-    order = columns.argsort(dim=1)
-    order = order.gather(1, values.gather(1, order).argsort(dim=1, descending=True, stable=True))
-    return columns.gather(1, order), values.gather(1, order)
+    unordered = torch.nonzero((values[:, 1:] == values[:, :-1]).any(dim=1)).flatten()
+    if len(unordered):  # columns ascending, and then, as they stand among equals, values descending
+        order = columns[unordered].argsort(dim=1)
+        order = order.gather(1, values[unordered].gather(1, order).argsort(dim=1, descending=True, stable=True))
+        columns[unordered], values[unordered] = columns[unordered].gather(1, order), values[unordered].gather(1, order)
+    return columns, values
 
 
 def _any_largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
