@@ -6,7 +6,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from sklearn.decomposition import SparsePCA
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -33,6 +32,8 @@ def sparse_pca_codebook(
     Rows are chosen without replacement while there are enough. The d^r = `n_components` values stand first in each row
     (``trailing``, the paper), or at random columns, in order, drawn anew for each row (``scattered``, published code).
     """
+    from sklearn.decomposition import SparsePCA  # here: it takes a second, and most models have no such tier
+
     d = parent.shape[1]
     rows = rng.choice(len(parent), size=m, replace=m > len(parent))
     model = SparsePCA(n_components, alpha=alpha, random_state=int(rng.integers(2**31)))
