@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -24,17 +23,14 @@ def serve(
     check_installed("fastapi", "fastapi_offline", "uvicorn", where="serve")
     from c2f_dgl.serving import ServingModel, UserHistories
 
-    served = ServingModel.load(model)  # for several workers, too: what cannot be served is said before they start
-    histories = None if users is None else UserHistories.load(users, served.items)
+    served = ServingModel.load(model)  # what cannot be served is said before any worker starts
+    if users is not None:
+        UserHistories.load(users, served.items)
+    del served  # each worker has its own
     import uvicorn
 
-    from c2f_dgl.service import MODEL, USERS, app_of_environment, create_app, set_switches
+    from c2f_dgl.service import MODEL, USERS
 
-    run = partial(uvicorn.run, host=host, port=port, access_log=False, server_header=False)
-    if workers == 1:
-        set_switches()
-        run(create_app(served, histories))
-        return
-    del served, histories  # each worker has its own
-    os.environ |= {MODEL: str(model)} | ({} if users is None else {USERS: str(users)})
-    run(f"{app_of_environment.__module__}:{app_of_environment.__name__}", factory=True, workers=workers)
+    os.environ |= {MODEL: str(model), USERS: "" if users is None else str(users)}
+    app = "c2f_dgl.service.app:app_of_environment"
+    uvicorn.run(app, factory=True, workers=workers, host=host, port=port, access_log=False, server_header=False)

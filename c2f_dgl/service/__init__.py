@@ -1,5 +1,5 @@
 """A `ServingModel` over HTTP: FastAPI and uvicorn, which the extra ``serve`` installs."""
 
-from c2f_dgl.service.app import MODEL, USERS, app_of_environment, create_app, set_switches
+from c2f_dgl.service.app import MODEL, USERS, create_app
 
-__all__ = ["MODEL", "USERS", "app_of_environment", "create_app", "set_switches"]
+__all__ = ["MODEL", "USERS", "create_app"]

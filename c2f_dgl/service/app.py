@@ -30,28 +30,28 @@ MODEL, USERS = "C2F_DGL_MODEL", "C2F_DGL_USERS"
 
 Text = Annotated[str, Field(min_length=1, max_length=256)]
 Id = StrictInt | Text
-Items = Annotated[list[Id], Field(max_length=MOST_ITEMS)]
 K = Annotated[int, Query(ge=1, le=MOST_K)]
-StrictK = Annotated[StrictInt, Field(ge=1, le=MOST_K)]
 
 
 class History(BaseModel):
     """Someone known only by these items; nothing is kept."""
 
     model_config = ConfigDict(extra="forbid")
-    history: Items
-    k: StrictK = 10
+    history: Annotated[list[Id], Field(max_length=MOST_ITEMS)]
+    k: Annotated[StrictInt, Field(ge=1, le=MOST_K)] = 10
+
+
+class Asked(History):
+    """A history, and which items are to be ranked for it."""
+
     exclude_seen: StrictBool = True
     candidates: Annotated[list[Id], Field(min_length=1, max_length=MOST_ITEMS)] | None = None
 
 
-class Explained(BaseModel):
-    """Which item's score is to be explained by which history."""
+class Explained(History):
+    """A history, and which item's score is to be explained by it."""
 
-    model_config = ConfigDict(extra="forbid")
-    history: Items
     item: Id
-    k: StrictK = 10
 
 
 class Ranked(BaseModel):
@@ -131,7 +131,7 @@ def create_app(model: ServingModel, users: UserHistories | None = None) -> FastA
         return JSONResponse(await ranking.ask(_Query(_history_of(users, user), k, exclude_seen)))
 
     @app.post("/recommend", response_model=Ranked)
-    async def recommend(body: History) -> JSONResponse:
+    async def recommend(body: Asked) -> JSONResponse:
         """The k best items for a history, of all items or of candidates."""
         rows, unknown = _rows(model, body.history)
         candidates = None if body.candidates is None else tuple(body.candidates)
@@ -166,15 +166,10 @@ def create_app(model: ServingModel, users: UserHistories | None = None) -> FastA
 
 
 def app_of_environment() -> FastAPI:
-    """`create_app` of the files that C2F_DGL_MODEL and C2F_DGL_USERS name: for a server that starts workers."""
-    set_switches()
+    """`create_app` of the files that C2F_DGL_MODEL and C2F_DGL_USERS name, for a process that does nothing else."""
+    sys.setswitchinterval(5e-4)  # ranking and the event loop hand the interpreter to each other every few products
     model, users = ServingModel.load(os.environ[MODEL]), os.environ.get(USERS)
-    return create_app(model, None if users is None else UserHistories.load(users, model.items))
-
-
-def set_switches() -> None:
-    """Let ranking and the event loop of this process hand the interpreter to each other every few products."""
-    sys.setswitchinterval(5e-4)
+    return create_app(model, UserHistories.load(users, model.items) if users else None)
 
 
 def _ranked(model: ServingModel, queries: Sequence[_Query]) -> list[dict[str, Any]]:

@@ -19,12 +19,8 @@ class OverloadedError(Exception):
 class Batcher(Generic[Query, Answer]):
     """Answers queries in batches of those that wait; a query that comes alone does not wait for others.
 
-    Parameters
-    ----------
-    answer : callable
-        Queries to as many answers; called in one thread beside the event loop.
-    most, waiting : int
-        Queries in a batch, and queries that may wait.
+    `answer` takes queries to as many answers, in one thread beside the event loop; at most `most` queries are in a
+    batch, and `waiting` may wait.
     """
 
     def __init__(self, answer: Callable[[Sequence[Query]], Sequence[Answer]], most: int = 32, waiting: int = 1024):
