@@ -95,8 +95,7 @@ def _factorised(users: np.ndarray, items: np.ndarray, record: dict[str, Any]) ->
 def singular_vectors(matrix: sp.csr_matrix, rank: int, context: Context[Any]) -> np.ndarray:
     """V^T (float64, rank x n_columns) of the largest singular values of a matrix, at most one less than it has.
 
-    Sketches by random vectors would miss much of V, as the singular values of interactions lie close. These are right
-    to rounding, but of a value that comes many times, as 1 does once a component of the graph, some may be missing.
+    They are right to rounding; of a value that comes many times, as 1 does once a component, some may be missing.
     """
     rank = min(rank, min(matrix.shape) - 1)
     if rank < 1:

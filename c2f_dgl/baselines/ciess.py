@@ -53,13 +53,14 @@ class TD3:
 
     y = r + gamma min_i Q'_i(s', clip(mu'(s') + clip(eps)))            target policy smoothing, clipped double Q
     critics: min (Q_i(s, a) - y)^2     actor, every other step: max Q_1(s, mu(s))     targets: Polyak averages
+
+    States have `width` entries, `capacity` transitions are remembered, and the generator draws everything.
     """
 
     tau = 0.01  # share of the networks in their targets at each update
     batch_size = 256
 
     def __init__(self, width: int, settings: CiessSettings, capacity: int, generator: torch.Generator) -> None:
-        # States have `width` entries; `capacity` transitions are remembered; the generator draws everything.
         self.discount, self.generator = settings.discount, generator
         self.actor = _network(width, settings.hidden, generator, nn.Sigmoid())
         critics = [_network(width + 1, settings.hidden, generator, nn.Identity()) for _ in range(2)]

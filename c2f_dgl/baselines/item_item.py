@@ -124,8 +124,7 @@ def ease(context: Context[EaseSettings]) -> Weights:
 def sparse_ease(train: sp.csr_matrix, l2: float, support: int, memory: float) -> sp.csr_matrix:
     """B (n_items x n_items), each column a ridge regression on the `support` items that reduce its loss most alone.
 
-    As many systems (4 support^2 bytes each) are formed at once as take half of `memory`, in GiB; G is formed anew for
-    each lot of them, in blocks of rows.
+    As many systems are formed at once as take half of `memory`, in GiB; G is formed anew for each lot of them.
     """
     train, n_items = train.astype(np.float32), train.shape[1]
     transposed, degree = train.T.tocsr(), train.getnnz(axis=0)

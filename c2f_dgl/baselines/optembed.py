@@ -60,11 +60,7 @@ class _LongTailStep(torch.autograd.Function):
 
 
 class Supernet(PrefixTable):
-    """A prefix table with a threshold for each field of entities (N,), int64.
-
-    `rate` is the learning rate of thresholds as a multiple of that of the table: t is learned as ``rate`` times a
-    parameter, which is the same under Adam.
-    """
+    """A prefix table with a threshold t for each field of entities (N,), int64: `rate` times a parameter."""
 
     field: Tensor
 

@@ -59,11 +59,7 @@ class CerpSettings(PruningSettings):
 
 
 class SoftThresholded(nn.Module):
-    """A matrix V (n x d), from `start`, behind learned thresholds sigmoid(s).
-
-    s starts at `start_logit`, so far below zero that nothing is pruned. `rate` is its learning rate as a multiple of
-    that of V: s is learned as ``rate`` times a parameter, which is the same under Adam.
-    """
+    """A matrix V (n x d), from `start`, behind learned thresholds sigmoid(s): s is `rate` times a parameter."""
 
     def __init__(self, start: Tensor, granularity: Granularity, start_logit: float, rate: float) -> None:
         super().__init__()
@@ -115,10 +111,10 @@ def prune(
     parts: Sequence[SoftThresholded],
     regulariser: Callable[[], Tensor | float] = lambda: 0.0,  # a further term of the loss
 ) -> tuple[list[Tensor], Phase]:
-    """A mask (n x d, bool, on the CPU) per part of a layer, trained while thresholds rise until the budget is met.
+    """Masks (n x d, bool, on the CPU) of a layer's parts, trained while thresholds rise until the budget is met.
 
-    Masks keep the entries with the largest margins, as many as the budget; the phase's record says how many were
-    ``left`` by the thresholds.
+    They keep the entries with the largest margins, as many as the budget; of the record, ``left`` is how many the
+    thresholds left.
     """
     settings, strength = context.settings, context.settings.pull
     masks: list[Tensor] = []

@@ -49,11 +49,7 @@ class GradientSettings(Settings):
 
 
 class SearchSettings(GradientSettings):
-    """A search, then retraining with what it found.
-
-    One negative a positive and larger batches than the systems of one phase have: the same triplets an epoch would
-    make a search and a retraining cost several of their trainings.
-    """
+    """A search, then retraining with what it found: fewer triplets an epoch, as both cost a training each."""
 
     lr: float = Field(2e-2, gt=0, description="Adam's learning rate where what was found is retrained")
     l2: float = Field(1e-4, ge=0, description="lambda of Eq. 9, on the input embeddings of the batch, a mean")
@@ -64,7 +60,10 @@ class SearchSettings(GradientSettings):
     std: float = Field(0.1, gt=0, description="standard deviation of the embeddings at the start")
 
     def rate(self, distance: float, n_interactions: int) -> float:
-        """Learning rate, over `search_lr`, that takes a parameter by `distance` in the search where nothing resists."""
+        """Learning rate, over `search_lr`, that takes a parameter by `distance` in the search where nothing resists.
+
+        Under Adam, a parameter that counts this many times over is learned at that rate.
+        """
         steps_an_epoch = -(-n_interactions // max(1, self.batch_size // self.negatives))
         return distance / (self.search_lr * (self.search_epochs * steps_an_epoch))
 
