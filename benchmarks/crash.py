@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -105,11 +105,13 @@ class Case:
     again: str = ""
     program: tuple[str, ...] = ("-m", "c2f_dgl")
 
-    def started(self, run: Path, out: Path, again: bool = False) -> subprocess.Popen[bytes]:
-        """The command as a process of a group of its own."""
+    def started(
+        self, run: Path, out: Path, again: bool = False, before: Sequence[str] = (), stderr: int = subprocess.DEVNULL
+    ) -> subprocess.Popen[str]:
+        """The command as a process of a group of its own, behind the words of another one."""
         words = f"{self.words} {self.again if again else ''}".replace("RUN", str(run)).replace("OUT", str(out)).split()
-        command, null = [sys.executable, *self.program, *words], subprocess.DEVNULL
-        return subprocess.Popen(command, stdout=null, stderr=null, start_new_session=True)
+        command, null = [*before, sys.executable, *self.program, *words], subprocess.DEVNULL
+        return subprocess.Popen(command, stdout=null, stderr=stderr, text=True, start_new_session=True)
 
 
 _QUICK = "bench planted --out OUT --seeds 1 --systems anchor-popular,anchor-svd-budget --against anchor-popular"

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,11 +42,9 @@ class Ended:
         return cls(process.returncode, said[-1] if said else "", len(said))
 
 
-def started(case: Case, run: Path, out: Path, before: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    """The command as a process."""
-    words = case.words.replace("RUN", str(run)).replace("OUT", str(out)).split()
-    command = [*before, sys.executable, "-m", "c2f_dgl", *words]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+def started(case: Case, run: Path, out: Path, before: Sequence[str] = ()) -> subprocess.Popen[str]:
+    """The command as a process that is heard."""
+    return case.started(run, out, before=before, stderr=subprocess.PIPE)
 
 
 def contents(folder: Path) -> list[str]:

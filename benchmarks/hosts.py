@@ -10,7 +10,6 @@ benchmarks/results/hosts/<data>.json.
 from __future__ import annotations
 
 import fcntl
-import functools
 import heapq
 import itertools
 import json
@@ -24,7 +23,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -153,33 +152,24 @@ class Phases:
         now, phase = self._now(), self.at[-1]
         self.taken[phase], self._last = self.taken.get(phase, 0.0) + now - self._last, now
 
-    def clocked(self, phase: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """`function` as a phase."""
-
-        @functools.wraps(function)
-        def call(*arguments: Any, **options: Any) -> Any:
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """A phase; as a decorator every call of a function is one."""
+        self.account()
+        self.at.append(name)
+        self.times[name] += 1
+        try:
+            yield
+        finally:
             self.account()
-            self.at.append(phase)
-            self.times[phase] += 1
-            try:
-                return function(*arguments, **options)
-            finally:
-                self.account()
-                self.at.pop()
+            self.at.pop()
 
-        return call
-
-    def counted(self, exchange: Callable[..., Any]) -> Callable[..., Any]:
-        """`exchange` (of torch.distributed), counted."""
-
-        @functools.wraps(exchange)
-        def call(*arguments: Any, **options: Any) -> Any:
-            begun = time.perf_counter()
-            found = exchange(*arguments, **options)
-            self.exchanges, self.waited = self.exchanges + 1, self.waited + time.perf_counter() - begun
-            return found
-
-        return call
+    @contextmanager
+    def exchange(self) -> Iterator[None]:
+        """One exchange between the ranks."""
+        begun = time.perf_counter()
+        yield
+        self.exchanges, self.waited = self.exchanges + 1, self.waited + time.perf_counter() - begun
 
 
 def rank(out: Path, arguments: list[str]) -> None:
@@ -200,14 +190,16 @@ def rank(out: Path, arguments: list[str]) -> None:
         "ranking": sampling.evaluate_split,
         "ranking of the most popular": ranking.evaluate,
     }.items():
-        clocked = phases.clocked(phase, function)
+        clocked = phases.phase(phase)(function)
         for name, module in list(sys.modules.items()):
             if name.startswith("c2f_dgl.") and getattr(module, function.__name__, None) is function:
                 setattr(module, function.__name__, clocked)
-    figures, ranked_first = comparison.Comparison.figures, comparison.Candidates.ranked_first
-    comparison.Comparison.figures = phases.clocked("comparisons", figures)  # type: ignore[method-assign]
-    comparison.Candidates.ranked_first = phases.clocked("candidates", ranked_first)  # type: ignore[method-assign]
-    dist.broadcast, dist.all_reduce = phases.counted(dist.broadcast), phases.counted(dist.all_reduce)
+    for owner, name, phase in (
+        (comparison.Comparison, "figures", "comparisons"),
+        (comparison.Candidates, "ranked_first", "candidates"),
+    ):
+        setattr(owner, name, phases.phase(phase)(getattr(owner, name)))
+    dist.broadcast, dist.all_reduce = phases.exchange()(dist.broadcast), phases.exchange()(dist.all_reduce)
     sys.argv = ["c2f-dgl", *arguments]
     try:
         command_line()
@@ -227,19 +219,15 @@ def probe(out: Path) -> None:
 
     with ranks.joined():
         large, small = torch.zeros(_TRIED // 8, dtype=torch.float64), torch.zeros(1)
-        record = {}
-        for name, exchange, times in (
-            ("bytes a second", lambda: ranks.of_first(large), 3),
-            ("seconds of a gather", lambda: ranks.gathered(small), _TRIES),
-        ):
+        seconds = []
+        for exchange, times in ((lambda: ranks.of_first(large), 3), (lambda: ranks.gathered(small), _TRIES)):
             ranks.gathered(small)  # all begin at once
             begun = time.perf_counter()
             for _ in range(times):
                 exchange()
             ranks.gathered(small)
-            record[name] = (time.perf_counter() - begun) / times
-        record["bytes a second"] = _TRIED / record["bytes a second"]
-    out.write_text(json.dumps(record))
+            seconds.append((time.perf_counter() - begun) / times)
+    out.write_text(json.dumps({"bytes a second": _TRIED / seconds[0], "seconds of a gather": seconds[1]}))
 
 
 def measured(n: int, dataset: str, preset: str, rate: float, delay: float) -> dict[str, Any]:
@@ -258,9 +246,9 @@ def measured(n: int, dataset: str, preset: str, rate: float, delay: float) -> di
         seconds = time.perf_counter() - begun
         summary = json.loads((folder / "run" / "summary.json").read_text())
         stage = summary["stages"][summary["chosen"]]
-        found = {key: stage[key] for key in ("valid", "test", "scalars")}
         taken = {"hosts": n, "wire": wire, "seconds": seconds, "load": round(os.getloadavg()[0], 2), "ranks": of_ranks}
-        return {**taken, **{key: summary[key] for key in ("data", "entities")}, **found}
+        about = {key: summary[key] for key in ("data", "entities")}
+        return {**taken, **about, **{key: stage[key] for key in ("valid", "test", "scalars")}}
 
 
 def main(

@@ -86,17 +86,19 @@ def train_run(dataset: str, out: Path, options: Sequence[str]) -> tuple[float, d
     return time.perf_counter() - started, json.loads((out / "summary.json").read_text())
 
 
-def alternate(ways: Mapping[str, Callable[[], object]], runs: int) -> dict[str, list[float]]:
+def alternate(
+    ways: Mapping[str, Callable[[], object]], runs: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
     """Seconds of each way, `runs` times each, A B A B, after a round of warming up."""
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for run in range(runs + 1):
         for way, take in ways.items():
             wait()
-            started = time.perf_counter()
+            started = clock()
             take()
             wait()
             if run:
-                seconds[way].append(time.perf_counter() - started)
+                seconds[way].append(clock() - started)
     return seconds
 
 

@@ -15,7 +15,7 @@ import importlib
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any
 
@@ -95,9 +95,10 @@ def cost(data: str) -> dict[str, Any]:
                 model.zero_grad()
                 batch_loss(model, batch, "bpr", 5e-4).backward()
 
-            row[engine] = median_seconds(step)
-            if engine == "collapsed":
-                row["rebuild"] = median_seconds(partial(rebuilt, model))
+            ways = {engine: step} | ({"rebuild": partial(rebuilt, model)} if engine == "collapsed" else {})
+            # The processor's seconds: other work does not count.
+            taken = measure.alternate(ways, _REPEATS, clock=time.process_time)
+            row |= {way: statistics.median(seconds) for way, seconds in taken.items()}
         rows.append(row)
     return {"data": data, "rows": rows}
 
@@ -107,17 +108,6 @@ def with_relations(split: Split, n: int, ends: np.ndarray) -> tuple[Split, Graph
     one = {"source": "user", "destination": "user", "symmetric": False}
     schema = GraphConfig.model_validate({"relations": {f"relation_{k}": one for k in range(n)}})
     return add_relations(split, schema, {name: tuple(ends) for name in schema.relations}), schema
-
-
-def median_seconds(call: Callable[[], object]) -> float:
-    """Median of the processor's seconds over some calls after one that warms up: other work does not count."""
-    call()
-    seconds = []
-    for _ in range(_REPEATS):
-        started = time.process_time()
-        call()
-        seconds.append(time.process_time() - started)
-    return statistics.median(seconds)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -59,7 +58,7 @@ def main(
     for varied, points in sweeps.items():
         for key, point in ((json.dumps(point), point) for point in points):
             if key not in rows_by_point:
-                rows_by_point[key] = measure.apart(partial(one, **point))  # the peak memory is then the point's
+                rows_by_point[key] = measure.apart(one, point)  # the peak memory is then the point's
             figures = "  ".join(f"{figure} {rows_by_point[key][figure]:,.4g}" for figure in FIGURES)
             print(f"{varied:12} {value(varied, point):>12,}  {figures}")
         rows = [rows_by_point[json.dumps(point)] for point in points]
@@ -80,12 +79,10 @@ def exponent(sizes: list[int], figures: list[float]) -> float | None:
     return float(np.polyfit(np.log(sizes), np.log(figures), 1)[0]) if len(set(sizes)) > 1 else None
 
 
-def one(
-    interactions: int, users: int, items: int, m: int, d: int, steps: int, memory_budget: float | None
-) -> dict[str, Any]:
-    """Figures of one size."""
-    record: dict[str, Any] = {"interactions": interactions, "users": users, "items": items, "m": m, "d": d}
-    record |= {"steps": steps, "memory_budget": memory_budget}
+def one(point: dict[str, Any]) -> dict[str, Any]:
+    """Figures of one size; its `memory_budget` is in GiB."""
+    interactions, users, items, m, d = (point[key] for key in ("interactions", "users", "items", "m", "d"))
+    record = dict(point)
 
     @contextmanager
     def timed(name: str) -> Iterator[None]:
@@ -100,7 +97,7 @@ def one(
         del inter
     with timed("seconds_of_graph"):
         graph = interaction_graph(split.train)
-    budget = None if memory_budget is None else memory_budget * 2**30
+    budget = None if point["memory_budget"] is None else point["memory_budget"] * 2**30
     with timed("seconds_of_engine"):
         model = throughput.build(split, "auto", "csr", graph=graph, m=m, d=d, memory_budget=budget)
     record["basis"] = model.engine.storage if isinstance(model.engine, Collapsed) else "message passing"
@@ -109,17 +106,17 @@ def one(
     with timed("seconds_of_sampler"):
         sampler = TripletSampler(split.train, throughput.NEGATIVES)
     size, take = 8192 // throughput.NEGATIVES, throughput.stepper(throughput.our_step(model))
-    n_steps = -(-split.train.nnz // size)
     batches = sampler.batches(split.train.nnz, size, np.random.default_rng(0))
     started = time.perf_counter()
     first = next(batches)  # draws many batches
     sampling = (time.perf_counter() - started) * max(1.0, split.train.nnz / DRAWN)
     take(first)
     started, taken = time.perf_counter(), 0
-    for batch in islice(batches, steps):
+    for batch in islice(batches, point["steps"]):
         take(batch)
         taken += 1
-    record["seconds_an_epoch"] = (time.perf_counter() - started) / taken * n_steps + sampling
+    seconds_a_step = (time.perf_counter() - started) / taken
+    record["seconds_an_epoch"] = seconds_a_step * -(-split.train.nnz // size) + sampling
     record["sampling_share"] = sampling / record["seconds_an_epoch"]
     record["peak_bytes"] = measure.memory()
     record["threads"] = torch.get_num_threads()

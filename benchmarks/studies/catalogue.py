@@ -74,7 +74,8 @@ ABLATION = Study(
     ),
 )
 
-_PURSUIT = "coarse.update=pursuit"
+_PURSUED = f"{COARSE} coarse.update=pursuit"
+_SCALED = f"{_PURSUED} model.item_scale=0.15"
 
 ASSIGNMENT = Study(
     "assignment",
@@ -83,18 +84,14 @@ ASSIGNMENT = Study(
     "scalar more, item embeddings scaled by degree^0.15.",
     (
         Variant("pinv", COARSE),
-        Variant("pursuit", f"{COARSE} {_PURSUIT}", "Does matching pursuit beat the pseudo-inverse?", ("pinv",)),
-        Variant(
-            "scaled",
-            f"{COARSE} {_PURSUIT} model.item_scale=0.15",
-            "Does scaling items by degree^0.15 add to pursuit?",
-            ("pursuit",),
-        ),
+        Variant("pursuit", _PURSUED, "Does matching pursuit beat the pseudo-inverse?", ("pinv",)),
+        Variant("scaled", _SCALED, "Does scaling items by degree^0.15 add to pursuit?", ("pursuit",)),
     ),
 )
 
 _LONGER = f"{COARSE} coarse.training.updating_epochs=55"
 _REFINED, _JOINT = f"{HALF} model.entity_input=refined", "fine.freeze_coarser=false"
+_SMALL = f"{_REFINED} fine.start_scale=0.01"
 _pays = partial(Variant, controls=("longer", "wider"))
 
 FINE_TIER = Study(
@@ -113,17 +110,18 @@ FINE_TIER = Study(
         _pays("gate-0.8", f"{_REFINED} fine.gate=0.8", "Does it pay at w_cr = 0.8, refined?"),
         _pays("joint", f"{_REFINED} {_JOINT}", "Does it pay where E^c is trained along, refined?"),
         _pays("joint-fast", f"{_REFINED} {_JOINT} fine.training.lr=0.02", "And at the coarse stage's rate, 2e-2?"),
-        _pays(
-            "refined-small",
-            f"{_REFINED} fine.start_scale=0.01",
-            "Does it pay where E^r starts a hundredth as large, refined?",
-        ),
-        _pays("joint-small", f"{_REFINED} fine.start_scale=0.01 {_JOINT}", "And with E^c trained along?"),
+        _pays("refined-small", _SMALL, "Does it pay where E^r starts a hundredth as large, refined?"),
+        _pays("joint-small", f"{_SMALL} {_JOINT}", "And with E^c trained along?"),
     ),
 )
 
 # The paper's values on Gowalla at (300, 128, 2): 2 N + 300 x 128 = 2.54 N. m follows from the data.
-_BUDGET = f"{COARSE} coarse.m=null model.budget=2.542 {_PURSUIT} model.item_scale=0.15"
+_BUDGET = f"{_SCALED} coarse.m=null model.budget=2.542"
+
+
+def _shaped(d: int, t: int, asks: str, *controls: str) -> Variant:
+    return Variant(f"d{d}-t{t}", f"{_BUDGET} model.d={d} coarse.t={t}", asks, controls)
+
 
 CORNER = Study(
     "corner",
@@ -132,25 +130,10 @@ CORNER = Study(
     "t = 2, to which m follows from the data), spent on more meta-embeddings, more dimensions or more entries of S; "
     "S updated by matching pursuit, items scaled by degree^0.15.",
     (
-        Variant("d128-t2", f"{_BUDGET} model.d=128 coarse.t=2"),
-        Variant(
-            "d64-t2",
-            f"{_BUDGET} model.d=64 coarse.t=2",
-            "Do twice the atoms at half the width (d = 64, t = 2) beat d = 128, t = 2?",
-            ("d128-t2",),
-        ),
-        Variant(
-            "d128-t1",
-            f"{_BUDGET} model.d=128 coarse.t=1",
-            "Does one entry less an entity, spent on atoms (d = 128, t = 1), beat t = 2?",
-            ("d128-t2",),
-        ),
-        Variant(
-            "d64-t1",
-            f"{_BUDGET} model.d=64 coarse.t=1",
-            "Do both together (d = 64, t = 1) beat each alone?",
-            ("d64-t2", "d128-t1"),
-        ),
+        _shaped(128, 2, ""),
+        _shaped(64, 2, "Do twice the atoms at half the width (d = 64, t = 2) beat d = 128, t = 2?", "d128-t2"),
+        _shaped(128, 1, "Does one entry less an entity, spent on atoms (d = 128, t = 1), beat t = 2?", "d128-t2"),
+        _shaped(64, 1, "Do both together (d = 64, t = 1) beat each alone?", "d64-t2", "d128-t1"),
     ),
 )
 
@@ -160,10 +143,8 @@ _of_base = partial(Variant, controls=("base",))
 def _sweep(symbol: str, key: str, values: list[float], usual: str) -> list[Variant]:
     stem = key.rpartition(".")[2]
     options = f"{HALF} {key}" if key != "fine.threshold" else key  # unless the threshold is what is swept
-    return [
-        _of_base(f"{stem}-{x:g}", f"{options}={x:g}", f"Is {symbol} = {x:g} better than {usual}?", at=(symbol, x))
-        for x in values
-    ]
+    asks = f"Is {symbol} = {{:g}} better than {usual}?"
+    return [_of_base(f"{stem}-{x:g}", f"{options}={x:g}", asks.format(x), at=(symbol, x)) for x in values]
 
 
 SENSITIVITY = Study(
@@ -181,7 +162,16 @@ SENSITIVITY = Study(
     ),
 )
 
-_FIXED, _TOTAL = "m^r beside m^c = 300", "m^r of m^c + m^r = 400"
+
+def _beside(m: int) -> Variant:
+    asks = f"Beside m^c = 300, is m^r = {m} better than 100?"
+    return _of_base(f"plus-{m}", f"{HALF} fine.m={m}", asks, at=("m^r beside m^c = 300", m))
+
+
+def _of_400(m: int) -> Variant:
+    options, asks = f"{HALF} fine.m={m} coarse.m={400 - m}", f"Of 400, is m^r = {m} better than 100?"
+    return _of_base(f"{m}-of-400", options, asks, at=("m^r of m^c + m^r = 400", m))
+
 
 SPACE = Study(
     "space",
@@ -191,29 +181,17 @@ SPACE = Study(
     "median of |E^r|. The paper's Fig. 6 has accuracy rise with m^r beside a fixed m^c.",
     (
         Variant("base", HALF),
-        *(
-            _of_base(
-                f"plus-{m}", f"{HALF} fine.m={m}", f"Beside m^c = 300, is m^r = {m} better than 100?", at=(_FIXED, m)
-            )
-            for m in (25, 50, 100, 200, 300)
-        ),
-        *(
-            _of_base(
-                f"{m}-of-400",
-                f"{HALF} fine.m={m} coarse.m={400 - m}",
-                f"Of 400, is m^r = {m} better than 100?",
-                at=(_TOTAL, m),
-            )
-            for m in (50, 100, 150, 200)
-        ),
+        *(_beside(m) for m in (25, 50, 100, 200, 300)),
+        *(_of_400(m) for m in (50, 100, 150, 200)),
     ),
 )
 
 
-def _loss(name: str, negatives: int) -> str:
+def _loss(name: str, negatives: int, asks: str, *controls: str) -> Variant:
     # 1638 positives a step whatever their negatives, so all take the same steps.
     training = {"loss": name, "negatives": negatives, "batch_size": 1638 * negatives, "updating_epochs": 15}
-    return " ".join([COARSE, _PURSUIT, *(f"coarse.training.{key}={value}" for key, value in training.items())])
+    options = [_PURSUED, *(f"coarse.training.{key}={value}" for key, value in training.items())]
+    return Variant(f"{name}-{negatives}", " ".join(options), asks, controls)
 
 
 LOSS = Study(
@@ -222,16 +200,11 @@ LOSS = Study(
     "One coarse tier with S updated by matching pursuit, trained for the same 20 epochs and the same positives a step. "
     "BPR is the mean over pairs, softmax the cross-entropy of the positive against its own negatives.",
     (
-        Variant("bpr-5", _loss("bpr", 5)),
-        Variant("bpr-1", _loss("bpr", 1), "Is BPR with 1 negative better than with 5?", ("bpr-5",)),
-        Variant("bpr-50", _loss("bpr", 50), "Is BPR with 50 negatives better than with 5?", ("bpr-5",)),
-        Variant("softmax-5", _loss("softmax", 5), "Is softmax over 5 negatives better than BPR with 5?", ("bpr-5",)),
-        Variant(
-            "softmax-50",
-            _loss("softmax", 50),
-            "Is softmax over 50 negatives better than BPR with 5 and with 50?",
-            ("bpr-5", "bpr-50"),
-        ),
+        _loss("bpr", 5, ""),
+        _loss("bpr", 1, "Is BPR with 1 negative better than with 5?", "bpr-5"),
+        _loss("bpr", 50, "Is BPR with 50 negatives better than with 5?", "bpr-5"),
+        _loss("softmax", 5, "Is softmax over 5 negatives better than BPR with 5?", "bpr-5"),
+        _loss("softmax", 50, "Is softmax over 50 negatives better than BPR with 5 and with 50?", "bpr-5", "bpr-50"),
     ),
 )
 
@@ -265,6 +238,7 @@ SIGNIFICANCE = Study(
 )
 
 _adds = partial(Variant, controls=("printed",))
+_BFLOAT16 = "Does `published` lose where features are propagated in bfloat16?"
 
 HABITS = Study(
     "habits",
@@ -281,20 +255,22 @@ HABITS = Study(
         _adds("softmax", "fine.softmax=true", "Does a softmax before the top-t^r of S^r?"),
         _adds("scattered", "fine.padding=scattered", "Do SparsePCA's codes at random columns?"),
         _published("published"),
-        _published(
-            "bfloat16",
-            "model.kernel=bfloat16",
-            "Does `published` lose where features are propagated in bfloat16?",
-            ("published",),
-            "lower",
-        ),
+        _published("bfloat16", "model.kernel=bfloat16", _BFLOAT16, ("published",), "lower"),
     ),
 )
 
 _ALONE = f"{COARSE} coarse.training.fixed_epochs=0"  # a start and nothing else
-_SOFTMAX = f"{COARSE} coarse.training.loss=softmax"
+_SOFTMAX = f"{COARSE} coarse.training.loss=softmax coarse.training.negatives"
+_SHARED = f"{_SOFTMAX}=2000 coarse.training.shared_negatives=true coarse.training.batch_size=4096"
+_OWN = f"{_SOFTMAX}=100 coarse.training.batch_size=102400"
 _gains = partial(Variant, controls=("start",), preset="fast")
 _loses = partial(_gains, yes_if="lower")
+
+
+def _budgeted(n: float) -> Variant:
+    asks = f"Are {n:g} values per entity better than 2.67?"
+    return _gains(f"budget-{n:g}", f"{_ALONE} model.budget={n:g}", asks, at=("values per entity", n))
+
 
 SPECTRAL = Study(
     "spectral",
@@ -304,17 +280,8 @@ SPECTRAL = Study(
     (
         Variant("start", _ALONE, preset="fast"),
         _gains("trained", COARSE, "Does an epoch of BPR after the start pay?"),
-        _gains(
-            "softmax-shared",
-            f"{_SOFTMAX} coarse.training.negatives=2000 coarse.training.shared_negatives=true "
-            "coarse.training.batch_size=4096",
-            "Does an epoch of softmax with 2,000 shared negatives pay?",
-        ),
-        _gains(
-            "softmax-own",
-            f"{_SOFTMAX} coarse.training.negatives=100 coarse.training.batch_size=102400",
-            "Does an epoch of softmax with 100 unseen negatives for each positive pay?",
-        ),
+        _gains("softmax-shared", _SHARED, "Does an epoch of softmax with 2,000 shared negatives pay?"),
+        _gains("softmax-own", _OWN, "Does an epoch of softmax with 100 unseen negatives for each positive pay?"),
         _gains("filter", _ALONE, "Does a linear graph filter beside the embeddings pay?", preset="best"),
         _gains(
             "kmeans", f"{_ALONE} coarse.grouping=kmeans", "Are items better grouped by spherical k-means than by METIS?"
@@ -328,15 +295,7 @@ SPECTRAL = Study(
         _loses("unscaled", f"{_ALONE} model.item_scale=0", "Are scores without the item scale worse?"),
         _gains("two-atoms", f"{_ALONE} coarse.t=2", "Do two atoms an item (t = 2) beat one?"),
         _gains("user-atoms", f"{_ALONE} coarse.t_user=1", "Do users gain from atoms of their own?"),
-        *(
-            _gains(
-                f"budget-{value:g}",
-                f"{_ALONE} model.budget={value:g}",
-                f"Are {value:g} values per entity better than 2.67?",
-                at=("values per entity", value),
-            )
-            for value in (1, 1.5, 2, 4, 8, 14)
-        ),
+        *(_budgeted(n) for n in (1, 1.5, 2, 4, 8, 14)),
     ),
     options="",
 )

@@ -75,10 +75,11 @@ def test_options_are_typed_by_their_defaults() -> None:
 
 
 def test_a_point_of_the_scaling_benchmark() -> None:
-    point = scaling.one(6000, 400, 350, 20, 8, steps=2, memory_budget=None)
+    size = {"interactions": 6000, "users": 400, "items": 350, "m": 20, "d": 8, "steps": 2, "memory_budget": None}
+    point = scaling.one(size)
     assert point["basis"] == "full"
     assert all(point[figure] > 0 for figure in scaling.FIGURES)  # type: ignore[operator]
-    small = scaling.one(6000, 400, 350, 20, 8, steps=2, memory_budget=770 * 20 * 2 / 2**30)
+    small = scaling.one({**size, "memory_budget": 770 * 20 * 2 / 2**30})
     assert small["basis"] == "half"
     assert scaling.exponent([1, 10, 100], [3.0, 30.0, 300.0]) == pytest.approx(1)
     assert scaling.exponent([5], [1.0]) is None
