@@ -70,10 +70,9 @@ class Fit:
 def fit_codes(
     items: np.ndarray, trial: Trial, n_bytes: int, reporter: Reporter, shares: Sequence[float] = SHARES
 ) -> Coded:
-    """Codes of items X (n_items, d), and neighbours where these are worth their bytes: those that rank best of a few.
+    """Codes of items X (n_items, d), whose sum over a history is the user, and neighbours where they rank better.
 
-    The vector of a user is the sum of X over the history. `n_bytes` are those of codes, codebooks and neighbours
-    together, `shares` of them may go to neighbours: (0.0,) for none. `InputError` where so few bytes hold no codes.
+    Together they take `n_bytes`, of which `shares` are tried for neighbours. `InputError` where so few hold no codes.
     """
     vectors, _ = trial.rotated(items)
     with reporter.busy(f"codes of {n_bytes:,} bytes"):
@@ -81,9 +80,9 @@ def fit_codes(
 
 
 def fit_fewest_codes(items: np.ndarray, trial: Trial, reporter: Reporter, figure: float = 0.0) -> Coded | None:
-    """`fit_codes` in the fewest bytes, of a least number and its doublings, that lose at most 2 % of N@20.
+    """`fit_codes` in the fewest bytes, of a least number and its doublings, that lose at most 2 % of N@20; else None.
 
-    None where all lose more; `figure` is N@20 on validation of what is coded, where it has neighbours, too.
+    `figure` is N@20 on validation of what is coded, where it has neighbours, too.
     """
     vectors, _ = trial.rotated(items)
     with reporter.busy("items as they are"):

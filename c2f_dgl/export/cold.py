@@ -31,13 +31,12 @@ _WORDS, _WORD = 1_000, r"[^\s,;|]+"
 def with_cold_items(model: ServingModel, path: str | Path) -> ServingModel:
     """The model with items added at its end: those of a table of ids and features that it does not have.
 
-    The first column of the table is an item's id, the others are features: numbers, or words between spaces, commas,
-    semicolons and bars. A number that is missing counts as the mean. Features of the items that the model has are what
-    is learned from. `InputError` where the file cannot be read or has no feature, fewer than two items of the model or
-    no other, a new item twice, or new ids of another type than the model's.
+    Its first column is an item's id, the others are features: numbers (the mean where one is missing), or words between
+    spaces, commas, semicolons and bars. `InputError` for a file that has no feature, fewer than two items of the model
+    or no other, a new item twice, or new ids of another type than the model's.
     """
     path = Path(path)
-    table = _table_of_features(path)
+    table = read_table(path, _feature_columns).frame.dropna(subset="item")
     ids, features = table["item"].to_numpy(dtype=object), _numbers(table.drop(columns="item"))
     rows = model.items.find(ids)
     known = rows >= 0
@@ -64,16 +63,11 @@ def with_cold_items(model: ServingModel, path: str | Path) -> ServingModel:
     )
 
 
-def _table_of_features(path: Path) -> pd.DataFrame:
-    """Columns of a table, the first called ``item``."""
-
-    def roles(columns: list[str], _: Path) -> dict[str, int]:
-        if len(columns) < 2:
-            raise InputError("has one column", where=path, expected="columns: id, features")
-        return {"item" if place == 0 else f"feature {place}": place for place in range(len(columns))}
-
-    table = read_table(path, roles).frame
-    return table.dropna(subset="item")
+def _feature_columns(columns: list[str], path: Path) -> dict[str, int]:
+    """Places of all columns, the first called ``item``."""
+    if len(columns) < 2:
+        raise InputError("has one column", where=path, expected="columns: id, features")
+    return {"item" if place == 0 else f"feature {place}": place for place in range(len(columns))}
 
 
 def _numbers(table: pd.DataFrame) -> np.ndarray:

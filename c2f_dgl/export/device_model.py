@@ -18,7 +18,7 @@ from c2f_dgl.data.splits import Split
 from c2f_dgl.errors import InputError
 from c2f_dgl.evaluation.ranking import evaluate
 from c2f_dgl.evaluation.served import Served
-from c2f_dgl.export.codes import fit_codes, fit_fewest_codes, weighted_alone
+from c2f_dgl.export.codes import Coded, fit_codes, fit_fewest_codes, weighted_alone
 from c2f_dgl.export.teacher import Teacher
 from c2f_dgl.export.trial import Trial
 from c2f_dgl.io.progress import Reporter
@@ -37,8 +37,7 @@ def serving_model(
 ) -> ServingModel:
     """A device model, of nothing but what is said of items here; `item_ids` are in the order of the data.
 
-    Codes and neighbours are those of `fit_codes`, by default the teacher's items as they are, in float32, with all of
-    its neighbours.
+    By default items are as they are, in float32, with the teacher's neighbours.
     """
     if codes is None:
         codes, neighbours = ItemCodes.table(teacher.items), teacher.nearest(_NEIGHBOURS)
@@ -52,8 +51,7 @@ def coded_model(
 ) -> ServingModel:
     """A device model of codes, in a file of `n_bytes` without titles, by default the fewest that lose at most 2 %.
 
-    The split's training part has the histories that the codes are made for, its validation part says how good they are.
-    `InputError` where so few bytes hold no codes.
+    They are made for the training histories and chosen on validation; `InputError` where so few bytes hold none.
     """
     reporter = reporter or Reporter(quiet=True)
     whole = teacher.weighted()
@@ -63,14 +61,14 @@ def coded_model(
         with reporter.busy("weights without most of the neighbours"):
             items, item_weight = weighted_alone(items, trial)
             trial = Trial(item_weight, train, valid, seed)
-    if n_bytes is None:
-        figure = 0.0
-        if teacher.neighbours is not None:
-            ranker = Served(serving_model(whole, split.item_ids), split.train, split.item_ids)
-            figure = evaluate(ranker, split.train, split.valid)["ndcg@20"]
-        coded = fit_fewest_codes(items, trial, reporter, figure)
-    else:
+    coded: Coded | None
+    if n_bytes is not None:
         coded = fit_codes(items, trial, n_bytes - _bytes_beside(whole, split), reporter)
+    elif teacher.neighbours is None:
+        coded = fit_fewest_codes(items, trial, reporter)
+    else:
+        ranker = Served(serving_model(whole, split.item_ids), split.train, split.item_ids)
+        coded = fit_fewest_codes(items, trial, reporter, evaluate(ranker, split.train, split.valid)["ndcg@20"])
     if coded is None:  # codes lose too much: the items as they are, and their neighbours
         return serving_model(whole, split.item_ids, ItemCodes.table(whole.items, "int8"), whole.nearest(_NEIGHBOURS))
     return serving_model(replace(whole, items=items, item_weight=trial.item_weight), split.item_ids, *coded)
@@ -101,10 +99,10 @@ def user_histories(model: ServingModel, split: Split, *, held_out: bool = True) 
 
 
 def read_titles(path: str | Path, items: IdMap) -> np.ndarray:
-    """What items are called (n_items,), empty where it is not said.
+    """What items are called (n_items,), empty where it is not said: by a table whose first columns are id and title.
 
-    They stand in a table whose first columns are an item's id and its title, in any form that `read_log` takes,
-    RecBole's ``.item`` among them, or in MovieLens' ``u.item``. `InputError` where none of its ids is an item's.
+    Any form that `read_log` takes will do, RecBole's ``.item`` among them, and MovieLens' ``u.item``. `InputError`
+    where none of its ids is an item's.
     """
     # Where the first line is a header that is not known as one, it is that of an unknown item.
     sep = "|" if Path(path).suffix == ".item" and "\t" not in first_line(Path(path)) else None

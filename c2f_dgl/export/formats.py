@@ -115,14 +115,9 @@ def write_faiss(model: ServingModel, path: str | Path) -> dict[str, int]:
 
 
 def write_web(model: ServingModel, folder: str | Path) -> dict[str, int]:
-    """Write a new folder with a page that works offline, the model file and the module that reads it.
+    """Write a new folder with a page that works offline, the model file and the module that reads it; their bytes.
 
-    The bytes of each file come back. ``index.html`` holds all it needs: a page opened from a disk can load nothing.
-
-    Raises
-    ------
-    InputError
-        Something is there already, or the folder cannot be written.
+    ``index.html`` holds all it needs: a page opened from a disk can load nothing.
     """
     with replacing_folder(folder) as aside:
         model.save(aside / "model.c2f")
@@ -133,14 +128,11 @@ def write_web(model: ServingModel, folder: str | Path) -> dict[str, int]:
 
 
 def _page(blob: bytes) -> str:
-    page, script = _text("index.html"), _text("c2f.js") + _text("page.js")
-    values = {
-        "script": script,
-        "hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        "model": base64.b64encode(zlib.compress(blob, 9)).decode(),
-    }
-    for name, value in values.items():
-        page = page.replace(f"{{{{ {name} }}}}", value)
+    script = _text("c2f.js") + _text("page.js")
+    digest, packed = hashlib.sha256(script.encode()).digest(), zlib.compress(blob, 9)
+    page = _text("index.html").replace("{{ script }}", script)
+    for name, value in (("hash", digest), ("model", packed)):
+        page = page.replace(f"{{{{ {name} }}}}", base64.b64encode(value).decode())
     return page
 
 

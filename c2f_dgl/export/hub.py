@@ -20,7 +20,7 @@ _FILE = "model.c2f"
 def push(path: str | Path, repository: str) -> str:
     """Upload a model file and its card in one commit, whose address comes back; a new repository is private.
 
-    Raises `InputError` where `path` is no model file or has no card, there is no token, or the hub refuses.
+    `InputError` where `path` is no model file or has no card, there is no token, or the hub refuses.
     """
     with _asking(repository):
         from huggingface_hub import CommitOperationAdd, HfApi, get_token
@@ -38,7 +38,7 @@ def push(path: str | Path, repository: str) -> str:
 
 
 def pull(repository: str, path: str | Path) -> None:
-    """Download a repository's model file, check it and write it to `path` (raises `InputError` where that fails)."""
+    """Download a repository's model file, check it and write it to `path` (`InputError` where that fails)."""
     with _asking(repository):
         from huggingface_hub import hf_hub_download
 

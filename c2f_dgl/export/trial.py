@@ -51,8 +51,7 @@ class NeighbourTerm:
 class Trial:
     """How items rank on validation by ``t_i (u . X_i)``, where a user u is the sum of X over a history.
 
-    `item_weight` (n_items,) is t; `train` and `valid` (n_users x n_items) are the histories and what is to be found by
-    them, of which a sample of users counts.
+    `item_weight` (n_items,) is t; by `train` (n_users x n_items) a sample of users is to find `valid`.
     """
 
     def __init__(self, item_weight: np.ndarray, train: sp.csr_matrix, valid: sp.csr_matrix, seed: int) -> None:
