@@ -199,13 +199,10 @@ def _curve_chart(runs: Runs, stage: str, key: str, title: str, *, from_zero: boo
         drawn = [xy for line in lines.values() for xy in line]
         style = f"{'small' if len(drawn) > 1 else 'run'} r{number}"
         points += [Point(x, y, f"{run.name}, epoch {x}: {y:.4g}", style, symbol=number) for x, y in thinned(drawn, 60)]
-        if "@" in key:
-            best = next((report.epoch for report in run.stages if report.name == stage), None)
-            points += [
-                Point(x, y, f"{run.name}, best at epoch {x}: {y:.4g}", f"run r{number}", symbol=number)
-                for x, y in dict.fromkeys(drawn)
-                if x == best
-            ]
+        best = next((report.epoch for report in run.stages if report.name == stage and "@" in key), None)
+        if best in (at := dict(drawn)):
+            title = f"{run.name}, best at epoch {best}: {at[best]:.4g}"
+            points.append(Point(best, at[best], title, f"run r{number}", symbol=number))
     return chart(title, "epoch", curves=curves, points=points, whole_x=True, from_zero=from_zero)
 
 

@@ -120,17 +120,12 @@ class RunReport:
 
 @dataclass(frozen=True)
 class Reference:
-    """Test figures of a model that is not ours to run here, e.g. ``metrics["ndcg@20"]``, to read a run's against.
-
-    As its paper prints them, or measured on the same files by the bench: means over seeds of its records
-    (benchmarks/results/bench). `values` are the numbers it stores and `bytes` their size; None where they are not
-    known.
-    """
+    """Test figures to read a run's against: as a paper prints them, or means over seeds of the bench's records."""
 
     name: str
     kind: Literal["paper", "measured"]
     source: str
-    values: int | None
+    values: int | None  # numbers that it stores; None where they are not known
     bytes: int | None
     metrics: dict[str, float]
 
@@ -158,7 +153,7 @@ def collect_runs(paths: Sequence[str | Path], reporter: Reporter) -> list[RunRep
         names = [str(folder.path) for folder in folders]
     names = [name.encode("utf-8", "backslashreplace").decode() for name in names]  # a page is UTF-8
     splits: dict[tuple[str, str, int], Split] = {}
-    samples: dict[str | None, tuple[np.ndarray, np.ndarray]] = {}
+    samples: dict[str | None, tuple[np.ndarray, np.ndarray]] = {}  # ids of the first run's users, and which are shown
     reports = []
     for name, folder in zip(names, folders, strict=True):
         config = folder.config()
@@ -170,11 +165,10 @@ def collect_runs(paths: Sequence[str | Path], reporter: Reporter) -> list[RunRep
                 splits[key] = load_split(config)
             split = splits[key]
             # Another seed may have split the same interactions differently: the users stay those of the first run.
-            ids, users = samples.get(config.data.source, (None, None))
-            if ids is None or users is None or not np.array_equal(ids, split.user_ids):
-                users = sample_users(split.train)
-                samples[config.data.source] = split.user_ids, users
-        reports.append(_collect(name, folder, split, users, reporter))
+            source = config.data.source
+            if source not in samples or not np.array_equal(samples[source][0], split.user_ids):
+                samples[source] = split.user_ids, sample_users(split.train)
+        reports.append(_collect(name, folder, split, samples[source][1], reporter))
     return reports
 
 
