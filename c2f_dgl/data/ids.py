@@ -44,9 +44,7 @@ class IdMap:
         """Rows of external ids (int64), -1 for unknown ones; a whole number and its text are the same id."""
         if len(self) == 0:
             return np.full(np.shape(values), -1, dtype=np.int64)
-        keys = self.normalised(values)
-        if keys is None:  # some may be integers all the same
-            keys = _whole_numbers(values)
+        keys = self._keys(values)
         position = np.searchsorted(self._sorted, keys).clip(max=len(self) - 1)
         return np.where(self._sorted[position] == keys, self._order[position], -1)
 
@@ -66,15 +64,11 @@ class IdMap:
 
     def normalised(self, values: Any) -> np.ndarray | None:
         """Ids in this map's type (int64, or object holding str); None where they cannot be of that type."""
-        if self.are_text:
-            return as_text(np.asarray(values, dtype=object))
-        ids = id_array(values)
-        if _fit_int64(ids) or ids.size == 0:
-            return ids.astype(np.int64)
-        if ids.dtype.kind == "f":  # as pandas has whole numbers in a column where one was missing
-            return ids.astype(np.int64) if (np.abs(ids) < 2.0**53).all() and (ids % 1 == 0).all() else None
-        whole = _whole_numbers(ids)
-        return None if (whole == _NO_NUMBER).any() else whole
+        keys = self._keys(values)
+        return None if not self.are_text and (keys == _NO_NUMBER).any() else keys
+
+    def _keys(self, values: Any) -> np.ndarray:
+        return as_text(np.asarray(values, dtype=object)) if self.are_text else _whole_numbers(id_array(values))
 
 
 def _fit_int64(ids: np.ndarray) -> bool:
@@ -111,9 +105,13 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _whole_numbers(values: Any) -> np.ndarray:
-    """The whole numbers (int64) that values are printed as, `_NO_NUMBER` for others."""
-    return np.asarray(np.frompyfunc(_whole_number, 1, 1)(np.asarray(values, dtype=object))).astype(np.int64)
+def _whole_numbers(ids: np.ndarray) -> np.ndarray:
+    """Ids as whole numbers (int64), also those that are text or whole floats; `_NO_NUMBER` for others."""
+    if _fit_int64(ids):
+        return ids.astype(np.int64)
+    if ids.dtype.kind == "f":  # as pandas has whole numbers in a column where one was missing
+        return np.where((np.abs(ids) < 2.0**53) & (np.floor(ids) == ids), ids, _NO_NUMBER).astype(np.int64)
+    return np.asarray(np.frompyfunc(_whole_number, 1, 1)(ids.astype(object))).astype(np.int64)
 
 
 def _whole_number(value: Any) -> int:

@@ -40,6 +40,12 @@ def test_a_number_beyond_int64_is_nobody_else() -> None:
     assert IdMap(large, "user").find(large).tolist() == [0, 1, 2]
 
 
+def test_a_whole_float_is_found_beside_others() -> None:
+    ids = IdMap(np.array([3, 7]), "user")
+    assert ids.find(np.array([7.0, 2.5, np.nan, np.inf, 3.0])).tolist() == [1, -1, -1, -1, 0]
+    assert ids.normalised([8.0, 9.0]).tolist() == [8, 9] and ids.normalised([8.0, 2.5]) is None
+
+
 def test_one_long_id_does_not_make_all_of_them_long() -> None:
     ids: list[Any] = [*range(2_000), "x" * 30_000]
     tracemalloc.start()
