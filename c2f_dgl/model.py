@@ -39,29 +39,20 @@ class Scalars:
 class Readout(nn.Module):
     """score(u, i) = h_u . h_i (degree_i + 1)^a + b_u + b_i (Eq. 8 where a = 0 and without biases).
 
-    Parameters
-    ----------
-    item_degree : Tensor, shape (n_items,)
-        Training interactions of each item.
-    item_scale : float
-        a, not trained. A positive one does what a bias per item does, with one number.
-    biases : bool
-        Learn b, one value per user and item, started at N(0, 1) as the published code does. b_u changes no ranking
-        and gets no gradient from pairwise losses; it is there because it is part of that model.
-    filter, filter_weight : GraphFilter, float, optional
-        A further score term where all items are ranked (see `Scorer`), not trained. Losses do not see it.
+    Biases start at N(0, 1), as in the published code. Losses do not see the filter, a further term where all items are
+    ranked (see `Scorer`).
     """
 
     scale: Tensor | None
 
     def __init__(
         self,
-        item_degree: Tensor,
+        item_degree: Tensor,  # training interactions of each item (n_items,)
         n_users: int,
         *,
-        item_scale: float = 0.0,
-        biases: bool = False,
-        seed: int = 0,
+        item_scale: float = 0.0,  # a, not trained
+        biases: bool = False,  # learn b, one value per user and item
+        seed: int = 0,  # of the biases
         filter: GraphFilter | None = None,
         filter_weight: float = 0.0,
     ) -> None:
@@ -91,36 +82,19 @@ class Readout(nn.Module):
 
 
 class Recommender(nn.Module, Generic[Layer]):
-    """An embedding layer (tiers, if nothing else is said), propagation and readout on one graph of entities.
-
-    Parameters
-    ----------
-    graph : DGLGraph
-        The entities' graph; the embedding's relations are linked to it here and by `relink`.
-    embedding : EmbeddingLayer
-        A module.
-    engine : {"auto", "collapsed", "message_passing"}
-    chosen_scalars : int
-        How many of the `Scalars` were chosen from data, and so count as learned.
-    roles : Roles
-        Node types of `graph` that are users and items here, and the relation between them.
-    importances : mapping of str to float, optional
-        Chosen importances of relations, by name; they are in the weights of `graph`.
-    memory_budget : float, optional
-        Bytes that the collapsed engine's basis may take.
-    """
+    """An embedding layer (tiers, if nothing else is said), propagation and readout on one graph of entities."""
 
     def __init__(
         self,
-        graph: dgl.DGLGraph,
+        graph: dgl.DGLGraph,  # of the entities: the embedding's relations are linked to it
         embedding: Layer,
         propagation: Propagation,
         readout: Readout,
         engine: EngineName = "auto",
-        chosen_scalars: int = 0,
+        chosen_scalars: int = 0,  # how many of the `Scalars` were chosen from data, and so count as learned
         roles: Roles = DEFAULT_ROLES,
-        importances: Mapping[str, float] | None = None,
-        memory_budget: float | None = None,
+        importances: Mapping[str, float] | None = None,  # of relations by name, in the weights of `graph` already
+        memory_budget: float | None = None,  # bytes that the collapsed engine's basis may take
     ) -> None:
         super().__init__()
         self.embedding, self.propagation, self.readout = embedding, propagation, readout

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -44,8 +44,8 @@ def heldout_sampler(context: Context[Any], negatives: int) -> TripletSampler:
 
 
 def build_model(context: Context[Any], embedding: Layer, n_layers: int) -> Recommender[Layer]:
-    """LightGCN on an embedding layer, a module: mean over layers, dot products, no biases (Eq. 5-8)."""
-    cast("nn.Module", embedding).to(context.device)
+    """LightGCN on an embedding layer: mean over layers, dot products, no biases (Eq. 5-8)."""
+    embedding.to(context.device)
     readout = Readout(item_degrees(context.graph), context.split.n_users).to(context.device)
     return Recommender(context.graph, embedding, Propagation(n_layers), readout)
 

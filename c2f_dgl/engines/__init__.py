@@ -1,13 +1,12 @@
 """Engines give the propagated embeddings H of a model: the same values and gradients, at different cost.
 
-`MessagePassing` propagates embeddings at every step; `Collapsed` propagates the tiers' coefficients once per
-assignment update. `make_engine` chooses.
+`MessagePassing` propagates at every step, `Collapsed` once per assignment update.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Literal, Protocol, cast
+from typing import Literal, Protocol
 
 from torch import Tensor
 
@@ -44,22 +43,17 @@ class Engine(Protocol):
 def make_engine(
     name: EngineName, embedding: EmbeddingLayer, propagation: Propagation, memory_budget: float | None = None
 ) -> Engine:
-    """The engine called `name`; ``auto`` is collapsed wherever the model is linear in what is learned and M fits.
+    """The engine called `name`; ``auto`` is collapsed where H is linear in tiers and M fits into `memory_budget` bytes.
 
-    M may take `memory_budget` bytes (see `c2f_dgl.engines.collapsed.choose_storage`).
-
-    Raises
-    ------
-    ValueError, InputError
-        ``collapsed`` is asked for and the model is not linear, or not one of tiers; or its basis does not fit.
+    ``collapsed`` raises `ValueError` for a model not linear in tiers, `InputError` where its basis does not fit.
     """
     reasons = against_collapsing(embedding, propagation)
     if name == "message_passing" or (name == "auto" and reasons):
         log.info("engine: message passing at every step%s", f", as {' and '.join(reasons)}" if name == "auto" else "")
         return MessagePassing(embedding, propagation)
-    embedding = cast("TieredEmbedding", embedding)
-    if reasons:
-        return Collapsed(embedding, propagation)  # which says why it cannot be
+    if reasons or not isinstance(embedding, TieredEmbedding):
+        problem = f"the collapsed engine needs tiers, in which H is linear, but {' and '.join(reasons)}"
+        raise ValueError(f"{problem}: use message_passing")
     shape = basis_shape(embedding)
     storage = choose_storage(shape, embedding.tiers[0].codebook, memory_budget)
     if storage is not None:

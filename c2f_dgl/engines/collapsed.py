@@ -5,19 +5,16 @@ as the model sees it (soft-thresholded or not),
 
     H = sum over trained tiers k of  M_k A_k   +   C,
 
-where M_k is the propagation of tier k's coefficients (the identity in its own rows, products of assignments above)
-and C that of the frozen tiers. M_k has m_k columns, C has d; both change only when an assignment does. They are kept
-side by side as one basis, and scores of a training step are bilinear forms of its rows (`c2f_dgl.engines.pairs`), with
-the exact gradient. SGC (Wu et al. 2019) precomputes propagated node features in the same way; here the features are
-the few hundred columns of S.
+where M_k (N x m_k) is the propagation of tier k's coefficients (the identity in its own rows, products of assignments
+above) and C (N x d) that of the frozen tiers: both change only when an assignment does. They are kept side by side as
+one basis, and scores are bilinear forms of its rows (`c2f_dgl.engines.pairs`), with the exact gradient. SGC (Wu et al.
+2019) precomputes propagated node features in the same way; here they are the few hundred columns of S.
 
-Of a tier whose codebook is E = W T, the basis that is kept is M W, and T takes the place of A. W undoes what
-propagation does to the columns of M, which a lowpass filter makes nearly parallel: that product is formed in float64.
+Of a tier whose codebook is E = W T, the basis is M W, formed in float64, and T takes the place of A: W undoes what
+propagation does to the columns of M, which a lowpass filter makes nearly parallel.
 
 A basis is stored ``full``, in the dtype of the codebooks; ``half``, in float16; or ``mapped``, in float16 in a file
-that is mapped into memory, of which the system keeps as much as it has room for. In float16 each column is divided by
-its largest entry, which what is learned is multiplied by in its place: the entries of M span several orders of
-magnitude.
+mapped into memory. In float16 each column is divided by its largest entry, by which what is learned is multiplied.
 """
 
 from __future__ import annotations
@@ -58,35 +55,20 @@ _GATHER_SHARE = 0.4
 
 
 class Collapsed:
-    """H from bases that are propagated once per assignment update.
+    """H from a basis that is propagated once per assignment update, when it is first needed.
 
-    Tiers whose codebook has ``requires_grad`` set are trained, the others are folded into the constant at each
-    `rebuild`.
-
-    Raises
-    ------
-    ValueError
-        See `against_collapsing`.
+    Tiers whose codebook has ``requires_grad`` set are trained, the others are folded into the constant.
     """
 
     def __init__(self, embedding: TieredEmbedding, propagation: Propagation, storage: Storage = "full") -> None:
-        if reasons := against_collapsing(embedding, propagation):
-            problem = " and ".join(reasons)
-            raise ValueError(
-                f"the collapsed engine needs tiers, in which H is linear, but {problem}: use message_passing"
-            )
         self.embedding, self.propagation, self.storage = embedding, propagation, storage
-        self._graph: dgl.DGLGraph | None = None  # whose bases are still to be propagated
+        self._graph: dgl.DGLGraph | None = None  # of which the basis is still to be propagated
 
     def rebuild(self, graph: dgl.DGLGraph) -> None:
-        """Take a graph whose tier relations carry the embedding's current assignments.
-
-        The bases are propagated when they are first needed.
-        """
         self._graph = graph
 
     def _propagate(self) -> Tensor:
-        """The bases side by side (all nodes x columns), propagated now where the graph is a new one."""
+        """The basis (all nodes x columns), propagated now where the graph is a new one."""
         if self._graph is not None:
             self._fill(self._graph)
             self._graph = None
@@ -135,7 +117,6 @@ class Collapsed:
         return learned if self.storage == "full" else self._scale[:, None] * learned
 
     def entities(self, rows: Tensor) -> Tensor:
-        """H_full of some entities (rows: int64, stacked numbering), differentiable in the trained codebooks."""
         n, basis = self.embedding.layout.total, self._propagate()
         learned = self._learned()
         if self.storage == "full" and len(rows) >= _GATHER_SHARE * n:
@@ -143,20 +124,17 @@ class Collapsed:
         return basis.index_select(0, rows).to(learned) @ learned
 
     def scores(self, users: Tensor, items: Tensor) -> Tensor:
-        """h_u . h_i of users (n,) with items (n, c), rows in stacked numbering; the items' H is not formed."""
-        basis = self._propagate()
-        return pair_scores(basis, self._learned(), users, items)
+        return pair_scores(self._propagate(), self._learned(), users, items)
 
     @torch.no_grad()
     def all_nodes(self) -> dict[str, Tensor]:
-        """H of every node type, detached: for assignment updates and evaluation."""
         basis = self._propagate()
         learned = self._learned()
         return self.embedding.nodes.split(torch.cat([rows.to(learned) @ learned for rows in basis.split(_ROW_BLOCK)]))
 
 
 def against_collapsing(embedding: EmbeddingLayer, propagation: Propagation) -> list[str]:
-    """Why a basis that is propagated once would not do: it is N x N, or H is not linear in what is learned."""
+    """Why a basis that is propagated once would not do: there are no tiers, or H is not linear in what is learned."""
     if not isinstance(embedding, TieredEmbedding):
         return ["it is not composed from tiers"]
     reasons = {
@@ -185,7 +163,7 @@ def propagated_basis(
 ) -> Tensor:
     """H of all nodes, entities first, if tier number `k` had the codebook `atoms` and the other tiers zeros.
 
-    The identity gives M_k, W_k gives M_k W_k. Weights of the graph, linked to the tiers, are of the dtype of `atoms`.
+    The identity gives M_k, W_k gives M_k W_k. The graph is linked to the tiers, with weights of the dtype of `atoms`.
     `report` is called with the columns that are done, and all of them.
     """
     basis, done = atoms.new_empty(embedding.nodes.total, atoms.shape[1]), 0
@@ -210,10 +188,9 @@ def _propagated_blocks(
 
 
 def choose_storage(shape: tuple[int, int], like: Tensor, budget: float | None) -> Storage | None:
-    """How a basis is kept so that it takes at most `budget` bytes (None: no bound); None where there is no way.
+    """How a basis like the codebooks is kept within `budget` bytes (None: no bound); None where there is no way.
 
-    `like` is of the dtype and on the device of the codebooks. A mapped file takes none of the budget: it needs memory
-    of the CPU, and its size as free space for temporary files.
+    A mapped file takes none of the budget, but a CPU, and its size as free space for temporary files.
     """
     values = math.prod(shape)
     half = values * torch.float16.itemsize

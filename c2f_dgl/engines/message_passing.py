@@ -53,14 +53,16 @@ class Propagation:
         self, graph: dgl.DGLGraph, embedding: EmbeddingLayer, codebooks: Sequence[Tensor]
     ) -> dict[str, Tensor]:
         """H per node type from one (m_k x width) matrix per tier (see `EmbeddingLayer.inputs`)."""
-        gated = self.gate_layers and isinstance(embedding, TieredEmbedding) and len(embedding.tiers) > 1
+        after_layer = None
+        if self.gate_layers and isinstance(embedding, TieredEmbedding) and len(embedding.tiers) > 1:
+            after_layer = embedding.gate_layers
         return propagate(
             graph,
             embedding.inputs(codebooks),
             self.n_layers,
             kernel=self.kernel,
             layer_weights=self.layer_weights,
-            after_layer=embedding.gate_layers if gated else None,  # type: ignore[attr-defined]
+            after_layer=after_layer,
             factors=None if self.importance is None else self.importance.factors(),
         )
 
@@ -72,15 +74,12 @@ class MessagePassing:
         self.embedding, self.propagation = embedding, propagation
 
     def rebuild(self, graph: dgl.DGLGraph) -> None:
-        """Take a graph whose tier relations carry the embedding's current assignments."""
         self.graph = graph
 
     def entities(self, rows: Tensor) -> Tensor:
-        """H_full of some entities (rows: int64, stacked numbering), differentiable in the codebooks."""
         return take_rows(self._stacked(), rows)
 
     def scores(self, users: Tensor, items: Tensor) -> Tensor:
-        """h_u . h_i of users (n,) with items (n, c), rows in stacked numbering."""
         h = self._stacked()
         return dots(take_rows(h, users), h, items)
 
@@ -92,5 +91,4 @@ class MessagePassing:
 
     @torch.no_grad()
     def all_nodes(self) -> dict[str, Tensor]:
-        """H of every node type, detached: for assignment updates and evaluation."""
         return self._propagated()

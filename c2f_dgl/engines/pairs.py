@@ -1,8 +1,7 @@
 """Scores of pairs, without a row per pair of anything.
 
-`dots` takes the dot products of rows with rows of a table, differentiable in both: embeddings that were just
-propagated. `pair_scores` is for rows of a propagated basis, without the embeddings of the items. With H = B W (B: the
-basis, N x p, constant; W: what is learned, p x d) the score of a user and an item is a bilinear form of two rows of B,
+With H = B W (B: the basis, N x p, constant; W: what is learned, p x d) the score of a user and an item is a bilinear
+form of two rows of B,
 
     h_u . h_i  =  b_u (W W^T) b_i^T  =  v_u . b_i,        v_u = b_u W W^T,
 
@@ -30,7 +29,7 @@ _ROWS = 256
 
 
 def dots(left: Tensor, table: Tensor, items: Tensor) -> Tensor:
-    """Dot products of the rows of `left` (n, d) with rows `items` (n, c) of `table` (N, d): (n, c)."""
+    """Dot products of the rows of `left` (n, d) with rows `items` (n, c) of `table` (N, d): (n, c), differentiable."""
     return _Dots.apply(left, table, items)  # type: ignore[no-any-return]
 
 

@@ -14,28 +14,20 @@ from c2f_dgl.dgl_import import dgl
 class InteractionDataset(dgl.data.DGLDataset):
     r"""Interactions, and what a schema adds to them, as one heterograph.
 
-    Statistics of the catalogue (``c2f-dgl data list``): gowalla, yelp2020, amazon-book, lastfm, ml-100k, planted.
-
     Parameters
     ----------
     name : str
-        A name from the catalogue, which is fetched if it is not there, or a path.
+        A name from the catalogue (``c2f-dgl data list``), which is fetched if it is not there, or a path.
     schema : GraphConfig, optional
         Further relations and node types, in files beside the data. Default: users and items alone.
     split : {"auto", "given", "random", "leave-last", "temporal"}
-        How interactions are split. Default: ``"auto"``, as they come or at random.
+        How interactions are split; ``"auto"`` is as they come or at random. The attribute is the `Split`.
     seed : int
-        Of the split. Default: 2024.
+        Of the split.
     raw_dir : str, optional
         Folder of named data sets. Default: ``$C2F_DGL_DATA``, or the user's data folder.
     transform : callable, optional
         Applied to the graph at every access.
-
-    Attributes
-    ----------
-    split : Split
-        What `c2f_dgl.train` takes.
-    schema : GraphConfig
 
     Examples
     --------
@@ -67,17 +59,14 @@ class InteractionDataset(dgl.data.DGLDataset):
             fetch(card, self.raw_dir)
 
     def process(self) -> None:
-        """Read the files."""
         split = load_dataset(self.name, split=self._how, seed=self._seed, data_dir=self.raw_dir)
         self.split = read_side(split, self.schema, source_folder(self.name, self.raw_dir))
         self._graph = to_heterograph(self.split, self.schema)
 
     def __getitem__(self, idx: int) -> dgl.DGLGraph:
-        """The graph; `idx` is 0."""
         if idx != 0:
             raise IndexError("this dataset has one graph")
         return self._graph if self._transform is None else self._transform(self._graph)
 
     def __len__(self) -> int:
-        """One graph."""
         return 1

@@ -18,12 +18,9 @@ def entity_graph(
 ) -> dgl.DGLGraph:
     """The graph without tiers, of training interactions (ones) and the relations of `side` that `schema` names.
 
-    A relation's weights are 1 or, where it is weighted, its data's, transformed and divided by their mean: an edge
-    weighs 1 on average. Then they are normalised by the relation's own degrees, if it says so, and multiplied by its
-    importance, if that is a number; else they are left at 1 times (see `importance_factors`).
-
-    With `prenormalised` the interactions are normalised by their own degrees whatever the schema says, as in the
-    published code, which then normalises the expanded graph once more.
+    A relation's weights are 1 or its data's, transformed and divided by their mean; normalised by the relation's own
+    degrees, if it says so; multiplied by its importance, if that is a number. With `prenormalised` so are interactions,
+    as in the published code, which normalises the expanded graph once more.
     """
     target = schema.relations.get(schema.target, RelationConfig())
     weighted = train
@@ -42,7 +39,7 @@ def entity_graph(
 
 
 def importance_factors(schema: GraphConfig, values: dict[str, float]) -> dict[EdgeType, float]:
-    """Factors by relation, both ways, from importances by name that are no options but were chosen."""
+    """Factors by relation, both ways, from importances by name."""
     return {etype: value for name, value in values.items() for etype in etypes_of(schema, name)}
 
 

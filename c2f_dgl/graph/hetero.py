@@ -1,11 +1,7 @@
-"""The DGL heterograph: users, items, whatever other entities there are and, below them, one node type per tier.
+"""The DGL heterograph: users, items and other entities, and below them one node type per tier.
 
-The relations between entities never change during training. The relations of a tier do, edges and weights, at every
-assignment update: `link_tier` builds a new graph object in which only they are new and every other relation is the
-very same structure in memory.
-
-Edge data ``weight`` holds the entries of A and S (Eq. 2, 3, 13, 14); node data ``norm`` holds D^(-1/2) (Eq. 5, 20), or
-D^(-a) of a node type that was given another exponent (`with_exponents`).
+Edge data ``weight`` are the entries of A and S (Eq. 2, 3, 13, 14), node data ``norm`` are D^(-1/2) (Eq. 5, 20), or
+D^(-a) where `with_exponents` says so. An assignment update makes a tier's relations anew; all others are shared.
 """
 
 from __future__ import annotations
@@ -34,11 +30,7 @@ _DERIVED = WeakTensorKeyDictionary()
 def interaction_graph(
     interactions: sp.csr_matrix, *, dtype: torch.dtype = torch.float32, roles: Roles = DEFAULT_ROLES
 ) -> dgl.DGLGraph:
-    """The user-item graph A (Eq. 2) with the relations ``user-interacts-item`` and ``item-interacted_by-user``.
-
-    The values of R (n_users x n_items) are the edge weights, in `dtype`, and so is everything that is propagated. Of
-    `roles` the names of the two node types and of the relation are looked at.
-    """
+    """The user-item graph A (Eq. 2) of R (n_users x n_items), both ways, with the values of R as weights in `dtype`."""
     coo = interactions.tocoo()
     users, items = torch.as_tensor(coo.row, dtype=torch.int64), torch.as_tensor(coo.col, dtype=torch.int64)
     edges = both_ways(roles.target, (users, items, torch.as_tensor(coo.data).to(dtype)))
@@ -74,7 +66,7 @@ def with_norm(graph: dgl.DGLGraph) -> dgl.DGLGraph:
 
 
 def with_exponents(graph: dgl.DGLGraph, exponents: Mapping[str, float]) -> dgl.DGLGraph:
-    """`graph` whose node types named have other exponents than 1/2: D_u^(-a) R D_i^(-b); all else is shared."""
+    """`graph` with other exponents than 1/2 of some node types, D_u^(-a) R D_i^(-b); all else is shared."""
     changed = graph.local_var()
     for node_type, exponent in exponents.items():
         n = graph.num_nodes(node_type)
@@ -89,10 +81,10 @@ def exponent_of(graph: dgl.DGLGraph, node_type: str) -> float:
 
 
 def degree_norm(graph: dgl.DGLGraph, node_type: str, factors: Mapping[EdgeType, Tensor] | None = None) -> Tensor:
-    """D^(-a) of a node type (n,), 0 for isolated nodes; a is 1/2 unless `with_exponents` has set another.
+    """D^(-a) of a node type (n,), 0 for isolated nodes; `factors`, of one value each, multiply weights of relations.
 
-    Nodes that are linked to meta nodes alone, with next to no weight, have 1/2 too: no other power of that keeps them
-    from growing. `factors`, of one value each and differentiable, multiply the weights of relations.
+    a is 1/2 unless `with_exponents` has set another. Nodes that are linked to meta nodes alone, with next to no weight,
+    have 1/2 too: no other power of that keeps them from growing.
     """
     degree, exponent = _degrees(graph, node_type, factors or {}), exponent_of(graph, node_type)
     filled = torch.where(degree > 0, degree, 1.0)
@@ -103,8 +95,7 @@ def degree_norm(graph: dgl.DGLGraph, node_type: str, factors: Mapping[EdgeType, 
 def _degrees(graph: dgl.DGLGraph, node_type: str, factors: Mapping[EdgeType, Tensor]) -> Tensor:
     """D of a node type (n,): summed weights of the edges that arrive or, where none does, of those that leave.
 
-    The second counts only where messages go one way. Either way the rows of D^(-1/2) A' D^(-1/2) are similar to those
-    of a matrix of weighted means, so that propagation does not grow.
+    Either way D^(-1/2) A' D^(-1/2) is similar to a matrix of weighted means, so that propagation does not grow.
     """
     weights = {etype: graph.edges[etype].data["weight"] for etype in graph.canonical_etypes}
 
@@ -155,10 +146,10 @@ def with_relations(
 
 
 def _joined(owners: Mapping[EdgeType, dgl.DGLGraph], sizes: Mapping[str, int]) -> dgl.DGLGraph:
-    """A graph of relations of other graphs, without data.
+    """A graph of relations of other graphs, without data, that shares their structure.
 
-    It shares their structure, for which DGL has no public call: this is how its `edge_type_subgraph` does it. A DGL
-    whose internals have other names builds the structure anew.
+    DGL has no public call for that: this is how its `edge_type_subgraph` does it. A DGL whose internals have other
+    names builds the structure anew.
     """
     try:
         index = dgl.heterograph_index
@@ -174,14 +165,11 @@ def _joined(owners: Mapping[EdgeType, dgl.DGLGraph], sizes: Mapping[str, int]) -
 def link_tier(
     graph: dgl.DGLGraph, tier: str, parents: NodeLayout, indices: Tensor, weights: Tensor, *, n_nodes: int
 ) -> dgl.DGLGraph:
-    """`graph` with the relations between a tier and the nodes above it made from an assignment S (Eq. 3, 13, 14).
+    """`graph` with a tier of `n_nodes` nodes, linked to its parents by an assignment S (Eq. 3, 13, 14).
 
-    For each parent node type there are two, with the entries of S as weights: from the parent down to the tier and its
-    reverse. For the paper's tiers: ``user-composed_of-coarse``, ``item-composed_of-coarse``,
-    ``coarse-refined_by-fine``, with the reverses ``composes_user``, ``composes_item`` and ``refines_coarse``.
-
-    The tier has m = `n_nodes` nodes. Columns `indices` (int64) and values `weights` (>= 0) of S are
-    (parents.total x t), the parents stacked as in their layout; zero values are no edges.
+    S has columns `indices` (int64) and values `weights` (>= 0; 0 is no edge), both (parents.total x t). For the paper's
+    tiers the relations are ``user-composed_of-coarse``, ``item-composed_of-coarse`` and ``coarse-refined_by-fine``,
+    with the reverses ``composes_user``, ``composes_item`` and ``refines_coarse``.
     """
     relations: dict[EdgeType, Edges] = {}
     to_entities = len(parents.types) > 1  # which are of two types at least; a tier above is one
@@ -198,17 +186,12 @@ def link_tier(
 def derived(tensor: Tensor, key: Hashable, make: Callable[[], Any], *others: Tensor) -> Any:
     """``make()``, kept while `tensor` lives, and made again once it or one of `others` is another, or changed in place.
 
-    So the matrices of one relation serve every graph that has it: after an assignment update only the tier's are made
-    anew. DGL's pointers of a relation are DGL's own memory: while they are held here, no other structure's can come to
-    lie at the same place.
+    So the matrices of one relation serve every graph that has it. `others` are held, so that no new tensor can come to
+    lie where an old one was.
     """
-    state = [(changes(x), x.data_ptr()) for x in (tensor, *others)]
+    # torch counts changes in place, but not of inference tensors.
+    state = [(0 if x.is_inference() else x._version, x.data_ptr()) for x in (tensor, *others)]
     values = _DERIVED.setdefault(tensor, {})
     if key not in values or values[key][0] != state:
         values[key] = state, others, make()
     return values[key][2]
-
-
-def changes(tensor: Tensor) -> int:
-    """How often a tensor was changed in place, as torch counts; 0 where it does not."""
-    return 0 if tensor.is_inference() else int(tensor._version)

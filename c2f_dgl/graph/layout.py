@@ -47,9 +47,5 @@ class NodeLayout:
 
 
 def take_rows(matrix: Tensor, rows: Tensor) -> Tensor:
-    """``matrix[rows]`` whose gradient is summed in a fixed order.
-
-    The backward pass of plain indexing adds from several threads at once, so that two runs with the same seed drift
-    apart in the last digits.
-    """
+    """``matrix[rows]`` whose gradient is summed in a fixed order: that of plain indexing differs from run to run."""
     return torch.nn.functional.embedding(rows, matrix)

@@ -12,9 +12,7 @@ the inner product of all pairs of users. W has entries where G has: the diagonal
 never recommended, and so are pairs of items without a user in common.
 
 Without the ridge, G is kept at the k items j of each item i with the largest (R^T D_u^(-2a) R)_ij / (d_i d_j)^(1/2):
-the others are mostly noise.
-
-The graph alone makes G, so it is formed wherever the model is, and never stored.
+the others are mostly noise. The graph alone makes G, so it is formed wherever the model is, and never stored.
 """
 
 from __future__ import annotations
@@ -125,15 +123,15 @@ class ItemFilter:
 
 
 def item_filter(interactions: Csr, k: int, shape: FilterShape = PLAIN) -> ItemFilter:
-    """The filter of interactions (parameters as in `item_walks`); with a ridge all pairs are kept, whatever k is."""
+    """The filter of interactions; k pairs are kept of each item, and with a ridge all."""
     walks = item_walks(interactions, interactions.n_columns if shape.ridge else k, shape.user)
     return ItemFilter(shape, walks.degrees, walks.weights(shape.factored()))
 
 
 def item_walks(interactions: Csr, k: int, user: float) -> Walks:
-    """Walks between the items of interactions (n_users x n_items), each of which counts 1.
+    """Walks between the items of interactions (n_users x n_items), `user` being a, the exponent of the users' degrees.
 
-    `user` is a, the exponent of the users' degrees; k >= 1 pairs are kept of each item, of equal ones the lower items'.
+    k >= 1 pairs are kept of each item, of equal ones the lower items'.
     """
     n_items = interactions.n_columns
     ones = np.ones(len(interactions.columns))

@@ -1,7 +1,7 @@
 """Groups of entities, the starting point of assignments: METIS parts as in the paper (Sec. 3.3), or others.
 
-Where a spectral start follows (`c2f_dgl.tiers.spectral`), which of them makes little difference:
-nine layers of a lowpass filter turn even random groups into the leading directions of the graph.
+Which of them makes little difference to a spectral start: its filter turns even random groups into the leading
+directions of the graph.
 """
 
 from __future__ import annotations
@@ -13,9 +13,6 @@ import numpy as np
 import pymetis
 import scipy.sparse as sp
 from scipy.sparse.linalg import eigsh
-from sklearn.cluster import MiniBatchKMeans
-from sklearn.preprocessing import normalize
-from sklearn.utils.extmath import randomized_svd
 
 from c2f_dgl.config.roles import DEFAULT_ROLES
 from c2f_dgl.dgl_import import dgl
@@ -44,10 +41,11 @@ def entity_groups(
     layout = NodeLayout.of(graph, types)
     if grouping == "random":
         return np.random.default_rng(seed).integers(n_groups, size=layout.total)
-    if grouping != "kmeans":
-        raise ValueError(f"no grouping {grouping!r}: expected metis, kmeans or random")
     if n_groups >= layout.total:
         return np.arange(layout.total)
+    from sklearn.cluster import MiniBatchKMeans  # here: scikit-learn takes a second, and METIS is the default
+    from sklearn.preprocessing import normalize
+
     rows = normalize(_directions(_links(graph, layout), layout, seed))
     groups = MiniBatchKMeans(n_groups, batch_size=_BATCH, n_init=1, random_state=seed).fit_predict(rows)
     return groups.astype(np.int64)
@@ -63,6 +61,8 @@ def _directions(links: sp.csr_matrix, layout: NodeLayout, seed: int) -> np.ndarr
     first, total = layout.sizes[0], layout.total
     between = normalised[:first, first:]
     if 2 * between.nnz == normalised.nnz and len(layout.types) == 2:
+        from sklearn.utils.extmath import randomized_svd
+
         left, values, right = randomized_svd(between, min(_DIRECTIONS, *between.shape), random_state=seed)
         return np.concatenate([left * values, right.T * values])
     start = np.random.default_rng(seed).normal(size=total)
@@ -92,10 +92,10 @@ def _links(graph: dgl.DGLGraph, layout: NodeLayout) -> sp.csr_matrix:
         if etype[0] in layout.types and etype[2] in layout.types:
             source, target = (side.cpu().numpy() for side in graph.edges(etype=etype))
             ends.append(np.stack([source + layout.offset(etype[0]), target + layout.offset(etype[2])]))
-    source, target = np.concatenate(ends, axis=1)
-    apart = source != target
-    source, target = source[apart], target[apart]
-    both = (np.concatenate([source, target]), np.concatenate([target, source]))
-    links = sp.csr_matrix((np.ones(2 * len(source), dtype=bool), both), shape=(layout.total, layout.total))
+    one_way = np.concatenate(ends, axis=1)
+    one_way = one_way[:, one_way[0] != one_way[1]]
+    both_ways = np.concatenate([one_way, one_way[::-1]], axis=1)
+    ones = np.ones(both_ways.shape[1], dtype=bool)
+    links = sp.csr_matrix((ones, both_ways), shape=(layout.total, layout.total))
     links.sum_duplicates()
     return links.astype(np.float64)

@@ -1,19 +1,14 @@
-"""LightGCN propagation over any heterograph, written once: for training, collapse, evaluation and baselines.
+"""LightGCN propagation over any heterograph.
 
     H(l+1) = D^(-1/2) A' D^(-1/2) H(l)         (Eq. 5, 20)
     H      = sum_l  beta_l H(l)                (Eq. 6, 21: beta_l = 1 / (L+1))
 
-Where `c2f_dgl.graph.hetero.with_exponents` has set other exponents, D^(-1/2) is D_u^(-a) of users, D_i^(-b) of items.
+A' are the edge weights; D^(-1/2) is D^(-a) where `c2f_dgl.graph.hetero.with_exponents` has set other exponents.
 
-The edge weights of the graph are those of A', so those of a relation that does not change (the interactions) are never
-touched when another one (S) does.
-
-Two kernels compute the product. ``dgl``: DGL's message passing, ``multi_update_all`` of ``u_mul_e`` and ``sum``, with D
-applied to the node features before and after. ``csr``: torch's product with a sparse CSR matrix (in float32 on a CPU as
-bags of rows), one relation at a time, on the structure that DGL holds, with D in its values. ``auto`` is ``dgl`` on a
-GPU for which DGL was built, ``csr`` elsewhere: DGL's CPU kernels for weighted edges take longer (see
-`benchmarks/throughput.py`). ``bfloat16`` is ``csr`` where float32 features, and what products make of them, are rounded
-to 8 bits: for training on a CPU.
+Kernels: ``dgl`` is DGL's message passing, with D applied to the node features before and after; ``csr`` is torch's
+product with a sparse matrix a relation, on the structure that DGL holds, with D in its values; ``bfloat16`` is ``csr``
+with float32 features rounded to 8 bits. ``auto`` is ``dgl`` on a GPU for which DGL was built, ``csr`` elsewhere: DGL's
+CPU kernels for weighted edges take longer (`benchmarks/throughput.py`).
 """
 
 from __future__ import annotations
@@ -22,7 +17,6 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from typing import Literal, get_args
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -30,15 +24,13 @@ from torch.nn import functional as F
 
 from c2f_dgl.config.roles import EdgeType
 from c2f_dgl.dgl_import import dgl
-from c2f_dgl.graph.hetero import changes, degree_norm, derived
+from c2f_dgl.graph.hetero import degree_norm, derived
 
 Kernel = Literal["auto", "dgl", "csr", "bfloat16"]
 Features = dict[str, Tensor]
 
 # Messages of a relation that are smaller than this, normalised, are rounding: links of meta nodes that only compose.
 _ROUNDING = 1e-15
-
-_GRAPHS_ON_DEVICE: WeakKeyDictionary[dgl.DGLGraph, tuple] = WeakKeyDictionary()
 
 
 def propagate(
@@ -51,18 +43,16 @@ def propagate(
     after_layer: Callable[[Features], Features] | None = None,
     factors: Mapping[EdgeType, Tensor] | None = None,
 ) -> Features:
-    """Propagate node features for `n_layers` layers and combine the layers (Eq. 4-6, 19-21).
+    """H per node type from H(0): features propagated for `n_layers` layers, and the layers combined (Eq. 4-6, 19-21).
 
     Parameters
     ----------
     graph : DGLGraph
         Edge data ``weight``, node data ``norm`` (see `c2f_dgl.graph.hetero`).
     features : mapping of node type to Tensor, shape (n_nodes of the type, width)
-        H(0), one entry for every node type of the graph, of the dtype of the edge weights. Differentiable.
-    n_layers : int
-        L.
+        H(0) of every node type, of the dtype of the edge weights. Differentiable.
     kernel : {"auto", "dgl", "csr", "bfloat16"}
-        See the module's docstring.
+        Sparse product (see the module). Only ``dgl`` has gradients in edge weights; ``auto`` is ``dgl`` for those.
     layer_weights : sequence of L + 1 floats, optional
         beta; the mean over layers by default.
     after_layer : callable, optional
@@ -70,17 +60,10 @@ def propagate(
     factors : mapping of relation to Tensor of one value, optional
         Factors on all weights of a relation, > 0, in A' as in D. Differentiable.
 
-    Returns
-    -------
-    dict of node type to Tensor, shape (n_nodes of the type, width)
-        H.
-
     Raises
     ------
     ValueError
-        A node type without features, features of another number of nodes or of several widths, a wrong number of layer
-        weights, no such kernel, or `factors` or edge weights that require a gradient on another kernel than ``dgl``,
-        for which all weights are constants: ``auto`` is ``dgl`` then.
+        Features, layer weights, kernel and graph do not fit each other.
     """
     _check_features(graph, features)
     if n_layers < 0:
@@ -90,7 +73,8 @@ def propagate(
         raise ValueError(f"{len(betas)} layer weights for {n_layers} layers: expected {n_layers + 1}")
 
     like = next(iter(features.values()))
-    norm = {node_type: node_norm(graph, node_type, factors).to(like.device) for node_type in graph.ntypes}
+    norms = (graph.nodes[t].data["norm"] if factors is None else degree_norm(graph, t, factors) for t in graph.ntypes)
+    norm = {node_type: values.to(like.device) for node_type, values in zip(graph.ntypes, norms, strict=True)}
     etypes = [etype for etype in graph.canonical_etypes if _counts(graph, etype, norm)]
     chosen = _kernel_for(graph, kernel, like, learned=bool(factors))
     if chosen == "dgl":
@@ -162,11 +146,6 @@ def _dgl_has_cuda() -> bool:
     return True
 
 
-def node_norm(graph: dgl.DGLGraph, node_type: str, factors: Mapping[EdgeType, Tensor] | None = None) -> Tensor:
-    """The ``norm`` of a node type (n,), with factors on the weights of relations as `propagate` takes them."""
-    return graph.nodes[node_type].data["norm"] if factors is None else degree_norm(graph, node_type, factors)
-
-
 def _message_passing(
     graph: dgl.DGLGraph,
     norm: Mapping[str, Tensor],
@@ -205,21 +184,17 @@ class _SparseProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx, graph: dgl.DGLGraph, etype: EdgeType, x: Tensor) -> Tensor:  # type: ignore[override]
         ctx.relation = graph, etype
-        return _multiply(_csr_matrix(graph, etype, x.device, x.dtype), x)
+        return multiply(_csr_matrix(graph, etype, x.device, x.dtype), x)
 
     @staticmethod
     def backward(ctx, gradient: Tensor):  # type: ignore[override]
         graph, etype = ctx.relation
         transposed = _csr_matrix(graph, etype, gradient.device, gradient.dtype, transposed=True)
-        return None, None, _multiply(transposed, gradient.contiguous())
+        return None, None, multiply(transposed, gradient.contiguous())
 
 
-def _multiply(matrix: Tensor, x: Tensor) -> Tensor:
-    """CSR times dense.
-
-    In float32 and bfloat16 on a CPU as weighted bags of rows of x, which prefetch the next row and take a fraction of
-    the CSR product's time (`benchmarks/throughput.py --parts`). float64 has no such kernel.
-    """
+def multiply(matrix: Tensor, x: Tensor) -> Tensor:
+    """CSR times dense: on a CPU as weighted bags of rows of x, in a fraction of the time, unless in float64."""
     if x.dtype == torch.float64 or x.device.type != "cpu":
         return matrix @ x
     rows, starts, weights = matrix.col_indices(), matrix.crow_indices(), matrix.values()
@@ -229,7 +204,7 @@ def _multiply(matrix: Tensor, x: Tensor) -> Tensor:
 def _csr_matrix(
     graph: dgl.DGLGraph, etype: EdgeType, device: torch.device, dtype: torch.dtype, *, transposed: bool = False
 ) -> Tensor:
-    """D^(-1/2) A' D^(-1/2) of a relation, which maps its source's features to its destination's, or its transpose."""
+    """D^(-1/2) A' D^(-1/2) of a relation, from its source's features to its destination's, or the transpose."""
     source, _, destination = etype
     weight = graph.edges[etype].data["weight"]
     norms = [graph.nodes[node_type].data["norm"] for node_type in (source, destination)]
@@ -260,8 +235,6 @@ def _graph_on_device(graph: dgl.DGLGraph, device: torch.device) -> dgl.DGLGraph:
     if graph.device == device:
         return graph
     weights = [graph.edges[etype].data["weight"] for etype in graph.canonical_etypes]
-    state = device, [(id(weight), changes(weight)) for weight in weights]
-    if graph not in _GRAPHS_ON_DEVICE or _GRAPHS_ON_DEVICE[graph][0] != state:
-        # With the weights, so that no other tensor comes to have the id of one.
-        _GRAPHS_ON_DEVICE[graph] = state, weights, graph.to(device)
-    return _GRAPHS_ON_DEVICE[graph][2]
+    # Every graph's norm is its own: `with_norm` is the last step of whatever makes one.
+    norm = graph.nodes[graph.ntypes[0]].data["norm"]
+    return derived(norm, device, lambda: graph.to(device), *weights)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from c2f_dgl.evaluation.ranking import Scorer
-from c2f_dgl.graph.propagate import node_norm
+from c2f_dgl.graph.hetero import degree_norm
 from c2f_dgl.model import Recommender
 from c2f_dgl.serving import Csr
 
@@ -98,7 +98,7 @@ def _messages(model: Recommender) -> Tensor:
 def _norm(model: Recommender, node_type: str) -> Tensor:
     """D^(-1/2) as the model propagates with it."""
     importance = model.propagation.importance
-    return node_norm(model.graph, node_type, None if importance is None else importance.factors())
+    return degree_norm(model.graph, node_type, None if importance is None else importance.factors())
 
 
 def _precision(scores: np.ndarray) -> np.ndarray:

@@ -1,8 +1,7 @@
 """Assignments S: which few atoms of a codebook compose each row, and with what weights.
 
-`Assignment` is the matrix, t entries a row. The functions below make one: from a partition of the graph
-(`anchored`), from propagated embeddings (`pinv`, Eq. 11; `pursuit`), or between two tiers with the entities as a
-bridge (`bridge`, Eq. 23 and 24; `bridge_from_partition`, Sec. 3.3, steps 1-3). None of them uses gradients.
+They are made of a partition of the graph (`anchored`), of propagated embeddings (`pinv`, `pursuit`), or between two
+tiers with the entities as a bridge (`bridge`, `bridge_from_partition`). None of this uses gradients.
 """
 
 from __future__ import annotations
@@ -57,8 +56,8 @@ def compose(indices: Tensor, weights: Tensor, atoms: Tensor) -> Tensor:
 def anchored(parts: np.ndarray, n_atoms: int, t: int, anchor_weight: float, rng: np.random.Generator) -> Assignment:
     """S from a partition, parts (rows,) in [0, n_atoms): the row's own one weighs w*, t - 1 random others 1 - w*.
 
-    The paper (Sec. 3.3, step 1) spreads 1 - w* over all other parts; keeping t entries of that is a draw among
-    equals, which is what is done here and in the published code. With t = 1 the only weight is 1.
+    The paper (Sec. 3.3, step 1) spreads 1 - w* over all other parts, t entries of which are a draw among equals, as in
+    the published code. With t = 1 the only weight is 1.
     """
     rows = len(parts)
     if t == 0:
@@ -82,10 +81,7 @@ def _distinct(rng: np.random.Generator, rows: int, k: int, n: int) -> np.ndarray
 
 
 def top_entries(scores: Tensor, t: int, *, softmax: bool = False) -> Assignment:
-    """Keep the t largest non-negative entries of each row (Eq. 24); the others, and negative ones, become 0.
-
-    With `softmax` there is one over each row before the cut, as the published code has it in the fine stage.
-    """
+    """The t largest non-negative entries of each row (Eq. 24), after a softmax in the published code's fine stage."""
     values, indices = (scores.softmax(dim=1) if softmax else scores).topk(t, dim=1)
     return Assignment(indices, values.clamp_min(0), scores.shape[1])
 
@@ -99,10 +95,9 @@ def pinv(rows: Tensor, atoms: Tensor, t: int, *, softmax: bool = False) -> Assig
 def pursuit(rows: Tensor, atoms: Tensor, t: int) -> Assignment:
     """Orthogonal matching pursuit of `rows` in `atoms`, non-negative, t steps.
 
-    Each step takes the atom with the largest positive correlation (cosine) to what is left of the row and re-fits
-    the weights of all atoms taken so far by least squares. Eq. 11 spreads the mass of its minimum-norm solution
-    over all m atoms before cutting it to t; choosing t atoms and fitting them leaves a fraction of its error. Where
-    re-fitting makes a weight negative, or nothing correlates any more, the slot stays empty (weight 0).
+    Each step takes the atom with the largest correlation (cosine) to what is left of the row and fits the weights of
+    all atoms taken so far anew; where one would be negative its slot stays empty (weight 0). Eq. 11 spreads its
+    minimum-norm solution over all m atoms before cutting it to t: this leaves a fraction of its error.
     """
     lengths = atoms.norm(dim=1)
     unit = atoms / lengths.clamp_min(torch.finfo(atoms.dtype).tiny)[:, None]
@@ -122,10 +117,10 @@ def _pursue(rows: Tensor, atoms: Tensor, unit: Tensor, gram: Tensor, t: int) -> 
 
 
 def _nonnegative_fit(gram: Tensor, projections: Tensor, chosen: Tensor, before: Tensor) -> Tensor:
-    """Non-negative least squares on the chosen atoms, from a feasible start: Lawson and Hanson's inner loop.
+    """Non-negative least squares on the chosen atoms, from the weights before the last one: Lawson and Hanson's loop.
 
     Towards the unconstrained fit until the first weight would turn negative, without that atom from there on, and so
-    on: no row ends with a larger error than it had with `before`, its weights on all chosen atoms but the last.
+    on: no row ends with a larger error than it began with.
     """
     n, k = chosen.shape
     matrices = gram[chosen[:, :, None], chosen[:, None, :]]
@@ -153,8 +148,7 @@ def _nonnegative_fit(gram: Tensor, projections: Tensor, chosen: Tensor, before: 
 def bridge(entities: Tensor, parents: Tensor, atoms: Tensor, t: int, *, softmax: bool = False) -> Assignment:
     """S^r by weight bridging: (H_full pinv(H_parents))^T (H_full pinv(H_atoms)), top t a row (Eq. 23, 24).
 
-    Of entities H^r_full (N, d), parents H^c_meta (m^c, d) and atoms H^r_meta (m^r, d), computed as
-    ``pinv(H_parents)^T (H_full^T H_full) pinv(H_atoms)``: the middle factor is d x d, so no N x m product is formed.
+    Of entities (N, d), parents (m^c, d) and atoms (m^r, d), with H_full^T H_full formed first, which is d x d.
     """
     gram = entities.T @ entities
     return top_entries(torch.linalg.pinv(parents).T @ gram @ torch.linalg.pinv(atoms), t, softmax=softmax)
@@ -165,8 +159,8 @@ def bridge_from_partition(
 ) -> Assignment:
     """The first S^r: (S^c)^T S~, top t a row, with S~ (N x m^r) anchored in a partition (Sec. 3.3, steps 1-3).
 
-    S~ has w* in the entity's own one of the parts (N,) and (1 - w*) / (m^r - 1) everywhere else, so it is a constant
-    plus a one-hot matrix and the product needs one pass over the entries of S^c.
+    S~ has w* in the entity's own one of the parts (N,) and (1 - w*) / (m^r - 1) elsewhere: a constant and a one-hot
+    matrix, so that one pass over S^c gives the product.
     """
     weights, m = entity_assignment.weights, entity_assignment.n_atoms
     elsewhere = (1 - anchor_weight) / max(n_atoms - 1, 1)

@@ -1,14 +1,9 @@
-"""What engines, loss and evaluation need of an embedding, and the base of those that are computed whole at every step.
-
-`c2f_dgl.tiers.tiered.TieredEmbedding` is one embedding layer, linear in a few codebooks; anything else that gives an
-N x d table is a `ComputedTable`.
-"""
+"""What engines, loss and evaluation need of an embedding, and the base of those computed whole at every step."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,54 +12,54 @@ from c2f_dgl.dgl_import import dgl
 from c2f_dgl.graph.layout import NodeLayout, take_rows
 
 
-class EmbeddingLayer(Protocol):
-    """H(0) of the propagation as a function of what is learned; implemented by modules (`torch.nn.Module`)."""
-
-    layout: NodeLayout
-
-    def codebooks(self, dtype: torch.dtype | None = None) -> list[Tensor]:
-        """What `inputs` is a function of: matrices (m_k x d), differentiable in the parameters."""
-
-    def inputs(self, codebooks: Sequence[Tensor]) -> dict[str, Tensor]:
-        """H(0) per node type of the linked graph (n_nodes of the type x d)."""
-
-    def sum_of_squares(self, rows: Tensor, weights: Tensor) -> Tensor:
-        """``sum_r weights[r] |x_r|^2`` of the input embeddings x of rows (n,), int64: what the L2 term penalises."""
-
-    def link(self, graph: dgl.DGLGraph, first: int = 0) -> dgl.DGLGraph:
-        """`graph` with the relations that the embedding adds to it, those of tiers from number `first` on rebuilt."""
-
-    def count_values(self) -> dict[str, int]:
-        """Learned values, per part."""
-
-    def count_bytes(self) -> int:
-        """Bytes that store what is learned: float32 values, and int32 indices of those that are stored sparse."""
-
-
-class ComputedTable(nn.Module):
-    """An embedding layer whose N x d table is computed from its parameters whenever it is asked for.
-
-    Subclasses give `table`, and `count_values` and `count_bytes` where not every parameter is stored as it is. Where
-    some rows are much cheaper than all of them they override `entity_rows`.
-    """
+class EmbeddingLayer(nn.Module):
+    """H(0) of the propagation as a function of what is learned: here of one table that adds nothing to the graph."""
 
     def __init__(self, layout: NodeLayout) -> None:
         super().__init__()
         self.layout = layout
-        self._caches, self._cached = False, cast("Tensor | None", None)
+
+    def codebooks(self, dtype: torch.dtype | None = None) -> list[Tensor]:
+        """What `inputs` is a function of: matrices (m_k x d), differentiable in the parameters."""
+        raise NotImplementedError
+
+    def inputs(self, codebooks: Sequence[Tensor]) -> dict[str, Tensor]:
+        """H(0) per node type of the linked graph (n_nodes of the type x d)."""
+        return self.layout.split(codebooks[0])
+
+    def sum_of_squares(self, rows: Tensor, weights: Tensor) -> Tensor:
+        """``sum_r weights[r] |x_r|^2`` of the input embeddings x of rows (n,), int64: what the L2 term penalises."""
+        raise NotImplementedError
+
+    def link(self, graph: dgl.DGLGraph, first: int = 0) -> dgl.DGLGraph:
+        """`graph` with the relations that the embedding adds to it, those of tiers from number `first` on rebuilt."""
+        return graph
+
+    def count_values(self) -> dict[str, int]:
+        """Learned values, per part."""
+        return {name: parameter.numel() for name, parameter in self.named_parameters()}
+
+    def count_bytes(self) -> int:
+        """Bytes that store what is learned: float32 values, and int32 indices of those that are stored sparse."""
+        return 4 * sum(self.count_values().values())
+
+
+class ComputedTable(EmbeddingLayer):
+    """An N x d table that is computed from the parameters whenever it is asked for.
+
+    Subclasses give `table`, and `entity_rows` where some rows are much cheaper than all of them.
+    """
+
+    _caches = False
+    _cached: Tensor | None = None
 
     def table(self) -> Tensor:
         """All input embeddings (N x d), users first, differentiable in the parameters."""
         raise NotImplementedError
 
     def codebooks(self, dtype: torch.dtype | None = None) -> list[Tensor]:
-        """The table, as the one codebook."""
         table = self._current()
         return [table.to(dtype or table.dtype)]
-
-    def inputs(self, codebooks: Sequence[Tensor]) -> dict[str, Tensor]:
-        """The table, cut into node types."""
-        return self.layout.split(codebooks[0])
 
     def entity_rows(self, rows: Tensor) -> Tensor:
         """Rows of the table (rows: int64, stacked numbering)."""
@@ -87,23 +82,11 @@ class ComputedTable(nn.Module):
         return self._cached
 
     def sum_of_squares(self, rows: Tensor, weights: Tensor) -> Tensor:
-        """``sum_r weights[r] |x_r|^2`` of the table's rows x; one that comes several times is looked up once."""
+        # A row that comes several times is looked up once.
         totals = torch.zeros(self.layout.total, dtype=weights.dtype, device=weights.device)
         totals = totals.index_add(0, rows, weights)
         rows = totals.nonzero()[:, 0]
         return totals[rows] @ self.entity_rows(rows).square().sum(dim=1)
-
-    def link(self, graph: dgl.DGLGraph, first: int = 0) -> dgl.DGLGraph:
-        """`graph` as it is: a table adds no nodes."""
-        return graph
-
-    def count_values(self) -> dict[str, int]:
-        """Sizes of the parameters, by name."""
-        return {name: parameter.numel() for name, parameter in self.named_parameters()}
-
-    def count_bytes(self) -> int:
-        """4 bytes a learned value."""
-        return 4 * sum(self.count_values().values())
 
 
 def stored_bytes(matrix: Tensor) -> int:

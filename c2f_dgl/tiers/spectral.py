@@ -1,26 +1,24 @@
 """A start from the graph's low-pass structure: layer weights and a codebook before any gradient step.
 
 The leading singular vectors of the normalised interactions B = D_u^(-a) R D_i^(-b) carry most of what a trained
-LightGCN (a = b = 1/2) ranks by, and LightGCN's own propagation can compute them. Two things are needed:
+LightGCN (a = b = 1/2) ranks by, and its own propagation can compute them:
 
-*Layer weights that pass low frequencies.* With items alone composed from atoms (users get theirs from neighbours),
-even layers give items ``(B^T B)^k S E`` and odd ones users ``B (B^T B)^k S E``. So weights c_0, c_0, c_1, c_1, ... make
-items ``p(B^T B) S E`` and users ``B p(B^T B) S E`` for the polynomial p with coefficients c. A Chebyshev polynomial
-stretched over [0, cutoff^2] stays within [-1, 1] there and grows as fast as any polynomial can above it.
+*Layer weights that pass low frequencies.* With items alone composed from atoms, even layers give items
+``(B^T B)^k S E`` and odd ones users ``B (B^T B)^k S E``. So weights c_0, c_0, c_1, c_1, ... make items
+``p(B^T B) S E`` and users ``B p(B^T B) S E`` for the polynomial p with coefficients c. A Chebyshev polynomial stretched
+over [0, cutoff^2] stays within [-1, 1] there and grows as fast as any polynomial can above it.
 
-*Coordinates in which that is well conditioned.* The filter makes the columns of M nearly parallel, so the columns of E
-cancel. So E = W T with W such that M_i W has orthonormal columns, from the QR factors of M_i. What is learned is T,
-which survives rounding to 8 bits as E does not.
+*Coordinates in which that is well conditioned.* The filter makes the columns of M nearly parallel, so that those of E
+cancel. So E = W T with orthonormal columns of M_i W. What is learned is T, which survives rounding to 8 bits.
 
-*The best codebook for them.* Among all E, the one whose d item directions ``M_i E`` are orthonormal and keep most of
-their energy when passed to the users, ``|M_u E| = |B M_i E|``, is the solution of a generalised eigenproblem of size
-m (Rayleigh and Ritz): its columns come as close to singular vectors of B as the span of M_i allows. With the filter it
-is a Chebyshev-filtered subspace iteration that starts from the assignment.
+*The best codebook for them.* The E whose d item directions ``M_i E`` are orthonormal and keep most of their energy when
+passed to the users, ``|M_u E| = |B M_i E|``, solves a generalised eigenproblem of size m (Rayleigh and Ritz): its
+columns come as close to singular vectors of B as the span of M_i allows. With the filter it is a Chebyshev-filtered
+subspace iteration that starts from the assignment.
 
-*With further relations* the graph is no longer bipartite and its matrix P has eigenvectors that live on users, or on
-other nodes, almost alone: short on items, they would win any comparison by |M_u E| / |M_i E|. So all entities count:
-the columns of M E are orthonormal over all of them and keep most of ``(M E)^T P (M E)``, which makes them Ritz vectors
-of P. On the bipartite graph both are the same (`graph_codebook` says why).
+*With further relations* the graph is not bipartite, and its matrix P has eigenvectors that live on users or other nodes
+almost alone, which would win any comparison by |M_u E| / |M_i E|. So the columns of M E are orthonormal over all
+entities and keep most of ``(M E)^T P (M E)``: Ritz vectors of P. On the bipartite graph both are the same.
 """
 
 from __future__ import annotations
@@ -63,8 +61,7 @@ def lowpass_weights(cutoff: float, n_layers: int, largest: float = 1.0) -> tuple
     """Weights of layers 0 to `n_layers` that damp singular values of B below a share, `cutoff`, of the largest one.
 
     They are the coefficients of T_k(2 x / cutoff^2 - 1) in x = (lambda / largest)^2, k = (L - 1) / 2, each for an even
-    and an odd layer: L is odd, as users need one layer more than items. Cutoff 0 gives the last layers alone, plain
-    subspace iteration.
+    and an odd layer: L is odd. Cutoff 0 gives the last layers alone, plain subspace iteration.
     """
     if n_layers % 2 == 0 or not 0 <= cutoff <= 1:
         raise ValueError(f"expected an odd number of layers and a cutoff in [0, 1], not {n_layers} and {cutoff}")
@@ -93,10 +90,10 @@ def nth_singular_value(
 ) -> tuple[float, float]:
     """The largest and about the n-th largest singular value of B, from products with B^T B alone.
 
-    The largest is found by power iteration. The number of eigenvalues of B^T B above a threshold is the trace of a
-    step function of it: the step is expanded in Chebyshev polynomials with Jackson's damping, and the trace taken with
-    random vectors (the kernel polynomial method, Weisse et al. 2006, Eq. 63 and 71). `apply` gives B^T B X of a float32
-    matrix X (n_items x k). The second value is 0 where there are no more than `nth` directions to choose from.
+    `apply` gives B^T B X of a float32 matrix X (n_items x k). The largest is found by power iteration. The number of
+    eigenvalues above a threshold is the trace of a step function of B^T B, expanded in Chebyshev polynomials with
+    Jackson's damping, and taken with random vectors (the kernel polynomial method, Weisse et al. 2006, Eq. 63 and 71).
+    The second value is 0 where there are no more than `nth` directions.
     """
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(n_items, _PROBES, generator=generator).to(device or "cpu")
@@ -130,8 +127,7 @@ def whitening(items: Tensor) -> Tensor:
 
     Of M_i (n_items x m, float64: in float32 its weaker directions would be noise) it is R^(-1) of the QR factors of the
     columns scaled to length 1, over `_RIDGE` times the identity. A column that depends on those before it, or is zero
-    (an atom that composes nothing), gets what it lacks to be zero on items. The Gram matrix would do where the filter
-    amplifies by less than 10^6.
+    (an atom that composes nothing), becomes zero on items.
     """
     lengths = torch.linalg.vector_norm(items, dim=0)
     empty = lengths <= torch.finfo(torch.float64).tiny
@@ -150,9 +146,9 @@ def whitening(items: Tensor) -> Tensor:
 def ritz_codebook(users: Tensor, items: Tensor, d: int) -> tuple[Tensor, Tensor, Tensor]:
     """W and T such that the columns of E = W T propagate to approximate singular vectors of B, and the singular values.
 
-    Of M's rows of users (n_users x m) and items (n_items x m): W (m x m, see `whitening`); T (m x d), ``items @ W @ T``
-    having orthonormal columns, the last of them zero where M_i has a lower rank; and the lengths (d,) of the columns of
-    ``users @ W @ T``, descending. All in float64.
+    Of M's rows of users (n_users x m) and items (n_items x m), in float64: W (m x m, see `whitening`); T (m x d), with
+    orthonormal columns of ``items @ W @ T``, zero beyond the rank of M_i; and the lengths (d,) of ``users @ W @ T``,
+    descending.
     """
     w = whitening(items)
     unit = _orthonormal(_gram(items, w))
@@ -169,8 +165,8 @@ def graph_codebook(rows: Tensor, passed: Callable[[Tensor], Tensor], d: int) -> 
     last columns are zero where fewer than d have q > 0.
 
     On a bipartite graph with users composed from items alone, a column is (B y, y) / sqrt(1 + s^2) with y of length
-    1 and s = |B y|, and its Rayleigh quotient is q = 2 s^2 / (1 + s^2). The columns of T are scaled as they come out
-    of `ritz_codebook` and are then weighted by sqrt(s): scores agree. Elsewhere q stands for the same s.
+    1 and s = |B y|, and its Rayleigh quotient is q = 2 s^2 / (1 + s^2). The columns of T are scaled as those of
+    `ritz_codebook` and weighted by sqrt(s), so that scores agree. Elsewhere q stands for the same s.
     """
     w = whitening(rows)
     x = rows @ w

@@ -1,8 +1,7 @@
 """Tiers of meta-embeddings and how they compose into the input H(0) of the propagation.
 
-A tier is a node type with a codebook E and an assignment S from what stands above it: the entities (users and items)
-for the first tier, the previous tier for the others. With no tier at all the entities hold their own table and the
-model is LightGCN; one tier is the coarse stage; two are the paper's model; more work the same way.
+A tier is a node type with a codebook E and an assignment S from what stands above it: entities, or the tier before.
+Without a tier the entities have a table, which is LightGCN; one is the coarse stage; two are the paper's model.
 """
 
 from __future__ import annotations
@@ -20,31 +19,16 @@ from c2f_dgl.graph.hetero import link_tier
 from c2f_dgl.graph.layout import NodeLayout, take_rows
 from c2f_dgl.tiers.assignment import Assignment, compose
 from c2f_dgl.tiers.codebook import soft_threshold
-from c2f_dgl.tiers.embedding import stored_bytes
-
-EntityInput = Literal["unrefined", "refined"]
-Activation = Literal["none", "tanh"]
+from c2f_dgl.tiers.embedding import EmbeddingLayer, stored_bytes
 
 
 class Tier(nn.Module):
     """One codebook and the assignment that links it to the rows above.
 
-    Parameters
-    ----------
-    name : str
-        Its node type in the graph, e.g. ``"coarse"``.
-    codebook : Tensor, shape (m, d)
-        E, learned.
-    assignment : Assignment
-        S, (rows above) x m; replaced by `assign`, never learned by gradient.
-    threshold : float
-        lambda of the soft threshold (Eq. 16); 0 leaves the codebook as it is.
-    gate : float
-        w_cr in [0, 1] of Eq. 17, the weight of this tier in the one above. Without meaning for the first tier.
-    whitening : Tensor, shape (m, m), float64, optional
-        W. With it E = W T, where what is learned, T (m x d), is lower triangular: m (m + 1) / 2 values if d = m. W is
-        no more learned than D^(-1/2) is: it follows from graph and assignment (see `c2f_dgl.tiers.spectral`). Nothing
-        is lost: scores do not see rotations of E, and some rotation of any W^(-1) E is lower triangular.
+    With a whitening W the codebook is E = W T, where what is learned, T (m x d), is lower triangular: m (m + 1) / 2
+    values if d = m. W is no more learned than D^(-1/2) is: it follows from graph and assignment (see
+    `c2f_dgl.tiers.spectral`). Nothing is lost: scores do not see rotations of E, and some rotation of any W^(-1) E is
+    lower triangular.
     """
 
     indices: Tensor
@@ -53,13 +37,13 @@ class Tier(nn.Module):
 
     def __init__(
         self,
-        name: str,
-        codebook: Tensor,
-        assignment: Assignment,
+        name: str,  # node type in the graph, e.g. "coarse"
+        codebook: Tensor,  # E, or T: (m, d), learned
+        assignment: Assignment,  # S, rows above x m; replaced by `assign`, never learned by gradient
         *,
-        threshold: float = 0.0,
-        gate: float = 1.0,
-        whitening: Tensor | None = None,
+        threshold: float = 0.0,  # lambda of the soft threshold (Eq. 16)
+        gate: float = 1.0,  # w_cr in [0, 1] of Eq. 17, the weight of this tier in the one above
+        whitening: Tensor | None = None,  # W (m, m), float64
     ) -> None:
         super().__init__()
         self.name, self.threshold, self.gate = name, threshold, gate
@@ -84,7 +68,7 @@ class Tier(nn.Module):
         self.weights = assignment.weights.to(self.weights)
 
     def coordinates(self) -> Tensor:
-        """What is learned as the model sees it: soft-thresholded (Eq. 16), and lower triangular where E = W T."""
+        """E, or T, as the model sees it: soft-thresholded (Eq. 16), T lower triangular."""
         learned = self.codebook if self.whitening is None else self.codebook.tril()
         return soft_threshold(learned, self.threshold) if self.threshold > 0 else learned
 
@@ -111,48 +95,32 @@ class Tier(nn.Module):
         return codebook + 8 * values[f"{self.name} assignment"]
 
 
-class TieredEmbedding(nn.Module):
+class TieredEmbedding(EmbeddingLayer):
     """H(0) of the propagation, composed from tiers (Eq. 4, 12, 16-19).
 
-    Parameters
-    ----------
-    layout : NodeLayout
-        Entities: node types and sizes.
-    tiers : sequence of Tier
-        From coarse to fine. Empty: `table` is used.
-    table : Tensor, shape (N, d), optional
-        Full embedding table of a model without tiers.
-    entity_input : {"unrefined", "refined"}
-        Compose entities from the first codebook itself (Eq. 19) or from the one refined by the tiers below (Eq. 18).
-    activation : {"none", "tanh"}
-        Applied to the entities' input, and to that of every tier but the first: the published code's unprinted tanh.
-    link_scale : float
-        Factor on the weights of S where they enter the graph (not where they compose); 1 is the paper's.
-    blocks : mapping of node type to AtomBlock, optional
-        Which atoms of the first tier assignment updates may give a node type, and how many; any of them by default.
-    columns : mapping of node type to Tensor, shape (n_nodes of the type, width), optional
-        Side features X. They are dense columns of S: H(0) = S E + X P, where the rows of P are the last atoms of the
-        first tier, type after type in stacking order. No node of the graph is linked to those atoms.
+    Entities are composed from the first codebook itself (Eq. 19), or refined by the tiers below (Eq. 18). Side features
+    X are dense columns of S: H(0) = S E + X P, where the rows of P are the last atoms of the first tier, type after
+    type in stacking order; no node of the graph is linked to those. The published code has a tanh, which is not
+    printed, on the inputs of entities and of all tiers but the first.
     """
 
     def __init__(
         self,
-        layout: NodeLayout,
-        tiers: Sequence[Tier] = (),
+        layout: NodeLayout,  # of the entities
+        tiers: Sequence[Tier] = (),  # from coarse to fine
         *,
-        table: Tensor | None = None,
-        entity_input: EntityInput = "unrefined",
-        activation: Activation = "none",
-        link_scale: float = 1.0,
-        blocks: Mapping[str, AtomBlock] | None = None,
-        columns: Mapping[str, Tensor] | None = None,
+        table: Tensor | None = None,  # (N, d), of a model without tiers
+        entity_input: Literal["unrefined", "refined"] = "unrefined",
+        activation: Literal["none", "tanh"] = "none",
+        link_scale: float = 1.0,  # factor on the weights of S where they enter the graph, not where they compose
+        blocks: Mapping[str, AtomBlock] | None = None,  # atoms of the first tier that updates may give a node type
+        columns: Mapping[str, Tensor] | None = None,  # X (n_nodes, width) by node type
     ) -> None:
-        super().__init__()
+        super().__init__(layout)
         if (table is None) == (len(tiers) == 0):
             raise ValueError("give either tiers or a full table")
         if columns and table is not None:
             raise ValueError("feature columns need tiers, not a full table")
-        self.layout = layout
         self.nodes = NodeLayout(
             (*layout.types, *(tier.name for tier in tiers)), (*layout.sizes, *(tier.size for tier in tiers))
         )
@@ -172,7 +140,6 @@ class TieredEmbedding(nn.Module):
         self.entity_input, self.activation, self.link_scale = entity_input, activation, link_scale
 
     def codebooks(self, dtype: torch.dtype | None = None) -> list[Tensor]:
-        """What `inputs` is a function of: every tier's active codebook, or the full table."""
         if self.table is not None:
             return [self.table]
         return [tier.active_codebook(dtype) for tier in self.tiers]
@@ -180,11 +147,10 @@ class TieredEmbedding(nn.Module):
     def inputs(self, codebooks: Sequence[Tensor]) -> dict[str, Tensor]:
         """H(0) per node type from one (m_k x width) matrix per tier; linear in them unless there is an activation.
 
-        With the active codebooks it is the model's H(0) (Eq. 19); with an identity matrix for one tier and zeros for
-        the others it is that tier's coefficients, which is how the collapsed engine gets its basis.
+        With the identity for one tier and zeros for the others it is that tier's coefficients.
         """
         if self.table is not None:
-            return self.layout.split(codebooks[0])
+            return super().inputs(codebooks)
         refined = self._refine(codebooks)
         first = codebooks[0] if self.entity_input == "unrefined" else refined[0]
         entities = self._entities(first)
@@ -196,10 +162,10 @@ class TieredEmbedding(nn.Module):
         return features
 
     def sum_of_squares(self, rows: Tensor, weights: Tensor) -> Tensor:
-        """``sum_r weights[r] |x_r|^2`` of input ("ego") embeddings x of entities: what the L2 term penalises.
+        """``sum_r weights[r] |x_r|^2`` of the input embeddings x of rows (n,), int64, in stacked numbering.
 
         Without an activation x_r = s_r X, X the first codebook, so the sum is that of the elements of ``C * (X X^T)``
-        with C = sum_r weights[r] s_r^T s_r: t^2 numbers a row in place of d. Rows are int64 in stacked numbering.
+        with C = sum_r weights[r] s_r^T s_r: t^2 numbers a row in place of d.
         """
         if self.table is not None:
             return weights @ take_rows(self.table, rows).square().sum(dim=1)
@@ -247,7 +213,6 @@ class TieredEmbedding(nn.Module):
         return refined
 
     def link(self, graph: dgl.DGLGraph, first: int = 0) -> dgl.DGLGraph:
-        """`graph` with the relations of the tiers from number `first` on rebuilt from their assignments."""
         for k in range(first, len(self.tiers)):
             tier = self.tiers[k]
             parents = self.layout if k == 0 else NodeLayout((self.tiers[k - 1].name,), (self.tiers[k - 1].size,))
@@ -258,9 +223,8 @@ class TieredEmbedding(nn.Module):
     def gate_layers(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
         """Mix the finer tiers in again after a layer, as the published code does and the paper does not print.
 
-        Takes from each row what its tier contributed and gives it back gated: with h_r, h_c, h the layer's fine,
-        coarse and entity features, ``h_c' = (1 - w)(h_c - S^r h_r) + w S^r h_r`` and ``h' = h - S^c h_c + S^c h_c'``
-        with the ungated ``h_c`` in the subtraction.
+        With h_r, h_c, h the layer's fine, coarse and entity features, ``h_c' = (1 - w)(h_c - S^r h_r) + w S^r h_r``
+        and ``h' = h - S^c h_c + S^c h_c'``.
         """
         gated = dict(features)
         for k in range(len(self.tiers) - 1, 0, -1):
@@ -273,16 +237,12 @@ class TieredEmbedding(nn.Module):
         return gated
 
     def count_values(self) -> dict[str, int]:
-        """Everything learned, per part."""
         if self.table is not None:
-            return {"table": self.table.numel()}
+            return super().count_values()
         return {name: count for tier in self.tiers for name, count in tier.count_values().items()}
 
     def count_bytes(self) -> int:
-        """Bytes that store what is learned."""
-        if self.table is not None:
-            return 4 * self.table.numel()
-        return sum(tier.count_bytes() for tier in self.tiers)
+        return super().count_bytes() if self.table is not None else sum(tier.count_bytes() for tier in self.tiers)
 
 
 class _QuadraticForm(torch.autograd.Function):

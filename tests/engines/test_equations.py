@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit, log_softmax
 
-from c2f_dgl.engines import Collapsed, MessagePassing, Propagation, make_engine
+from c2f_dgl.engines import MessagePassing, Propagation, make_engine
 from c2f_dgl.graph.entities import normalised
 from c2f_dgl.graph.hetero import entity_layout, interaction_graph
 from c2f_dgl.model import Readout, Recommender
@@ -248,7 +248,7 @@ def test_collapsed_refuses_what_is_not_linear() -> None:
     graph = interaction_graph(sp.csr_matrix(np.eye(2)))
     embedding = TieredEmbedding(entity_layout(graph), table=torch.zeros(4, 2))
     with pytest.raises(ValueError, match="message_passing"):
-        Collapsed(embedding, Propagation(1))
+        make_engine("collapsed", embedding, Propagation(1))
 
 
 def test_triplets_batches_cover_the_epoch_in_order() -> None:

@@ -177,7 +177,7 @@ def test_a_learned_importance_has_the_gradient_of_the_dense_equations(kernel: st
     embedding, h0, s = model_of(case)
     propagation = Propagation(case.layers, kernel=kernel, importance=importance)
     with pytest.raises(ValueError, match="message_passing"):
-        Collapsed(embedding, propagation)
+        make_engine("collapsed", embedding, propagation)
     engine = make_engine("auto", embedding, propagation)
     assert isinstance(engine, MessagePassing)
     engine.rebuild(embedding.link(graph))
