@@ -13,6 +13,7 @@ from statistics import mean
 from typing import Any
 
 import numpy as np
+from scipy.optimize import nnls
 
 from benchmarks.measure import read, read_all, table
 from c2f_dgl.config.load import load_config
@@ -92,10 +93,8 @@ def fitted(rows: list[dict[str, Any]], phase: str) -> tuple[float, float]:
     seconds = np.array([processor_seconds(row, phase) for row in rows])
     if _WORK[phase][0](Size.of(10**6)) == 0:
         return 0.0, float(seconds.mean())
-    a, b = np.linalg.lstsq(np.stack([1 / hosts, np.ones(len(hosts))], axis=1), seconds, rcond=None)[0]
-    if b < 0:
-        a, b = float((seconds / hosts).sum() / (1 / hosts**2).sum()), 0.0
-    return max(float(a), 0.0), float(b)
+    a, b = nnls(np.stack([1 / hosts, np.ones(len(hosts))], axis=1), seconds)[0]
+    return float(a), float(b)
 
 
 def work(size: Size) -> tuple[float, float]:

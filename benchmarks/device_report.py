@@ -9,6 +9,7 @@ from statistics import mean
 from typing import Any
 
 from benchmarks import measure
+from benchmarks.studies.figures import described
 from c2f_dgl.bench.plot import figure
 
 TITLES = {
@@ -47,23 +48,23 @@ def points() -> list[dict[str, Any]]:
     return [{"data": data, "system": system, "points": curve} for (data, system), curve in curves.items()]
 
 
-def draw(path: Path, metadata: dict[str, Any]) -> None:
+def draw(path: Path, curves: list[dict[str, Any]]) -> None:
     """Test N@20 against bytes, a panel a data set."""
-    curves = points()
     names = list(dict.fromkeys(curve["data"] for curve in curves))
     n_rows = -(-len(names) // 3)
-    with figure(path, metadata, nrows=n_rows, ncols=3, figsize=(9.6, 2.6 * n_rows + 0.6)) as (drawn, axes):
+    with figure(path, described(curves), nrows=n_rows, ncols=3, figsize=(9.6, 2.6 * n_rows + 0.6)) as (drawn, axes):
         for axis, data in zip(axes.flat, names, strict=False):
-            for curve in (curve for curve in curves if curve["data"] == data):
+            of_data = [curve for curve in curves if curve["data"] == data]
+            for curve in of_data:
                 x, y = zip(*curve["points"], strict=True)
                 colour, marks, width = _STYLES.get(curve["system"], (_OTHERS.get(curve["system"]), "s--", 1.0))
                 axis.plot(x, y, marks, color=colour, linewidth=width, markersize=3, label=TITLES[curve["system"]])
             axis.set_xscale("log")
-            budgets = sorted({x for curve in curves if curve["data"] == data for x, _ in curve["points"]})
+            budgets = sorted({x for curve in of_data for x, _ in curve["points"]})
             axis.set_xticks(budgets, labels=[f"{budget // 1000:,} kB" for budget in budgets])
             axis.minorticks_off()
             axis.set_title(data, loc="left", fontsize=9)
-            best = max(y for curve in curves if curve["data"] == data for _, y in curve["points"])
+            best = max(y for curve in of_data for _, y in curve["points"])
             axis.set_ylim(0.8 * best, 1.01 * best)  # what is 20 % below is not looked for
             axis.grid(color="0.92", linewidth=0.8)
         for axis in axes.flat[len(names) :]:

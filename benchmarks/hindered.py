@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,29 +53,21 @@ def contents(folder: Path) -> list[str]:
 
 
 @contextmanager
-def full_disk(folder: Path) -> Iterator[Path]:
+def full_disk(folder: Path) -> Iterator[None]:
     """A disk with room for next to nothing."""
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], check=True)
     try:
         (folder / "filling").write_bytes(bytes(240 * 2**10))
-        yield folder
+        yield
     finally:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-@contextmanager
-def read_only(folder: Path) -> Iterator[Path]:
-    """A folder that nobody may write in."""
-    folder.chmod(0o555)
-    yield folder
-
-
-def refused(case: Case, run: Path, folder: Path, place: Callable[[Path], Any], before: tuple[str, ...]) -> Any:
-    """How a command ends that cannot write in a place, and what it leaves there."""
-    with place(folder):
-        there = contents(folder)
-        ended = Ended.of(started(case, run, folder / "out", before))
-        return judged(ended, contents(folder) != there)
+def refused(case: Case, run: Path, folder: Path, before: Sequence[str] = ()) -> dict[str, Any]:
+    """How a command ends that cannot write in a folder, and what it leaves there."""
+    there = contents(folder)
+    ended = Ended.of(started(case, run, folder / "out", before))
+    return judged(ended, contents(folder) != there)
 
 
 def judged(ended: Ended, left: bool) -> dict[str, Any]:
@@ -103,13 +95,14 @@ def main() -> None:
         prepared(run)
         for command in COMMANDS:
             case, row = CASES[command], dict[str, Any](command=command)
-            for n, place in enumerate((full_disk, read_only)):
-                folder = root / f"{command.replace(' ', '')}{n}"
+            small, closed, shared = (root / f"{command.replace(' ', '')}{n}" for n in range(3))
+            for folder in (small, closed, shared):
                 folder.mkdir()
-                row[place.__name__] = refused(case, run, folder, place, () if n == 0 else _WITHOUT_RIGHTS)
-            folder = root / f"{command.replace(' ', '')}2"
-            folder.mkdir()
-            row["two at once"] = together(case, run, folder)
+            with full_disk(small):
+                row["full_disk"] = refused(case, run, small)
+            closed.chmod(0o555)
+            row["read_only"] = refused(case, run, closed, _WITHOUT_RIGHTS)
+            row["two at once"] = together(case, run, shared)
             rows.append(row)
         theirs = [run, Path(f"{run}.csv")]
         for path in theirs:

@@ -16,6 +16,7 @@ import pandas as pd
 
 from benchmarks import measure
 from benchmarks.errata import SHOWN, authors
+from benchmarks.studies.figures import described
 from c2f_dgl.bench.plot import figure
 
 # Batches four times the authors', at four times the rate: an epoch by message passing costs a quarter.
@@ -131,11 +132,11 @@ def points() -> list[dict[str, Any]]:
     return [{"run": name, **rows[["epoch", "ndcg@20"]].to_dict("list")} for name, rows in kept.items()]
 
 
-def draw(path: Path, metadata: dict[str, Any]) -> None:
+def draw(path: Path, points: list[dict[str, Any]]) -> None:
     """Validation N@20 against the epoch of the coarse stage, the authors' and ours."""
-    with figure(path, metadata, figsize=(7.2, 4.2)) as (drawn, axes):
+    with figure(path, described(points), figsize=(7.2, 4.2)) as (drawn, axes):
         axis = axes[0][0]
-        for curve in points():
+        for curve in points:
             style = {"color": "0.4", "linewidth": 2} if curve["run"] == "authors" else {"marker": "o", "markersize": 3}
             axis.plot(curve["epoch"], curve["ndcg@20"], label=curve["run"], **style)
         axis.set_xlabel("epoch of the coarse stage")

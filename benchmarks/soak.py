@@ -121,18 +121,14 @@ def cases(model: ServingModel, users: UserHistories, n: int = 400) -> list[Case]
         user, item, k = int(rng.choice(users.ids.ids)), int(rng.choice(model.items.ids)), int(rng.integers(1, 50))
         some = rng.choice(model.items.ids, 200, replace=False).tolist() if number % 4 == 0 else None
         rank = {"k": k, "exclude_seen": bool(number % 2)}
-        theirs, explain, near = (
-            model.items.ids[users.of([user]).columns].tolist(),
-            {"item": item, "k": k},
-            "similarities",
-        )
+        theirs, explain = model.items.ids[users.of([user]).columns].tolist(), {"item": item, "k": k}
         wanted = {"unknown": [], **_ranked(model.recommend(history, **rank, candidates=some))}
         made += [
             (("POST", "/recommend", json.dumps({"history": history, "candidates": some, **rank})), wanted),
             (("POST", "/explain", json.dumps({"history": history, **explain})), _terms(model, history, item, k)),
             (("GET", f"/recommend?{urlencode({'user': user, **rank})}", ""), _ranked(model.recommend(theirs, **rank))),
             (("GET", f"/explain?{urlencode({'user': user, **explain})}", ""), _terms(model, theirs, item, k)),
-            (("GET", f"/similar?{urlencode(explain)}", ""), _ranked(model.similar_items(item, k), near)),
+            (("GET", f"/similar?{urlencode(explain)}", ""), _ranked(model.similar_items(item, k), "similarities")),
         ]
     return made
 

@@ -20,6 +20,7 @@ from benchmarks import (
     device_report,
     installs,
     interpreters,
+    measure,
     relations,
     reliability,
     reproduction,
@@ -318,24 +319,21 @@ def renewed(text: str) -> str:
     return re.sub(r"<!-- table: (.+?) -->\n.*?<!-- end -->", fill, text, flags=re.DOTALL)
 
 
-def main() -> None:
+def main(check: bool = False) -> None:
     texts = {path: renewed(path.read_text(encoding="utf-8")) for path in DOCUMENTS}
-    stale = [path for path, text in texts.items() if text != path.read_text(encoding="utf-8")]
-    drawn = {FIGURES / f"{name}.svg": (study.title, report.points(study)) for name, study in STUDIES.items()}
-    old = [path for path, (_, points) in drawn.items() if points and not figures.is_current(path, points)]
-    curves = {FIGURES / f"{name}.svg": (module.points(), module.draw) for name, module in CURVES.items()}
-    old_curves = [path for path, (points, _) in curves.items() if not figures.is_current(path, points)]
-    if "--check" in sys.argv[1:]:
-        names = ", ".join(path.name for path in (*stale, *old, *old_curves))
+    stale = {path: text for path, text in texts.items() if text != path.read_text(encoding="utf-8")}
+    plots = {name: (report.points(study), partial(figures.draw, title=study.title)) for name, study in STUDIES.items()}
+    plots |= {name: (module.points(), module.draw) for name, module in CURVES.items()}
+    drawn = {FIGURES / f"{name}.svg": plot for name, plot in plots.items() if plot[0]}
+    old = {path: plot for path, plot in drawn.items() if not figures.is_current(path, plot[0])}
+    if check:
+        names = ", ".join(path.name for path in (*stale, *old))
         sys.exit(f"out of date: {names}" if names else 0)
-    for path in stale:
-        path.write_text(texts[path], encoding="utf-8")
-    for path in old:
-        figures.draw(path, *drawn[path])
-    for path in old_curves:
-        points, draw = curves[path]
-        draw(path, {"Date": None, "Description": f"points {report.digest(points)}"})
+    for path, text in stale.items():
+        path.write_text(text, encoding="utf-8")
+    for path, (points, draw) in old.items():
+        draw(path, points)
 
 
 if __name__ == "__main__":
-    main()
+    measure.command(main)

@@ -170,7 +170,7 @@ def test_figures_are_the_same_for_the_same_points_and_stale_for_others(tmp_path:
     ]
     paths = [tmp_path / "one.svg", tmp_path / "two.svg"]
     for path in paths:
-        figures.draw(path, "A title", points)
+        figures.draw(path, points, "A title")
     assert paths[0].read_bytes() == paths[1].read_bytes()
     assert figures.is_current(paths[0], points)
     assert not figures.is_current(paths[0], points[:2])
