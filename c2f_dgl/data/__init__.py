@@ -10,12 +10,18 @@ from typing import TYPE_CHECKING, Any
 from c2f_dgl.extras import imported
 
 if TYPE_CHECKING:
-    from c2f_dgl.data.cards import CARDS
-    from c2f_dgl.data.catalogue import load_dataset
-    from c2f_dgl.data.folds import rolling_splits, user_folds
-    from c2f_dgl.data.interactions import Interactions
-    from c2f_dgl.data.readers import read_interactions
-    from c2f_dgl.data.splits import Split, given_split, leave_k_out, leave_last_out, random_split, temporal_split
+    from c2f_dgl.data.cards import CARDS as CARDS
+    from c2f_dgl.data.catalogue import load_dataset as load_dataset
+    from c2f_dgl.data.folds import rolling_splits as rolling_splits
+    from c2f_dgl.data.folds import user_folds as user_folds
+    from c2f_dgl.data.interactions import Interactions as Interactions
+    from c2f_dgl.data.readers import read_interactions as read_interactions
+    from c2f_dgl.data.splits import Split as Split
+    from c2f_dgl.data.splits import given_split as given_split
+    from c2f_dgl.data.splits import leave_k_out as leave_k_out
+    from c2f_dgl.data.splits import leave_last_out as leave_last_out
+    from c2f_dgl.data.splits import random_split as random_split
+    from c2f_dgl.data.splits import temporal_split as temporal_split
 
 _HOMES = {
     "CARDS": "cards",
@@ -32,20 +38,7 @@ _HOMES = {
     "user_folds": "folds",
 }
 
-__all__ = [
-    "CARDS",
-    "Interactions",
-    "Split",
-    "given_split",
-    "leave_k_out",
-    "leave_last_out",
-    "load_dataset",
-    "random_split",
-    "read_interactions",
-    "rolling_splits",
-    "temporal_split",
-    "user_folds",
-]
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -17,8 +17,7 @@ from c2f_dgl.data.folds import rolling_splits, user_folds
 from c2f_dgl.data.interactions import Interactions
 from c2f_dgl.data.packing import PACKED_SUFFIXES, unpacked
 from c2f_dgl.data.planted import SAMPLE_SEED, built_in_sample, write_planted
-from c2f_dgl.data.prepared import is_prepared
-from c2f_dgl.data.readers import read_interactions
+from c2f_dgl.data.readers import is_prepared, read_interactions
 from c2f_dgl.data.relations import read_side
 from c2f_dgl.data.splits import Protocol, Split, given_split, leave_k_out, leave_last_out, random_split, temporal_split
 from c2f_dgl.data.tables import log_files
@@ -68,9 +67,8 @@ def load_dataset(
     """Load a data set by its name in the catalogue or by path.
 
     A folder with ``train`` and ``test`` files (.txt, .tsv, .csv, .parquet or .jsonl, compressed or not) is a given
-    split; with ``valid``, ``val`` or ``validation`` too the protocol is not asked, and ``test`` may be
-    left out. A single file, a folder of one log (RecBole's ``.inter``, or parts in Parquet) or a prepared log is split
-    at random per user unless `split` says otherwise.
+    split, with ``valid``, ``val`` or ``validation`` too where there is one. A single file, a folder of one log or a
+    prepared log is split at random per user unless `split` says otherwise.
 
     Parameters
     ----------
@@ -86,13 +84,7 @@ def load_dataset(
     data_dir : str or Path, optional
         Where named data sets are; by default `default_data_dir`.
     **read_options
-        Passed to `read_interactions`.
-
-    Raises
-    ------
-    InputError
-        The name is unknown or not fetched yet, a file cannot be read, the counts are not the card's, or the options do
-        not fit the data.
+        Columns and the like, as `read_log` takes them.
     """
     if split not in get_args(How):
         raise InputError(f"unknown split {split!r}", expected=f"one of {', '.join(get_args(How))}")
@@ -108,17 +100,13 @@ def load_dataset(
         if card is not None and read_options.get("min_rating") is None:
             _check_against(card, [log], path if path.is_dir() else path.parent)
         name = card.name if card else path.resolve().name if path.is_dir() else unpacked(path).stem
-        made: Split = split_interactions(log, split, seed=seed, valid=valid, test=test, name=name)
-        return made
+        return split_interactions(log, split, seed=seed, valid=valid, test=test, name=name)
     if split not in ("auto", "given"):
         raise InputError(f"this is split already; no {split} split", where=path, expected="split auto or given")
     if valid is not None or test is not None:
         raise InputError("this is split already; no fractions", where=path, expected="neither valid nor test")
-    files = {
-        "train": _find_part(path, "train", required=True),
-        "valid": (valid_file := _find_part(path, "valid", "val", "validation")),
-        "test": _find_part(path, "test", required=valid_file is None),
-    }
+    files = {"train": _find_part(path, "train", required=True), "valid": _find_part(path, "valid", "val", "validation")}
+    files["test"] = _find_part(path, "test", required=files["valid"] is None)
     parts = {role: read_interactions(file, **read_options) for role, file in files.items() if file is not None}
     if card is not None and "test" in parts and read_options.get("min_rating") is None:
         _check_against(card, [parts["train"], parts["test"]], path)
@@ -137,9 +125,9 @@ def _is_log(path: Path) -> bool:
 
 
 def split_interactions(log: Interactions, how: str, *, seed: int, name: str, **options: Any) -> Any:
-    """Split by a named way, ``auto`` being ``random``; options that are None are those of the way's function.
+    """Split by a named way, ``auto`` being ``random``: a split, of ``rolling`` a list, of ``users`` one of pairs.
 
-    ``rolling`` gives a list of splits, ``users`` one of pairs of splits, every other way a split.
+    Options that are None are as the way's function has them.
     """
     split, takes = _WAYS["random" if how == "auto" else how]
     given = {option: value for option, value in options.items() if value is not None}

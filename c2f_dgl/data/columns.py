@@ -16,7 +16,6 @@ from c2f_dgl.errors import InputError
 
 # Text that prints back exactly as it was read once it is an int64: "007" or a 30-digit number must stay text.
 WHOLE_NUMBER = r"(?:0|-?[1-9][0-9]{0,17})"
-
 # The same as a column of floats has it.
 WHOLE_FLOAT = r"(?:0|-?[1-9][0-9]{0,14})\.0"
 
@@ -78,11 +77,8 @@ def require(columns: Iterable[object], column: str, role: str, where: str | Path
     if names.count(column) > 1:
         raise InputError(f"{names.count(column)} columns are called {column!r}", where=where, expected=f"one {role}")
     if column not in names:
-        raise InputError(
-            f"no column {column!r} for the {role}",
-            where=where,
-            expected=f"one of {', '.join(map(repr, names))}, by --set data.{role}=NAME, or =0, 1, ... by its place",
-        )
+        expected = f"one of {', '.join(map(repr, names))}, by --set data.{role}=NAME, or =0, 1, ... by its place"
+        raise InputError(f"no column {column!r} for the {role}", where=where, expected=expected)
 
 
 def find_column(columns: Sequence[str], name: str | int | None, role: str, where: str | Path) -> int | None:
@@ -104,14 +100,11 @@ def choose_columns(columns: Sequence[str], asked: Mapping[str, str | int | None]
 
     Users and items must have one.
     """
-    positions = {role: find_column(columns, column, role, where) for role, column in asked.items()}
-    taken = {position for role, position in positions.items() if asked[role] is not None}
+    found = {role: find_column(columns, column, role, where) for role, column in asked.items()}
+    named = {role for role, column in asked.items() if column is not None}
+    taken = {found[role] for role in named}
     # A column that is asked for in one role is not guessed for another.
-    chosen = {
-        role: position
-        for role, position in positions.items()
-        if position is not None and (asked[role] is not None or position not in taken)
-    }
+    chosen = {role: at for role, at in found.items() if at is not None and (role in named or at not in taken)}
     for role in ("user", "item"):
         if role not in chosen:
             require(columns, role, role, where)
@@ -144,8 +137,7 @@ def index_ids(values: pd.Series, role: str, origin: Origin) -> tuple[npt.NDArray
     """Each row's position (int64) among the distinct ids of a column, and these ids, sorted: int64, or object of str.
 
     Whole numbers stay numbers (also where they are written as text, or all as floats such as ``3.0`` because one was
-    missing once); anything else is text. The order of the rows does not matter. Missing ids, negative ones and
-    fractions are refused.
+    missing once); anything else is text. Missing ids, negative ones and fractions are refused.
     """
     codes, distinct = pd.factorize(raw_ids(values, role, origin))
     first = origin.of(lambda code: int(np.argmax(codes == code)))

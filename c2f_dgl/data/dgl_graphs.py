@@ -17,6 +17,7 @@ from c2f_dgl.config.load import parse_graph
 from c2f_dgl.config.roles import REVERSE_PREFIX, EdgeType, colliding
 from c2f_dgl.data.interactions import Interactions
 from c2f_dgl.data.relations import add_relations
+from c2f_dgl.data.side import SideData
 from c2f_dgl.data.splits import Split, random_split
 from c2f_dgl.dgl_import import dgl
 from c2f_dgl.errors import InputError
@@ -39,10 +40,8 @@ def from_heterograph(
 ) -> tuple[Split, GraphConfig]:
     """What `c2f_dgl.train` needs of a heterograph, whatever its relations are called; node types are identifiers.
 
-    The edges of `target` are split by their boolean edge data ``train_mask``, ``val_mask`` and ``test_mask`` where
-    they have them, else at random per source node. Every other relation takes part in the propagation as it is. One
-    with the edges of another, or of the target, the other way round is its reverse, which is added anyway: it is left
-    out, with a note. Node types that nothing links to the rest are left out too.
+    A relation with the edges of another the other way round is its reverse, which is added anyway: it is left out, with
+    a note, and so are node types that nothing links to the rest. Every other one takes part in the propagation.
 
     Parameters
     ----------
@@ -57,11 +56,8 @@ def from_heterograph(
         Of every further relation (see `RelationConfig`); None is chosen on validation, one relation after the other.
     leave_out : str, or sequence of str or (source, name, destination)
         Relations not to use, e.g. because they tell what is to be predicted.
-    valid, test : float
-        Fractions of each source node's edges that are held out where there are no masks.
-    seed : int
-        Of the random split.
-    name : str
+    valid, test, seed
+        Of `random_split`, where the target has no edge data ``train_mask``, ``val_mask`` and ``test_mask`` (boolean).
 
     Returns
     -------
@@ -69,12 +65,6 @@ def from_heterograph(
         Sources of the target are its users, destinations its items; external ids are DGL's node numbers.
     schema : GraphConfig
         For ``load_config(..., graph=schema)``.
-
-    Raises
-    ------
-    InputError
-        There is no such relation, node type or weight, the ends of the target are of one type, masks overlap or are
-        incomplete, or a relation cannot be used (see `c2f_dgl.data.side.edge_matrix`).
     """
     etype = _target(graph, target)
     named = [leave_out] if isinstance(leave_out, str) else leave_out
@@ -145,13 +135,13 @@ def _split(graph: dgl.DGLGraph, etype: EdgeType, valid: float, test: float, seed
     where, data = f"relation {etype[1]}", graph.edges[etype].data
     if graph.num_edges(etype) == 0:
         raise InputError("no edges", where=where, expected="interactions to learn from")
-    masks, missing = [mask for mask in MASKS if mask in data], [mask for mask in MASKS if mask not in data]
+    masks = [mask for mask in MASKS if mask in data]
     if not masks:
         users, items = (ends.astype(np.int64) for ends in _edges(graph, etype))
         inter = Interactions.from_pairs(users, items, user_ids, item_ids)
         return random_split(inter, seed=seed, valid=valid, test=test, name=name)
-    if missing:
-        problem = f"{' and '.join(masks)} without {' and '.join(missing)}"
+    if len(masks) < len(MASKS):
+        problem = f"{' and '.join(masks)} without {' and '.join(mask for mask in MASKS if mask not in masks)}"
         raise InputError(problem, where=where, expected="all three masks, or none for a random split")
     train, valid_part, test_part = (_pairs(graph, etype, _array(data[mask]).astype(bool)) for mask in MASKS)
     if (train + valid_part + test_part > 1).nnz:
@@ -195,7 +185,7 @@ def _edges(graph: dgl.DGLGraph, etype: EdgeType, weight: str | None = None) -> t
 
 
 def _array(values: torch.Tensor) -> np.ndarray:
-    return values.detach().cpu().numpy()  # type: ignore[no-any-return]
+    return values.detach().cpu().numpy()
 
 
 def to_heterograph(split: Split, schema: GraphConfig | None = None) -> dgl.DGLGraph:
@@ -205,23 +195,21 @@ def to_heterograph(split: Split, schema: GraphConfig | None = None) -> dgl.DGLGr
     (held-out interactions 1), node types with features ``feat``. Without a schema there are users and items alone.
     """
     schema = schema or GraphConfig()
-    side, target = split.side, schema.roles.target
+    side, target = split.side or SideData(), schema.roles.target
     parts = [part.tocoo() for part in (split.train, split.valid, split.test)]
     edges = {target: (np.concatenate([part.row for part in parts]), np.concatenate([part.col for part in parts]))}
     sizes, weights = {schema.query: split.n_users, schema.ranked: split.n_items}, {}
-    if side is not None:
-        sizes |= {node_type: len(ids) for node_type, ids in side.ids.items()}
-        for name, relation in schema.extra.items():
-            matrix = side.relations[name].tocoo()
-            etype = (str(relation.source), name, str(relation.destination))
-            edges[etype] = (matrix.row, matrix.col)
-            if relation.weighted:
-                weights[etype] = matrix.data
-        if side.weights is not None:
-            train = parts[0]
-            values = np.ones(len(edges[target][0]), dtype=np.float32)
-            values[: train.nnz] = np.asarray(side.weights[train.row, train.col]).ravel()
-            weights[target] = values
+    sizes |= {node_type: len(ids) for node_type, ids in side.ids.items()}
+    for name, relation in schema.extra.items() if split.side is not None else ():
+        matrix = side.relations[name].tocoo()
+        etype = (str(relation.source), name, str(relation.destination))
+        edges[etype] = (matrix.row, matrix.col)
+        if relation.weighted:
+            weights[etype] = matrix.data
+    if side.weights is not None:
+        train = parts[0]
+        weights[target] = np.ones(len(edges[target][0]), dtype=np.float32)
+        weights[target][: train.nnz] = np.asarray(side.weights[train.row, train.col]).ravel()
     ends = {etype: tuple(torch.as_tensor(e, dtype=torch.int64) for e in pair) for etype, pair in edges.items()}
     graph = dgl.heterograph(ends, num_nodes_dict=sizes)
     part_of_edge = torch.repeat_interleave(torch.arange(3), torch.tensor([part.nnz for part in parts]))
@@ -229,6 +217,6 @@ def to_heterograph(split: Split, schema: GraphConfig | None = None) -> dgl.DGLGr
         graph.edges[target].data[mask] = part_of_edge == number
     for etype, values in weights.items():
         graph.edges[etype].data["weight"] = torch.as_tensor(values)
-    for node_type, matrix in ({} if side is None else side.features).items():
+    for node_type, matrix in side.features.items():
         graph.nodes[node_type].data["feat"] = torch.as_tensor(matrix)
     return graph

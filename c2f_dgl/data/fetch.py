@@ -26,8 +26,7 @@ TIMEOUT_S = 30.0
 def fetch(card: Card, data_dir: str | Path | None = None) -> Path:
     """Download the files of a data set that are not there yet; its folder.
 
-    Each file grows as ``NAME.part`` and takes its name only when it is whole and its checksum, where known, is right;
-    what is packed is unpacked before. A part that is left behind is resumed next time.
+    Each grows as ``NAME.part``, which is resumed next time, and takes its name when it is whole, checked and unpacked.
     """
     if not card.files:
         return planted_folder(data_dir)

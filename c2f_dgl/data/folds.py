@@ -18,7 +18,6 @@ def rolling_splits(
 
     A window has the share `test` of all interactions, as nearly as ties allow; the share `valid` before it validates,
     and all that is earlier trains. What is later than the window is left out. All have the same users and items.
-    `InputError` where there are no timestamps, or nothing to train on or in a window, as too many times are alike.
     """
     _check_folds(folds)
     check_fractions(valid + (folds - 1) * test, test)

@@ -99,11 +99,6 @@ class Interactions:
             Column of times: numbers, dates, or ISO 8601 text.
         origin : Origin
             What the rows were read from, for messages.
-
-        Raises
-        ------
-        InputError
-            A column is missing; an id, rating or time is missing or malformed; no row is left.
         """
         if min_rating is not None and rating is None:
             expected = "rating and min_rating together"
@@ -136,8 +131,7 @@ class Interactions:
     def from_csr(cls, matrix: csr_matrix) -> Interactions:
         """Take interactions from a sparse matrix, users by items: every entry above 0 is one.
 
-        External ids are the row and column numbers. Rows and columns without entries are kept. NaN and negative entries
-        are refused.
+        External ids are the row and column numbers. Rows and columns without entries are kept.
         """
         where = "sparse matrix"
         if not issparse(matrix):
@@ -152,13 +146,9 @@ class Interactions:
         positive = values > 0
         if not positive.any():
             raise InputError("no interactions", where=where, expected="at least one entry above 0")
-        n_users, n_items = matrix.shape
-        return cls.from_pairs(
-            entries.row[positive].astype(np.int64),
-            entries.col[positive].astype(np.int64),
-            np.arange(n_users, dtype=np.int64),
-            np.arange(n_items, dtype=np.int64),
-        )
+        users, items = (indices[positive].astype(np.int64) for indices in (entries.row, entries.col))
+        user_ids, item_ids = (np.arange(n, dtype=np.int64) for n in matrix.shape)
+        return cls.from_pairs(users, items, user_ids, item_ids)
 
     @property
     def n_users(self) -> int:
@@ -191,10 +181,7 @@ def check_left(n: int, n_rows: int, where: str | Path) -> None:
 
 
 def is_table(data: Any) -> bool:
-    """Whether `data` is a table by one of the two protocols for it, Arrow's or that of data frames.
-
-    polars, Arrow, DuckDB's relations and pandas itself have one or both.
-    """
+    """Whether `data` is a table by one of the two protocols for it, Arrow's or that of data frames."""
     return hasattr(data, "__arrow_c_stream__") or hasattr(data, "__dataframe__")
 
 

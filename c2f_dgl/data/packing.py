@@ -54,7 +54,7 @@ def reading(path: Path, form: str) -> Iterator[None]:
     except InputError:
         raise
     except FileNotFoundError as error:
-        raise InputError("no such file", where=path, expected="a file of interactions, or of a relation") from error
+        raise InputError("no such file", where=path, expected="interactions, a relation or features") from error
     except IsADirectoryError as error:
         raise InputError("this is a directory", where=path, expected="a file, or a folder of one log") from error
     except Exception as error:

@@ -45,17 +45,14 @@ def generate_planted(
 
     Each interaction stays within the user's fine community with probability `within_fine`, else within the coarse one
     with `within_coarse`, else goes anywhere; there it picks an item by popularity. Activity and popularity fall as
-    ``rank ** -exponent``, ranks being random. Memory grows with the interactions alone.
-
-    Ids are the indices from 0; items that nobody drew are kept. A few less than `n_interactions` come out where users
-    have used up what they would draw. Labels are ``user_coarse``, ``user_fine`` (n_users,), ``item_coarse``,
-    ``item_fine`` (n_items,); fine ones count through: coarse = fine // n_fine_per_coarse.
+    ``rank ** -exponent``, ranks being random. A few less than `n_interactions` come out where users have used up what
+    they would draw. Labels are ``user_coarse``, ``user_fine`` (n_users,), ``item_coarse``, ``item_fine`` (n_items,);
+    fine ones count through: coarse = fine // n_fine_per_coarse.
     """
     n_fine = n_coarse * n_fine_per_coarse
     _check(n_users, n_items, n_interactions, n_fine, min_per_user, (within_fine, within_coarse))
     rng = np.random.default_rng(seed)
-    user_fine = _permutation(n_users, rng) % n_fine
-    item_fine = _permutation(n_items, rng) % n_fine
+    user_fine, item_fine = _permutation(n_users, rng) % n_fine, _permutation(n_items, rng) % n_fine
     quotas = _quotas(n_users, n_items, n_interactions, min_per_user, activity_exponent, rng)
     popularity = (1.0 + _permutation(n_items, rng)) ** -popularity_exponent
 
@@ -80,13 +77,8 @@ def generate_planted(
     # Whole users at a time: repeated pairs are then always within a chunk.
     total = np.cumsum(quotas)
     cuts = np.searchsorted(total, np.arange(DRAWN_AT_A_TIME, total[-1], DRAWN_AT_A_TIME))
-    keys = np.concatenate(
-        [
-            _distinct_pairs(chunk, quotas[chunk], n_items, draw)
-            for chunk in np.split(np.arange(n_users), np.unique(cuts))
-            if len(chunk)
-        ]
-    )
+    chunks = [chunk for chunk in np.split(np.arange(n_users), np.unique(cuts)) if len(chunk)]
+    keys = np.concatenate([_distinct_pairs(chunk, quotas[chunk], n_items, draw) for chunk in chunks])
     users, items = np.divmod(keys, n_items)
     labels = {
         "user_coarse": user_fine // n_fine_per_coarse,

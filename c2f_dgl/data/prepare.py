@@ -30,7 +30,7 @@ from c2f_dgl.data.columns import (
 )
 from c2f_dgl.data.interactions import check_left, dropped
 from c2f_dgl.data.packing import reading, suffix_of, unpacked
-from c2f_dgl.data.prepared import MANIFEST, VERSION
+from c2f_dgl.data.readers import MANIFEST, VERSION
 from c2f_dgl.data.tables import LIGHTGCN, LOG_SUFFIXES, Table, form_of, joined, read_batches
 from c2f_dgl.errors import InputError
 from c2f_dgl.extras import check_installed
@@ -62,10 +62,9 @@ def prepare(
     """Make a prepared log, which `load_dataset` and `train` read, of a log in one or many files; its manifest.
 
     `source` is a file, or a folder of files of one form at any depth: Parquet, delimited text or JSON lines. `out` is a
-    new or empty folder, of which nothing is left where the source cannot be used (`InputError`). Columns, ids, ratings,
-    times and repeated pairs are taken as `read_log` takes them; times are kept where `timestamp` names their column.
-    DuckDB holds `memory` GiB, beside the distinct ids, before it spills to disk, beside `out`, where the rows are kept
-    meanwhile. A run that was killed is begun anew.
+    new or empty folder, of which nothing is left where the source cannot be used. Rows are taken as `read_log` takes
+    them, times where `timestamp` names their column. DuckDB holds `memory` GiB, beside the distinct ids, before it
+    spills to disk, beside `out`.
     """
     check_installed("duckdb", where="data prepare")
     import duckdb
@@ -139,10 +138,10 @@ def _refusals(source: Path, out: Path) -> Iterator[None]:
 
 @dataclass
 class _Preparation:
-    """The steps of preparing a log: rows as they are read, then tables of a database.
+    """The steps of preparing a log, by tables of a database.
 
-    The rows, ``log``, have raw ids ``user`` and ``item``, whether they are ``kept``, and a ``timestamp`` where those
-    are kept; the tables ``users`` and ``items`` have ``raw``, ``id`` and ``code`` of all ids in kept rows.
+    ``log`` has raw ids ``user`` and ``item`` of all rows, whether they are ``kept``, and a ``timestamp`` where those
+    are kept; ``users`` and ``items`` have ``raw``, ``id`` and ``code`` of all ids in kept rows.
     """
 
     db: duckdb.DuckDBPyConnection
@@ -235,15 +234,14 @@ class _Preparation:
         firsts = self.db.execute(f"SELECT min(code) FROM ({running}) GROUP BY part ORDER BY 1").fetchall()
         bounds = [first for (first,) in firsts] + [2**31]
         names = [f"interactions/part-{number:05}.parquet" for number in range(len(firsts))]
+        stamp = ", max(t) AS timestamp" if self.timed else ""
         for number, name in enumerate(names):
             self._step(f"part {number + 1:,} of {len(names):,}")
-            rows = f"FROM pairs WHERE u >= {bounds[number]} AND u < {bounds[number + 1]}"
-            if self.timed:
-                query = f'SELECT u AS "user", i AS item, max(t) AS timestamp {rows} GROUP BY u, i'
-            else:
-                query = f'SELECT DISTINCT u AS "user", i AS item {rows}'
-            how = "FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2"
-            self.db.execute(f"COPY ({query} ORDER BY u, i) TO {_literal(str(folder / name))} ({how})")
+            self.db.execute(
+                f'COPY (SELECT u AS "user", i AS item{stamp} FROM pairs WHERE u >= {bounds[number]} '
+                f"AND u < {bounds[number + 1]} GROUP BY u, i ORDER BY u, i) "
+                f"TO {_literal(str(folder / name))} (FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2)"
+            )
         return names
 
     def _notes(self, table: Table, n_duplicates: int) -> list[str]:
@@ -255,7 +253,7 @@ class _Preparation:
             notes.append(f"times in column {name} not kept (--timestamp {name} keeps them, for splits by time)")
         notes += guesses(self.asked, used, table.headless)
         notes += dropped(self.n_rows - self.n_kept, self.n_rows, self.min_rating)
-        return [*notes, *filter(None, [counted(n_duplicates, "duplicate pair", "merged")])]
+        return [note for note in (*notes, counted(n_duplicates, "duplicate pair", "merged")) if note]
 
 
 def _literal(text: str) -> str:

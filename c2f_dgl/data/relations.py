@@ -15,6 +15,7 @@ from c2f_dgl.config.graph import GraphConfig, RelationConfig
 from c2f_dgl.data.columns import Origin, counted, index_ids, numbers
 from c2f_dgl.data.ids import IdMap
 from c2f_dgl.data.interactions import Entries
+from c2f_dgl.data.packing import reading
 from c2f_dgl.data.readers import read_leading
 from c2f_dgl.data.side import SideData, checked_features, edge_matrix
 from c2f_dgl.data.splits import Split, align_ids
@@ -54,7 +55,7 @@ def read_side(split: Split, graph: GraphConfig, folder: Path) -> Split:
         for node_type, node in graph.nodes.items()
         if node.features is not None
     }
-    return _with_side(split, graph, edges, ids, features, "ids")
+    return _with_side(split, graph, edges, ids, features)
 
 
 def _read(name: str, relation: RelationConfig, folder: Path) -> _Edges:
@@ -79,21 +80,14 @@ def _by_index(graph: GraphConfig, name: str, file: _Edges, ids: Mapping[str, np.
         row = int(np.argmax(unknown))
         end = 0 if ends[0][row] < 0 else 1
         external_id = file.ids[end][file.ends[end][row]]
-        raise file.origin.error(
-            row,
-            f"the data has no {types[end]} {external_id!s} ({int(unknown.sum()):,} such edges)",
-            f"known ids, or unknown: drop in graph.relations.{name}",
-        )
+        problem = f"the data has no {types[end]} {external_id!s} ({int(unknown.sum()):,} such edges)"
+        raise file.origin.error(row, problem, f"known ids, or unknown: drop in graph.relations.{name}")
     return replace(file, ends=(ends[0], ends[1]))
 
 
 def _load_features(path: Path, n_nodes: int) -> np.ndarray:
-    try:
+    with reading(path, "a .npy file of numbers"):
         features = np.load(path, allow_pickle=False)
-    except OSError as error:
-        raise InputError(f"cannot read: {error.strerror or error}", where=path, expected="a .npy file") from error
-    except (ValueError, EOFError) as error:
-        raise InputError("not a .npy file of numbers", where=path, expected="numpy.save of a matrix") from error
     if not isinstance(features, np.ndarray):
         raise InputError("an archive of arrays", where=path, expected="numpy.save of a matrix")
     return checked_features(features, n_nodes, path)
@@ -107,7 +101,7 @@ def add_relations(
     features: Mapping[str, np.ndarray] | None = None,
     ids: Mapping[str, np.ndarray] | None = None,
 ) -> Split:
-    """`split` with relations and features given as arrays.
+    """`split` with the relations and features of a schema given as arrays.
 
     Parameters
     ----------
@@ -123,11 +117,6 @@ def add_relations(
     ids : mapping of str to array
         External ids of further node types. By default the numbers up to the largest in any relation, or
         ``graph.nodes[...].size``.
-
-    Raises
-    ------
-    InputError
-        A relation of the schema is missing or another one is given, sizes disagree, or see `edge_matrix`.
     """
     relations, features, ids = dict(relations or {}), dict(features or {}), dict(ids or {})
     _same_names("relation", set(graph.relations), set(relations), allowed=set(graph.relations))
@@ -135,9 +124,10 @@ def add_relations(
     edges = {name: _edge_list(name, given, graph.relations[name].weighted) for name, given in relations.items()}
     all_ids = {graph.query: split.user_ids, graph.ranked: split.item_ids}
     for node_type in graph.roles.others:
-        given_ids = ids.get(node_type)
-        size = _size(graph, node_type, edges, features) if given_ids is None else 0
-        all_ids[node_type] = np.arange(size) if given_ids is None else np.asarray(given_ids)
+        if node_type in ids:
+            all_ids[node_type] = np.asarray(ids[node_type])
+        else:
+            all_ids[node_type] = np.arange(_size(graph, node_type, edges, features))
     for name, table in edges.items():
         source, destination = _ends(graph, name)
         shape = (len(all_ids[source]), len(all_ids[destination]))
@@ -147,7 +137,7 @@ def add_relations(
         node_type: checked_features(np.asarray(matrix), len(all_ids[node_type]), f"features of {node_type}")
         for node_type, matrix in features.items()
     }
-    return _with_side(split, graph, edges, all_ids, checked, "nodes")
+    return _with_side(split, graph, edges, all_ids, checked)
 
 
 def _edge_list(name: str, edges: Edges, weighted: bool) -> _Edges:
@@ -216,7 +206,6 @@ def _with_side(
     edges: Mapping[str, _Edges],
     ids: Mapping[str, np.ndarray],
     features: Mapping[str, np.ndarray],
-    noun: str,
 ) -> Split:
     """`split` with matrices of the edges between known nodes, of the target those that are training interactions."""
     relations, weights, notes = {}, None, list(split.notes)
@@ -230,6 +219,7 @@ def _with_side(
         elif graph.relations[name].unknown == "error":
             known[:] = True  # `edge_matrix` refuses the others
         elif n := int((~known).sum()):
+            noun = "ids" if table.ids else "nodes"
             notes.append(f"{name}: {counted(n, 'edge', f'of unknown {noun} dropped')}")
         if len(known) and not known.any():
             raise InputError("no edge between known nodes", where=table.origin.where, expected="ids of the data")

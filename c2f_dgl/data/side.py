@@ -54,12 +54,11 @@ def edge_matrix(
     *,
     loops: bool = True,
 ) -> tuple[csr_matrix, list[str]]:
-    """Edges as a matrix of weights above 0 (n_source, n_destination), and notes on what was mended.
+    """Edges as a matrix of weights above 0 (n_source, n_destination), and notes on what was mended and on hubs.
 
     Node indices and weights (ones by default) have length n; `ids` are the external ids of the two node types. Repeated
     edges are merged: unweighted ones into one, of weighted ones the weights are added. Weights of 0 are no edges, nor,
-    without `loops`, are edges from a node to the one of the same index. A hub is kept as it is; a note names it. No
-    edges, ends outside and impossible weights are refused.
+    without `loops`, are edges from a node to the one of the same index.
     """
     if len(source) == 0:
         raise InputError("no edges", where=origin.where, expected="at least one, or the relation left out")
@@ -68,8 +67,7 @@ def edge_matrix(
         origin.check(outside, ends, f"{role} {{}} is no node", f"numbers from 0 to {len(nodes) - 1}")
     # Checked in the precision they are kept in: what float32 cannot hold is 0 or infinite.
     with np.errstate(over="ignore"):
-        values = np.ones(len(source)) if weights is None else np.asarray(weights).astype(np.float32)
-    values = values.astype(np.float64)
+        values = np.ones(len(source)) if weights is None else np.asarray(weights).astype(np.float32).astype(np.float64)
     bad = ~(np.isfinite(values) & (values >= 0))
     origin.check(bad, values, "weight {:g}", "finite weights of 0 or more")
     if not values.any():

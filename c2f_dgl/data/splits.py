@@ -29,8 +29,6 @@ class Split:
 
     Attributes
     ----------
-    name : str
-        The data set's name, or that of its file.
     train, valid, test : csr_matrix, n_users x n_items, float32
         Ones, with sorted column indices.
     user_ids, item_ids : arrays, length n_users and n_items
@@ -38,7 +36,7 @@ class Split:
     notes : tuple of str
         What was mended on the way in.
     side : SideData, optional
-        Further relations, node types and features (see `c2f_dgl.data.relations`).
+        Further relations, node types and features.
     valid_from_train : bool
         Whether `valid` was drawn from a given training part, so that train and valid together are what others train on.
     """
@@ -85,15 +83,14 @@ class Split:
         """One line on what the split holds, and everything odd about it."""
         held_out = self.valid + self.test
         n_total = self.train.nnz + held_out.nnz
-        user_train, user_held = self.train.getnnz(axis=1), held_out.getnnz(axis=1)
-        item_train, item_held = self.train.getnnz(axis=0), held_out.getnnz(axis=0)
-        no_test = (user_train > 0) & (self.test.getnnz(axis=1) == 0)
-        n_isolated = ((user_train + user_held) == 0).sum() + ((item_train + item_held) == 0).sum()
+        user_train, item_train = self.train.getnnz(axis=1) > 0, self.train.getnnz(axis=0) > 0
+        user_held, item_held = held_out.getnnz(axis=1) > 0, held_out.getnnz(axis=0) > 0
+        no_test = user_train & (self.test.getnnz(axis=1) == 0)
         odd = [
-            counted(((user_train == 0) & (user_held > 0)).sum(), "user", "without training items"),
+            counted((user_held & ~user_train).sum(), "user", "without training items"),
             counted(no_test.sum() if self.test.nnz else 0, "user", "without test items"),
-            counted(((item_train == 0) & (item_held > 0)).sum(), "item", "seen only in what is held out"),
-            counted(n_isolated, "isolated node"),
+            counted((item_held & ~item_train).sum(), "item", "seen only in what is held out"),
+            counted((~user_train & ~user_held).sum() + (~item_train & ~item_held).sum(), "isolated node"),
             _gaps("user", self.user_ids),
             _gaps("item", self.item_ids),
             *self.notes,
@@ -129,14 +126,11 @@ def given_split(
     name: str,
     protocol: Protocol = "paper",
 ) -> Split:
-    """Use a split that comes as files, matched by external ids.
+    """The split of given parts, whose external ids are matched; without `test` nothing tests.
 
-    Without `valid` the protocol makes one, and a note says so. ``paper``: of each user's n test items,
-    max(1, ceil(n / 3)) drawn at random validate and the rest tests. ``full-test``, the literature's: all test items
-    test, and a tenth of each user's training items, rounded at random to a whole number that leaves one for training,
-    validates; so it is under ``paper`` where no user has two test items. Without `test` nothing tests. A pair that is
-    also in an earlier set (train, then valid, then test) is dropped from the later one, as a model that has seen it
-    would be tested on what it was told.
+    Without `valid` the protocol draws it. ``paper``: of each user's n test items max(1, ceil(n / 3)). ``full-test``,
+    and where no user has two test items: of each user's training items a tenth, rounded at random, that leaves one. A
+    pair that is also in an earlier part (train, then valid, then test) is dropped from the later one.
     """
     if test is None and valid is None:
         raise InputError("neither test nor valid", where=name, expected="one of them, or both")
@@ -182,12 +176,13 @@ def given_split(
 
 def _training_items_to_validate(per_user: np.ndarray, rng: np.random.Generator, name: str) -> npt.NDArray[np.int64]:
     """A tenth of each user's number of training items, rounded at random, one at least over all users."""
-    n_valid = np.minimum(_rounded_at_random(_VALID_SHARE * per_user, rng), np.maximum(per_user - 1, 0))
-    if not n_valid.any():
-        n_valid[per_user.argmax()] = per_user.max() > 1
-    if not n_valid.any():
+    spare = np.maximum(per_user - 1, 0)
+    if not spare.any():
         problem = "no user has a training item to spare for validation"
         raise InputError(problem, where=name, expected="a valid file, or users with two training items")
+    n_valid = np.minimum(_rounded_at_random(_VALID_SHARE * per_user, rng), spare)
+    if not n_valid.any():
+        n_valid[spare.argmax()] = 1
     return n_valid
 
 
@@ -231,24 +226,27 @@ def leave_last_out(inter: Interactions, *, k: int = 1, name: str = "leave-last-o
 
     Items with the same time count as later the higher their index. Who has too few for both validates on fewer.
     """
-    _check_k(k)
-    stamps = timestamps_of(inter, name)
-    per_user = np.bincount(inter.users, minlength=inter.n_users)
-    # 0 is a user's first item, per_user - 1 the last.
-    position = _ranks_within(inter.users, np.lexsort((inter.items, stamps, inter.users)), per_user)
-    from_last = per_user[inter.users] - position  # 1 is the last
-    in_test = (from_last <= k) & (position >= 1)
-    in_valid = (from_last > k) & (from_last <= 2 * k) & (position >= 1)
-    return partition(inter, in_valid, in_test, name)
+    per_user, n_valid, n_test = _k_each(inter, k)
+    order = np.lexsort((inter.items, timestamps_of(inter, name), inter.users))
+    from_last = per_user[inter.users] - _ranks_within(inter.users, order, per_user)  # 1 is the last
+    in_test, held_out = (from_last <= n[inter.users] for n in (n_test, n_valid + n_test))
+    return partition(inter, held_out & ~in_test, in_test, name)
 
 
 def leave_k_out(inter: Interactions, *, k: int = 1, seed: int, name: str = "leave-k-out split") -> Split:
     """Test on k of each user's items drawn at random and validate on k others, as `leave_last_out` counts them."""
-    _check_k(k)
-    spare = np.maximum(np.bincount(inter.users, minlength=inter.n_users) - 1, 0)
-    n_test = np.minimum(k, spare)
-    n_valid = np.minimum(2 * k, spare) - n_test
+    _, n_valid, n_test = _k_each(inter, k)
     return _drawn_split(inter, n_valid, n_test, np.random.default_rng(seed), name)
+
+
+def _k_each(inter: Interactions, k: int) -> tuple[npt.NDArray[np.int64], ...]:
+    """How many items each user has, and how many of them validate and test: k, but one is left for training."""
+    if k < 1:
+        raise InputError(f"k = {k}", expected="items to leave out of each user, 1 or more")
+    per_user = np.bincount(inter.users, minlength=inter.n_users)
+    spare = np.maximum(per_user - 1, 0)
+    n_test = np.minimum(k, spare)
+    return per_user, np.minimum(2 * k, spare) - n_test, n_test
 
 
 def temporal_split(
@@ -261,14 +259,12 @@ def temporal_split(
     check_fractions(valid, test)
     stamps = timestamps_of(inter, name)
     ordered = np.sort(stamps)
-    n_test, n_held_out = (int(np.floor(len(inter) * part + 0.5)) for part in (test, valid + test))
-    in_test, in_held_out = (
-        stamps >= ordered[-n] if n else np.zeros(len(stamps), dtype=bool) for n in (n_test, n_held_out)
-    )
-    if in_held_out.all():
+    counts = (int(np.floor(len(inter) * part + 0.5)) for part in (test, valid + test))
+    in_test, held_out = (stamps >= ordered[-n] if n else np.zeros(len(stamps), dtype=bool) for n in counts)
+    if held_out.all():
         expected = "timestamps that differ, or smaller fractions"
         raise InputError("no interaction is left for training", where=name, expected=expected)
-    return partition(inter, in_held_out & ~in_test, in_test, name)
+    return partition(inter, held_out & ~in_test, in_test, name)
 
 
 def timestamps_of(inter: Interactions, name: str) -> np.ndarray:
@@ -284,11 +280,6 @@ def check_fractions(valid: float, test: float) -> None:
     if not (valid >= 0 and test >= 0 and valid + test < 1):
         problem = f"fractions valid = {valid:g} and test = {test:g} leave nothing to train on or are negative"
         raise InputError(problem, expected="0 or more, together below 1")
-
-
-def _check_k(k: int) -> None:
-    if k < 1:
-        raise InputError(f"k = {k}", expected="items to leave out of each user, 1 or more")
 
 
 def partition(inter: Interactions, in_valid: np.ndarray, in_test: np.ndarray, name: str) -> Split:
@@ -316,10 +307,8 @@ def _draw(
     counts = matrix.getnnz(axis=1)
     users = np.repeat(np.arange(matrix.shape[0]), counts)
     drawn = _ranks_within(users, np.lexsort((rng.random(matrix.nnz), users)), counts) < per_user[users]
-    return (
-        binary_csr(users[drawn], matrix.indices[drawn], matrix.shape),
-        binary_csr(users[~drawn], matrix.indices[~drawn], matrix.shape),
-    )
+    chosen, rest = (binary_csr(users[mask], matrix.indices[mask], matrix.shape) for mask in (drawn, ~drawn))
+    return chosen, rest
 
 
 def _ranks_within(users: np.ndarray, order: np.ndarray, per_user: np.ndarray) -> npt.NDArray[np.int64]:

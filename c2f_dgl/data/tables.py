@@ -11,18 +11,16 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Literal
 
 import pandas as pd
 import pyarrow
 import pyarrow.json
 import pyarrow.parquet
 
-from c2f_dgl.data.columns import MISSING, Origin, counted, find_column, kind_of
+from c2f_dgl.data.columns import MISSING, Origin, counted, find_column, is_known, kind_of
 from c2f_dgl.data.packing import first_line, leading_line, opened, reading, suffix_of, unpacked, wrong_encoding
-from c2f_dgl.data.text import TWO_COLONS, TextForm, separator, text_form
 from c2f_dgl.errors import InputError
 
 PARQUET_SUFFIXES = {".parquet", ".pq"}
@@ -32,9 +30,13 @@ LOG_SUFFIXES = {".csv", ".tsv", ".inter", *PARQUET_SUFFIXES, *JSON_SUFFIXES}
 # The forms of files, as messages call them.
 PARQUET, JSON, TEXT, LIGHTGCN = "Parquet", "JSON lines", "delimited text", "LightGCN's text"
 
+# MovieLens separates by this in its ratings.dat.
+TWO_COLONS = "::"
+# Names for the leading columns of a log without a header; MovieLens, Amazon and HetRec all write them in this order.
+DEFAULT_NAMES = ("user", "item", "rating", "timestamp")
+
 # From the names of all columns of a file, the position of the column of each role.
 Choose = Callable[[list[str], Path], Mapping[str, int]]
-
 
 # Rows, and bytes of JSON lines, that are read at a time.
 BATCH_ROWS, BATCH_BYTES = 1 << 20, 1 << 26
@@ -176,13 +178,9 @@ def _parquet(path: Path, choose: Choose, keys: Mapping[str, str]) -> Iterator[Ta
         batch = batch.cast(pyarrow.schema(zip(batch.schema.names, types, strict=True)))
         frame = batch.to_pandas(ignore_metadata=True)  # with it an index of pandas would be no column
         frame = frame.assign(**{key: value for key, value in keys.items() if key not in stored})
-        yield Table(_placed(_by_role(frame, names), start), names, path, PARQUET)
+        frame.index += start
+        yield Table(_by_role(frame, names), names, path, PARQUET)
         start += len(frame)
-
-
-def _placed(frame: pd.DataFrame, start: int) -> pd.DataFrame:
-    """The frame with its rows numbered from `start`."""
-    return frame.set_axis(pd.RangeIndex(start, start + len(frame)))
 
 
 def _by_role(frame: pd.DataFrame, columns: Mapping[str, Any]) -> pd.DataFrame:
@@ -201,7 +199,7 @@ def _json(path: Path, choose: Choose) -> Iterator[Table]:
     types = {name: arrow_types.get(type(head[name]), pyarrow.string()) for name in names.values()}
     if "rating" in names and types[names["rating"]] == pyarrow.int64():  # the next may be a half
         types[names["rating"]] = pyarrow.float64()
-    schema = pyarrow.schema(list(types.items()))
+    schema = pyarrow.schema(types)
     options = pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
     start = 0
     with opened(path) as stream:
@@ -210,8 +208,10 @@ def _json(path: Path, choose: Choose) -> Iterator[Table]:
                 continue
             table = pyarrow.json.read_json(io.BytesIO(lines), parse_options=options)
             table.validate(full=True)
-            yield Table(_placed(_by_role(table.to_pandas(), names), start), names, path, JSON)
-            start += len(table)
+            frame = table.to_pandas()
+            frame.index += start
+            yield Table(_by_role(frame, names), names, path, JSON)
+            start += len(frame)
 
 
 def _text(path: Path, choose: Choose, names: list[str] | None, sep: str | None, numbered: bool) -> Iterator[Table]:
@@ -227,7 +227,7 @@ def _text(path: Path, choose: Choose, names: list[str] | None, sep: str | None, 
     n_before = n_blank + form.n_header
     with opened(path) as stream:
         batches = pd.read_csv(
-            _Tabs(io.TextIOWrapper(stream, encoding, newline="")) if colons else stream,
+            _Tabs(stream, encoding, newline="") if colons else stream,
             sep="\t" if colons else form.sep,  # pandas is fast with one character only
             header=None,
             skiprows=n_before,
@@ -257,21 +257,15 @@ def _text(path: Path, choose: Choose, names: list[str] | None, sep: str | None, 
             yield Table(rows, called, path, TEXT, form.headless, decimal, is_latin, n_incomplete)
 
 
-class _Tabs:
+class _Tabs(io.TextIOWrapper):
     """Text with a tab for every two colons."""
 
-    def __init__(self, text: IO[str]) -> None:
-        self.text = text
-
-    def read(self, size: int = -1) -> str:
+    def read(self, size: int | None = -1) -> str:
         """The next characters, `size` or one more."""
-        block = self.text.read(size)
+        block = super().read(size)
         if block.endswith(":"):
-            block += self.text.read(1)
+            block += super().read(1)
         return block.replace(TWO_COLONS, "\t")
-
-    def __iter__(self) -> Iterator[str]:  # pandas takes what has no iterator for no file
-        return iter(partial(self.read, 1 << 16), "")
 
 
 def _encoding(path: Path) -> str:
@@ -306,3 +300,47 @@ def _next(batches: Iterator[pd.DataFrame], path: Path, form: TextForm) -> pd.Dat
 def _too_long(path: Path, n: int, line: int | None = None) -> InputError:
     problem = f"more fields than the {n} columns that have a name"
     return InputError(problem, where=path, line=line, expected="a name for each column (one for the row numbers, too)")
+
+
+@dataclass(frozen=True)
+class TextForm:
+    """How the rows of delimited text are read."""
+
+    columns: list[str]  # names of all of them; from the header, given, or usual ones and numbers
+    sep: str
+    headless: bool  # whether the columns had to be named for the file
+    n_header: int  # lines before the first row, blank ones left out
+    quoted: bool  # whether a quotation mark quotes
+
+
+def text_form(line: str, names: list[str] | None = None, sep: str | None = None, numbered: bool = False) -> TextForm:
+    """The form of text whose first line is `line`; `names`, `sep` and `numbered` as `read_table` has them."""
+    mark = sep or separator(line) or ","
+    rough = line.split(mark)
+    typed = all(re.fullmatch(r"[^:]+:(token|float)(_seq)?", field) for field in rough)
+    numeric = len(rough) >= 2 and all(map(_is_number, rough[:2]))
+    headless = names is None and (numeric or (numbered and not any(map(is_known, rough))))
+    n_header = 0 if headless or names is not None else 1
+    # RecBole's files and dumps without a header do not quote, so that a quotation mark is one.
+    plain = mark in ("\t", TWO_COLONS) and (typed or not n_header)
+    quoted = not plain or any(re.fullmatch(r'\s*".*"\s*', field) is not None for field in rough)
+    # The csv module splits at one character only.
+    fields, at = (line.replace(TWO_COLONS, "\t"), "\t") if mark == TWO_COLONS else (line, mark)
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    columns = next(csv.reader([fields], delimiter=at, skipinitialspace=True, quoting=quoting))
+    if typed:
+        columns = [field.partition(":")[0] for field in columns]
+    if headless:
+        usual = DEFAULT_NAMES if numeric else ()
+        columns = [*usual[: len(columns)], *map(str, range(len(usual), len(columns)))]
+    return TextForm(names or columns, mark, headless, n_header, quoted)
+
+
+def separator(line: str) -> str | None:
+    """What separates the fields of a line: tab, else the most frequent of ``::``, semicolon and comma, or none."""
+    mark = "\t" if "\t" in line else max((TWO_COLONS, ";", ","), key=line.count)
+    return mark if mark in line else None
+
+
+def _is_number(field: str) -> bool:
+    return re.fullmatch(r'\s*("?)[+-]?\d+(\.\d+)?([eE][+-]?\d+)?\1\s*', field) is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -33,20 +34,14 @@ def write_split(split: Split, folder: str | Path) -> None:
             problem = f"the {role} id {min(unreadable)!r} would be read as missing"
             raise InputError(problem, where=folder, expected="another id")
     quoted = any(_needs_quotes(ids) for ids in (split.user_ids, split.item_ids))
+    quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if quoted else csv.QUOTE_MINIMAL
     with replacing_folder(folder) as temporary:
         for part, matrix in (("train", split.train), ("valid", split.valid), ("test", split.test)):
             if matrix.nnz == 0:
                 continue
             pairs = matrix.tocoo()
             table = pd.DataFrame({"user": split.user_ids[pairs.row], "item": split.item_ids[pairs.col]})
-            table.to_csv(
-                temporary / f"{part}.tsv",
-                sep="\t",
-                index=False,
-                quoting=csv.QUOTE_NONNUMERIC if quoted else csv.QUOTE_MINIMAL,
-                lineterminator="\n",
-                encoding="utf-8",
-            )
+            table.to_csv(temporary / f"{part}.tsv", sep="\t", index=False, quoting=quoting, lineterminator="\n")
 
 
 def write_folds(folds: Sequence[Split | tuple[Split, Split]], folder: str | Path) -> None:

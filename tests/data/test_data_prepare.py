@@ -25,8 +25,7 @@ from c2f_dgl.data import tables
 from c2f_dgl.data.catalogue import load_dataset
 from c2f_dgl.data.interactions import Interactions
 from c2f_dgl.data.prepare import prepare
-from c2f_dgl.data.prepared import MANIFEST, read_prepared
-from c2f_dgl.data.readers import read_interactions
+from c2f_dgl.data.readers import MANIFEST, read_interactions, read_prepared
 from c2f_dgl.errors import InputError
 from c2f_dgl.io.files import locked
 from tests.command import c2f
