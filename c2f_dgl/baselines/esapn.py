@@ -25,16 +25,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from c2f_dgl.baselines import tables
-from c2f_dgl.baselines.fitting import (
-    build_model,
-    degrees,
-    fitted,
-    heldout_sampler,
-    layout_of,
-    search_phase,
-    train_phase,
-)
+from c2f_dgl.baselines import fitting, tables
 from c2f_dgl.baselines.system import SEARCH_SPACE, Context, Fitted, SearchSettings, System
 from c2f_dgl.graph.layout import NodeLayout
 from c2f_dgl.model import Recommender
@@ -153,8 +144,8 @@ class Growth:
         policy = lambda: EnlargePolicy(n_sizes, self.settings.hidden, self.settings.policy_lr, self.generator)
         self.policies = [(layout.rows(node_type), policy()) for node_type in layout.types]
         self.values, self.first_values = values, layout.total * self.layer.sizes[0]
-        self.sampler, self.n_losses = heldout_sampler(context, 1), max(4 * context.split.valid.nnz, 1024)
-        self.degrees = degrees(context)
+        self.sampler, self.n_losses = fitting.heldout_sampler(context, 1), max(4 * context.split.valid.nnz, 1024)
+        self.degrees = fitting.degrees(context)
         self.losses: deque[Tensor] = deque(maxlen=self.settings.memory)
         self.acted: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
 
@@ -200,15 +191,15 @@ class Growth:
 
 def train(context: Context[EsapnSettings]) -> Fitted:
     """Grow sizes while training, then train on at the sizes found."""
-    settings, layout = context.settings, layout_of(context)
+    settings, layout = context.settings, fitting.layout_of(context)
     layer = GrownSizes(layout, settings.sizes, settings.std, context.generator("table"))
     counts = layer.count_values()
     values = context.left_for_entities(settings.sizes[0], counts["maps"] + counts["gains"])
-    model = build_model(context, layer, settings.layers)
+    model = fitting.build_model(context, layer, settings.layers)
     growth = Growth(context, model, values)
-    record = search_phase(context.within(0.5), model, "grow", after_epoch=growth.step)
+    record = fitting.search_phase(context.within(0.5), model, "grow", after_epoch=growth.step)
     record["sizes"] = tables.size_counts(layout, layer.level.cpu(), len(settings.sizes))
-    return fitted(model, [record, train_phase(context, model, settings.training(), "train on")])
+    return fitting.fitted(model, [record, fitting.train_phase(context, model, settings.training(), "train on")])
 
 
 _GRID = {**SEARCH_SPACE, "policy_lr": (3e-3, 1e-2, 3e-2), "search_epochs": (20, 30, 50)}

@@ -26,9 +26,7 @@ _LEAST_ATOMS, _LEAST_WIDTH = 32, 16
 
 
 class LegcfSettings(GradientSettings):
-    d: int = Field(
-        128, ge=1, description="d; halved, to 16 at least, while the budget leaves less than 32 meta-embeddings"
-    )
+    d: int = Field(128, ge=1, description="d; halved, to 16 at least, while there are fewer than 32 meta-embeddings")
     t: int = Field(2, ge=1, description="t: meta-embeddings an entity is composed of, at most")
     anchor_weight: float = Field(0.5, ge=0, le=1, description="w*: weight of the own METIS part at the start")
 

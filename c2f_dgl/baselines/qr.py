@@ -64,10 +64,8 @@ def partition(layout: NodeLayout, collisions: float) -> tuple[Tensor, int, int]:
 def fewest_collisions(layout: NodeLayout, n_rows: int) -> float | None:
     """The least c whose tables have at most `n_rows` rows together, None if there is none."""
     # R shrinks with c while Q grows: the least sum is at c = sqrt(n).
-    for collisions in np.geomspace(1, max(layout.sizes) ** 0.5 + 1, 500).tolist():
-        if sum(partition(layout, collisions)[1:]) <= n_rows:
-            return float(collisions)
-    return None
+    tried = np.geomspace(1, max(layout.sizes) ** 0.5 + 1, 500).tolist()
+    return next((c for c in tried if sum(partition(layout, c)[1:]) <= n_rows), None)
 
 
 class SumOfTwo(TieredEmbedding):

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from c2f_dgl.bench.table import Row
-from c2f_dgl.extras import check_installed
 from c2f_dgl.io.files import replacing
 
 _OURS, _ANCHORS, _OTHERS = "#7a3e9d", "#999999", "#1f6fb4"
@@ -17,7 +16,6 @@ _OURS, _ANCHORS, _OTHERS = "#7a3e9d", "#999999", "#1f6fb4"
 
 def draw(path: Path, title: str, rows: Sequence[Row]) -> None:
     """Write the figure as SVG or PNG, by the suffix of `path`; systems without learned values at the left edge."""
-    check_installed("matplotlib", where="bench")
     done = [row for row in rows if row.seeds]
     sizes = [row.values for row in done if row.values]
     least = min(sizes, default=1) / 4
@@ -28,9 +26,8 @@ def draw(path: Path, title: str, rows: Sequence[Row]) -> None:
             colour = _OURS if row.name.startswith("c2f-") else _OTHERS if row.values else _ANCHORS
             axis.errorbar(x, y, yerr=row.spread.get("ndcg@20"), fmt="o", markersize=5, capsize=2, color=colour)
             axis.annotate(row.name, (x, y), xytext=(5, 3), textcoords="offset points", color=colour, fontsize=8)
-        axis.set_xscale("log")
-        axis.set_xlabel("learned values" + (" (grey, at the left: none)" if len(sizes) < len(done) else ""))
-        axis.set_ylabel("test N@20")
+        left = " (grey, at the left: none)" if len(sizes) < len(done) else ""
+        axis.set(xscale="log", xlabel=f"learned values{left}", ylabel="test N@20")
         axis.set_title(title, loc="left", fontsize=9)
         axis.grid(color="0.92", linewidth=0.8)
         axis.set_axisbelow(True)
