@@ -116,9 +116,9 @@ class Context(Generic[Tuned]):
     def left_for_entities(self, least: int = 1, others: int = 0) -> int:
         """Values beside `others`; `InputError` where they do not pay for `least` per entity."""
         if (left := self.values - others) < (needed := self.n_entities * least):
-            beside = f" beside {others:,} of maps" if others else ""
+            beside, instead = (f" and {others:,} of maps", ", or smaller sizes or d") if others else ("", "")
             problem = f"{self.values:,} values do not pay for {least} per entity{beside}"
-            raise InputError(problem, expected=f"at least {others + needed:,}")
+            raise InputError(problem, expected=f"at least {others + needed:,}{instead}")
         return left
 
 
