@@ -125,14 +125,10 @@ def _settings(options: list[str], references: list[str]) -> dict[str, Any]:
 
     from c2f_dgl.baselines.registry import find_system
 
-    settings = {}
     known = {name for reference in references for name in type(find_system(reference).defaults).model_fields}
-    for option in options:
-        name, equals, value = option.partition("=")
-        if not equals or name not in known:
-            raise unknown_setting(option, known)
-        settings[name] = yaml.safe_load(value)
-    return settings
+    _check_settings(options, known)
+    pairs = (option.split("=", 1) for option in options)
+    return {name: yaml.safe_load(value) for name, value in pairs}
 
 
 def _write(common: Bench, out: Path, control: str, command: str) -> Results:
@@ -196,28 +192,23 @@ def tune(
     say(split.summary())
     say("searched: " + "  ".join(range_ or default_ranges(config)))
 
-    def report(tried: Tried) -> None:
-        say(f"trial {tried.number}: {_outcome(tried)}  {_values(tried)}")
-
+    report = lambda tried: say(f"trial {tried.number}: {_shown(tried)}")
     with stoppable(f"the same command goes on with {out}"):
         over = tuning.tune(
             split, out, config, ranges, trials=trials, minutes=minutes, device=device, reporter=reporter, report=report
         )
     say(f"best of {len(over)}, by {config.select} on validation:")
     for tried in [tried for tried in over if tried.figure is not None][:_SHOWN]:
-        say(f"  {_outcome(tried)}  {_values(tried)}")
+        say(f"  {_shown(tried)}")
     say(f"c2f-dgl train {dataset} --preset {out / 'best.yaml'} --out NEW trains with the best")
 
 
-def _outcome(tried: Tried) -> str:
-    if tried.figure is not None:
-        return f"{tried.figure:.4f}"
-    return "ended early" if tried.error is None else f"refused: {tried.error}"
-
-
-def _values(tried: Tried) -> str:
-    show = lambda value: f"{value:.4g}" if isinstance(value, float) else str(value)
-    return "  ".join(f"{key}={show(value)}" for key, value in tried.values.items())
+def _shown(tried: Tried) -> str:
+    """How a trial went, and its values."""
+    ended = "ended early" if tried.error is None else f"refused: {tried.error}"
+    outcome = ended if tried.figure is None else f"{tried.figure:.4f}"
+    short = lambda value: f"{value:.4g}" if isinstance(value, float) else str(value)
+    return "  ".join([outcome, *(f"{key}={short(value)}" for key, value in tried.values.items())])
 
 
 def check_systems(names: str, settings: Sequence[str]) -> None:
@@ -234,13 +225,13 @@ def check_systems(names: str, settings: Sequence[str]) -> None:
         if ":" not in name and name not in {"all", *families, *systems}:
             near = difflib.get_close_matches(name, systems, n=1, cutoff=0.3)
             raise InputError(f"no system {name!r}", where="--systems", expected=f"e.g. {(near or systems)[0]}")
-    known = set(re.findall(r"^    (\w+): .+ = Field\(", source, flags=re.MULTILINE))
-    for option in settings:
-        if not any(":" in name for name in asked) and option.partition("=")[0] not in known:
-            raise unknown_setting(option, known)
+    if not any(":" in name for name in asked):
+        _check_settings(settings, set(re.findall(r"^    (\w+): .+ = Field\(", source, flags=re.MULTILINE)))
 
 
-def unknown_setting(option: str, known: set[str]) -> InputError:
-    """The error for a hyper-parameter that is none of those known."""
-    names = ", ".join(["data.NAME", *sorted(known)])
-    return InputError(f"no system has {option!r}", where="--set", expected=f"NAME=VALUE, NAME one of {names}")
+def _check_settings(settings: Sequence[str], known: set[str]) -> None:
+    for setting in settings:
+        name, equals, _ = setting.partition("=")
+        if not equals or name not in known:
+            names = ", ".join(["data.NAME", *sorted(known)])
+            raise InputError(f"no system has {setting!r}", where="--set", expected=f"NAME=VALUE, NAME one of {names}")

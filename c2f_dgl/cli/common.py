@@ -80,7 +80,7 @@ def total_and_parts(counts: dict[str, int], unit: str) -> str:
 
 @contextmanager
 def stoppable(how_to_go_on: str) -> Iterator[None]:
-    """End the command, where Ctrl-C stops the body, with exit code 130 and a line that says how to go on."""
+    """Where Ctrl-C stops the body, end the command with exit code 130 and a line that says how to go on."""
     try:
         yield
     except KeyboardInterrupt:

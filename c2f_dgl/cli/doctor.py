@@ -30,7 +30,7 @@ def doctor() -> None:
     with Reporter().busy("looking"):
         serves_alone = importlib.util.find_spec("torch") is None and importlib.util.find_spec("fastapi") is not None
         of_training = () if serves_alone else (_torch, _dgl, _data, _self_test)
-        for check in (_python, _room, _extras, *of_training):
+        for check in (_system, *of_training):
             try:
                 findings = list(check())
             # Whatever a broken installation raises is what is shown of it.
@@ -44,10 +44,17 @@ def doctor() -> None:
     raise typer.Exit(int(is_ill))
 
 
-def _python() -> Iterator[Finding]:
+def _system() -> Iterator[Finding]:
+    from c2f_dgl.io.memory import available_bytes
+
     advice = "" if (3, 10) <= sys.version_info[:2] <= (3, 14) else "3.10 to 3.14 are known to work"
     yield "python", f"{platform.python_version()}, {platform.platform(terse=True)}", advice
     yield "c2f_dgl", importlib.metadata.version("c2f_dgl"), ""
+    free, disk = available_bytes(), shutil.disk_usage(tempfile.gettempdir()).free
+    yield "memory", f"{free / 2**30:.1f} GiB free", "" if free > 2**30 else "close other programs: fast takes 1 GiB"
+    yield "disk", f"{disk / 2**30:.1f} GiB free for temporary files", "" if disk > 2**28 else "make room"
+    there = [extra for extra, modules in EXTRAS.items() if all(map(importlib.util.find_spec, modules.split()))]
+    yield "extras", ", ".join(there) or "none", ""
 
 
 def _torch() -> Iterator[Finding]:
@@ -69,14 +76,6 @@ def _dgl() -> Iterator[Finding]:
     yield "kernel of propagate", f"{chosen_kernel('auto', device)} on {device.type}", ""
 
 
-def _room() -> Iterator[Finding]:
-    from c2f_dgl.io.memory import available_bytes
-
-    free, disk = available_bytes(), shutil.disk_usage(tempfile.gettempdir()).free
-    yield "memory", f"{free / 2**30:.1f} GiB free", "" if free > 2**30 else "close other programs: fast takes 1 GiB"
-    yield "disk", f"{disk / 2**30:.1f} GiB free for temporary files", "" if disk > 2**28 else "make room"
-
-
 def _data() -> Iterator[Finding]:
     from c2f_dgl.data.cards import default_data_dir
 
@@ -84,11 +83,6 @@ def _data() -> Iterator[Finding]:
     above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     is_writable = os.access(above, os.W_OK | os.X_OK)
     yield "data folder", str(folder), "" if is_writable else "it cannot be written: set C2F_DGL_DATA"
-
-
-def _extras() -> Iterator[Finding]:
-    there = [extra for extra, modules in EXTRAS.items() if all(map(importlib.util.find_spec, modules.split()))]
-    yield "extras", ", ".join(there) or "none", ""
 
 
 def _self_test() -> Iterator[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from itertools import starmap
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
 def evaluate(
     run: ServedArgument,
-    split: Annotated[str, typer.Option(help="valid or test.")] = "test",
+    split: Annotated[Literal["valid", "test"], typer.Option(help="What is to be found.")] = "test",
     mask: Annotated[
-        str, typer.Option(help="What a user has had and is not ranked: train (as the paper), or train+valid.")
+        Literal["train", "train+valid"],
+        typer.Option(help="What a user has had and is not ranked; the paper's is train."),
     ] = "train",
     stage: StageOption = None,
     data_: Annotated[
@@ -74,10 +75,6 @@ def evaluate(
         check_groups(by)
         if whole := [name for name in names if name in BEYOND]:
             raise InputError(f"{whole[0]} is not of slices", where="--by", expected="metrics such as ndcg and recall")
-    if split not in ("valid", "test"):
-        raise InputError(f"no split {split!r}", where="--split", expected="valid or test")
-    if mask not in ("train", "train+valid"):
-        raise InputError(f"no mask {mask!r}", where="--mask", expected="train or train+valid")
     if mask == "train+valid" and split == "valid":
         raise InputError("would hide what is to be found", where="--mask train+valid", expected="--split test")
     of_file = run.is_file()
@@ -124,7 +121,8 @@ def evaluate(
         rows = {each.name: [f"{each.users:,}", *starmap(shown, each.figures.values())] for each in found}
         print_table(f"{title}, 95 % intervals over users", ["", "users", *found[0].figures], rows)
     else:
-        rows = {name: [_number(figures.get(f"{name}@{k}", figures.get(name))) for k in depths] for name in names}
+        shown_at = lambda name, k: _number(figures[name] if name in figures else figures[f"{name}@{k}"])  # auc has no k
+        rows = {name: [shown_at(name, k) for k in depths] for name in names}
         print_table(title, ["", *(f"@{k}" for k in depths)], rows)
     say(f"{counts['bytes']:,} bytes" if of_file else f"learned values: {total_and_parts(counts, '')}")
 
@@ -138,6 +136,5 @@ def _as_json(slices: list[Slice]) -> list[dict[str, Any]]:
     ]
 
 
-def _number(value: float | None) -> str:
-    assert value is not None
+def _number(value: float) -> str:
     return f"{value:.4f}" if value < 10 else f"{value:,.1f}"

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from c2f_dgl.cli.common import DataOption, DeviceOption, JsonOption, ServedArgument, StageOption, say
+from c2f_dgl.cli.common import DataOption, DeviceOption, JsonOption, ServedArgument, StageOption, print_table, say
 from c2f_dgl.errors import InputError
 from c2f_dgl.io.files import check_new_folder, write_text
-from c2f_dgl.io.progress import Reporter, plain_console
+from c2f_dgl.io.progress import Reporter
 
 if TYPE_CHECKING:
     from c2f_dgl.serving import ServingModel
 
 RepositoryArgument = Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository.", show_default=False)]
 
-_FORMATS = ("model", "onnx", "faiss", "web")
+Format = Literal["model", "onnx", "faiss", "web"]
 _SHOWN = {"ndcg@20": "N@20", "recall@20": "R@20"}
 
 
@@ -38,7 +37,7 @@ def export(
         Path | None, typer.Option(help="Write the users' histories, all that the data holds, to this new file.")
     ] = None,
     format_: Annotated[
-        str, typer.Option("--format", help="model, onnx, faiss, or web: a page that works offline.")
+        Format, typer.Option("--format", help="What is written; web is a page that works offline.")
     ] = "model",
     titles: Annotated[
         Path | None, typer.Option(help="A table of items' ids and titles, its first columns, for a model or page.")
@@ -56,7 +55,7 @@ def export(
     from c2f_dgl.export.card import card_path, model_card
     from c2f_dgl.training.checks import check_run
 
-    n_bytes = None if bytes_ is None else read_bytes(bytes_)
+    n_bytes = None if bytes_ is None else _n_bytes(bytes_)
     if titles is not None and format_ not in ("model", "web"):
         raise InputError(f"{format_} holds no titles", where="--titles", expected="--format model or web")
     for path, columns in ((titles, "titles"), (cold, "features")):
@@ -66,16 +65,14 @@ def export(
         anew = format_ == "web" or (format_ == "model" and cold is not None)
         if not anew or any(option is not None for option in (bytes_, users, stage, data_)):
             raise InputError("is a model file already", where=run, expected="--format web, --cold, or a run")
-        check_export(format_, [out])
+        _check_new(out)
         _written_anew(run, out, format_, titles, cold, json_)
         return
     check_run(run, stage=stage, source=data_, device=device)
     card = card_path(out) if format_ == "model" else None
-    check_export(format_, [out, card, users])
+    _check_new(out, card, users)
     reporter = Reporter(quiet=json_)
     with reporter.busy("loading the run"):
-        from rich.table import Table
-
         from c2f_dgl import api
         from c2f_dgl.data.catalogue import way_of_split
         from c2f_dgl.evaluation.ranking import evaluate
@@ -112,16 +109,11 @@ def export(
         return
     if not teacher.exact:
         say("users of this model are more than their items: the nearest model of items is written", stderr=True)
-    table = Table("", title=f"{split.name}, {format_}", title_justify="left")
-    table.add_column("run", justify="right")
-    table.add_column("file", justify="right")
-    for name, size in written.items():
-        table.add_row(name, "", f"{size:,} B")
-    table.add_section()
+    rows = {name: ["", f"{size:,} B"] for name, size in written.items()}
     for name in parts:
         for metric, title in _SHOWN.items():
-            table.add_row(f"{name} {title}", f"{before[name][metric]:.4f}", f"{after[name][metric]:.4f}")
-    plain_console().print(table)
+            rows[f"{name} {title}"] = [f"{before[name][metric]:.4f}", f"{after[name][metric]:.4f}"]
+    print_table(f"{split.name}, {format_}", ["", "run", "file"], rows)
 
 
 def push(
@@ -141,31 +133,28 @@ def pull(
     """Download the model file that `push` uploaded."""
     from c2f_dgl.export import hub
 
-    check_export("model", [out])
+    _check_new(out)
     hub.pull(repository, out)
     say(f"{out}: {out.stat().st_size:,} B")
 
 
-def check_export(form: str, paths: Sequence[Path | None]) -> None:
-    """Refuse a form of export that there is not, and files or folders that are there."""
-    if form not in _FORMATS:
-        raise InputError(f"no format {form!r}", where="--format", expected=f"one of {', '.join(_FORMATS)}")
-    for path in paths:
-        if path is not None:
-            if path.exists():
-                raise InputError("is there already", where=path, expected="a new file or folder")
-            check_new_folder(path)
+def _check_new(*paths: Path | None) -> None:
+    """Refuse what is there already, or cannot be written."""
+    for path in filter(None, paths):
+        if path.exists():
+            raise InputError("is there already", where=path, expected="a new file or folder")
+        check_new_folder(path)
 
 
-def read_bytes(text: str) -> int:
+def _n_bytes(text: str) -> int:
     """A number of bytes, as ``1MB``, ``500 kB`` or ``64000``."""
     from pydantic import ByteSize, TypeAdapter, ValidationError
 
     try:
         return int(TypeAdapter(ByteSize).validate_python(text.strip()))
     except ValidationError as error:
-        problem = f"{text!r} is no number of bytes"
-        raise InputError(problem, where="--bytes", expected="e.g. 1MB, 500kB or 64000") from error
+        expected = "e.g. 1MB, 500kB or 64000"
+        raise InputError(f"{text!r} is no number of bytes", where="--bytes", expected=expected) from error
 
 
 def _with_tables(model: ServingModel, titles: Path | None, cold: Path | None) -> ServingModel:

@@ -76,9 +76,8 @@ def recommend(
         if ways != 1 or (history is None and users is None):
             expected = "--history ITEM..., or --users FILE with --user ID or --all"
             raise InputError("for whom?", where=run, expected=expected)
-        names, ranking, titles = _of_file(
-            run, history and [*history, *(more or [])], user, users, include_seen, (candidates, exclude)
-        )
+        history = history and [*history, *(more or [])]
+        names, ranking, titles = _of_file(run, history, user, users, include_seen, (candidates, exclude))
     else:
         from c2f_dgl.training.checks import check_run
 
@@ -121,19 +120,20 @@ def _of_file(
     users: Path | None,
     include_seen: bool,
     limits: tuple[Path | None, Path | None],
-) -> tuple[np.ndarray | list[str], Ranking, dict[object, str] | None]:
+) -> tuple[np.ndarray, Ranking, dict[object, str] | None]:
     """Ids and ranking by a model file, of a history or of users of the file `users`; titles by id, where it has any."""
+    import numpy as np
+
     from c2f_dgl.serving import ServingModel, UserHistories
 
     model = ServingModel.load(path)
-    names: np.ndarray | list[str]
     if history is not None:
-        names, histories = ["history"], model.histories([history])
+        names, histories = np.array(["history"]), model.histories([history])
     else:
         assert users is not None
         known = UserHistories.load(users, model.items)
-        rows = slice(None) if user is None else known.ids.rows(user)
-        names, histories = known.ids.ids[rows], known.histories if user is None else known.of(user)
+        rows = np.arange(len(known)) if user is None else known.ids.rows(user)
+        names, histories = known.ids.ids[rows], known.histories.take(rows)
     allowed = _allowed(model.items, *limits)
     among = None if allowed is None else model.items.ids[allowed]
 
@@ -202,7 +202,7 @@ def _of_run(
     return data.user_ids[chosen], ranking
 
 
-def _write(out: Path, names: np.ndarray | list[str], ranking: Ranking, k: int, reporter: Reporter) -> None:
+def _write(out: Path, names: np.ndarray, ranking: Ranking, k: int, reporter: Reporter) -> None:
     """Items of all users, block by block; the file is moved into place when it is whole."""
     import numpy as np
     import pyarrow as pa
@@ -210,7 +210,6 @@ def _write(out: Path, names: np.ndarray | list[str], ranking: Ranking, k: int, r
 
     from c2f_dgl.io.files import replacing
 
-    names = np.asarray(names)
     # Ids are text or whole numbers; said, as a block may have none of them.
     typed = lambda ids: pa.array(ids, pa.string() if ids.dtype.kind in "OU" else None)
     writer = None

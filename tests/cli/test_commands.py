@@ -345,7 +345,7 @@ def test_unknown_names_are_refused(run: Path, tmp_path: Path) -> None:
     for arguments, word in [
         (["train", "gowala", "--out", tmp_path / "x"], "gowalla"),
         (["evaluate", tmp_path], "config.yaml"),
-        (["evaluate", run, "--split", "train"], "valid or test"),
+        (["evaluate", run, "--split", "train"], "'valid', 'test'"),
         (["evaluate", run, "--stage", "finest"], "fine"),
         (["recommend", run, "--user", "nobody"], "nobody"),
     ]:
