@@ -24,19 +24,9 @@ def measure(
     names: Sequence[str],
     train: sp.csr_matrix | None = None,
 ) -> dict[str, float]:
-    """``name@k`` for names of `METRICS` and of `OF_LISTS`, and ``auc``, over users with relevant items.
+    """``name@k`` for names of `METRICS` and of `OF_LISTS`, and ``auc``: `evaluate` with further metrics.
 
-    Parameters
-    ----------
-    seen, relevant : csr_matrix, shape (n_users, n_items)
-        As of `evaluate`, which this is for names of `METRICS` alone.
-    train : csr_matrix, shape (n_users, n_items)
-        What popularity is counted in, and what says how alike items are; `seen` by default.
-
-    Raises
-    ------
-    InputError
-        No user has a relevant item.
+    `train`, by default `seen`, is what popularity is counted in, and what says how alike items are.
     """
     held_out, train = HeldOut(relevant), seen if train is None else train
     check_any(held_out.users)
@@ -53,21 +43,11 @@ def measure(
     return figures
 
 
-def _coverage(lists: sp.csr_matrix, train: sp.csr_matrix) -> float:
-    """Share of the items that are in somebody's list."""
-    return float((lists.getnnz(axis=0) > 0).mean())
-
-
 def _gini(lists: sp.csr_matrix, train: sp.csr_matrix) -> float:
     """Gini coefficient of how often items are shown: 0 where all are as often, near 1 where few are."""
     counts = np.sort(lists.getnnz(axis=0)).astype(np.float64)
     n = len(counts)
     return float((2 * np.arange(1, n + 1) - n - 1) @ counts / max(n * counts.sum(), 1))
-
-
-def _popularity(lists: sp.csr_matrix, train: sp.csr_matrix) -> float:
-    """Training interactions of a shown item, a mean over each list and then over users."""
-    return _mean_of(lists, train.getnnz(axis=0))
 
 
 def _novelty(lists: sp.csr_matrix, train: sp.csr_matrix) -> float:
@@ -91,15 +71,16 @@ def _diversity(lists: sp.csr_matrix, train: sp.csr_matrix) -> float:
 
 
 def _mean_of(lists: sp.csr_matrix, values: np.ndarray) -> float:
+    """The mean of the items' values (n_items,) over each list, and then over users."""
     n = lists.getnnz(axis=1)
     return float(((lists @ values)[n > 0] / n[n > 0]).mean()) if n.any() else 0.0
 
 
 OF_LISTS: dict[str, Callable[[sp.csr_matrix, sp.csr_matrix], float]] = {
-    "coverage": _coverage,
+    "coverage": lambda lists, train: float((lists.getnnz(axis=0) > 0).mean()),  # share of items in somebody's list
     "gini": _gini,
     "novelty": _novelty,
-    "popularity": _popularity,
+    "popularity": lambda lists, train: _mean_of(lists, train.getnnz(axis=0)),  # training interactions
     "diversity": _diversity,
 }
 
@@ -107,8 +88,7 @@ OF_LISTS: dict[str, Callable[[sp.csr_matrix, sp.csr_matrix], float]] = {
 def auc_per_user(scorer: Ranker, seen: sp.csr_matrix, relevant: sp.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
     """Users (int) with a relevant item and another unseen one, and each one's area under the ROC curve (float64).
 
-    It is the share of pairs of a relevant and another unseen item in which the relevant one scores higher; equal
-    scores count half.
+    That is the share of such pairs in which the relevant one scores higher; equal scores count half.
     """
     shape, relevant = relevant.shape, relevant.copy()
     relevant.eliminate_zeros()

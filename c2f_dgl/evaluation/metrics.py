@@ -18,15 +18,8 @@ def ranking_metrics(
 ) -> dict[str, np.ndarray]:
     """``name@k`` of each user for some of `METRICS`: float64 (users,).
 
-    Parameters
-    ----------
-    hits : ndarray, shape (users, depth), bool
-        Whether the item at each rank is relevant; depth >= max(cutoffs), or all items there are.
-    n_relevant : ndarray, shape (users,), int
-        Number of relevant items of each user, >= 1.
-    cutoffs : sequence of int
-        k.
-    names : sequence of str
+    `hits` (users, depth), bool, says whether the item at each rank is relevant, of as many ranks as the largest cut-off
+    or all items; `n_relevant` (users,), int, how many relevant items there are, 1 or more.
     """
     return {f"{name}@{k}": METRICS[name](hits[:, :k], n_relevant, k) for name in names for k in cutoffs}
 
@@ -38,36 +31,19 @@ def _ndcg(hits: np.ndarray, n_relevant: np.ndarray, k: int) -> np.ndarray:
     return hits @ discounts[: hits.shape[1]] / ideal[np.minimum(n_relevant, k)]
 
 
-def _recall(hits: np.ndarray, n_relevant: np.ndarray, k: int) -> np.ndarray:
-    return np.count_nonzero(hits, axis=1) / n_relevant
-
-
-def _precision(hits: np.ndarray, n_relevant: np.ndarray, k: int) -> np.ndarray:
-    return np.count_nonzero(hits, axis=1) / k
-
-
-def _hit(hits: np.ndarray, n_relevant: np.ndarray, k: int) -> np.ndarray:
-    return np.where(hits.any(axis=1), 1.0, 0.0)
-
-
 def _map(hits: np.ndarray, n_relevant: np.ndarray, k: int) -> np.ndarray:
     """Average precision: of the precisions at hits, over all relevant items."""
     precisions = np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
     return np.asarray((hits * precisions).sum(axis=1) / n_relevant)
 
 
-def _mrr(hits: np.ndarray, n_relevant: np.ndarray, k: int) -> np.ndarray:
-    """One over the rank of the first hit, 0 without one."""
-    return np.where(hits.any(axis=1), 1.0 / (hits.argmax(axis=1) + 1), 0.0)
-
-
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
     "ndcg": _ndcg,
-    "recall": _recall,
-    "precision": _precision,
-    "hit": _hit,
+    "recall": lambda hits, n_relevant, k: np.count_nonzero(hits, axis=1) / n_relevant,
+    "precision": lambda hits, n_relevant, k: np.count_nonzero(hits, axis=1) / k,
+    "hit": lambda hits, n_relevant, k: np.where(hits.any(axis=1), 1.0, 0.0),
     "map": _map,
-    "mrr": _mrr,
+    "mrr": lambda hits, n_relevant, k: np.where(hits.any(axis=1), 1.0 / (hits.argmax(axis=1) + 1), 0.0),
 }
 
 # Of whole lists: `c2f_dgl.evaluation.beyond` has them, with ``auc``.

@@ -20,12 +20,9 @@ from c2f_dgl.io import ranks
 
 CUTOFFS = (5, 10, 20, 50)
 
-# Scores held at once: users in a block x items. Up to 32 MiB, malloc hands out again what was freed; memory that is new
-# to the process takes several times as long to fill.
-_SCORE_BLOCK = 3 * 2**21
-
-# Users of a block at least, of many items: with fewer, products of a block wait for the items' embeddings.
-_BLOCK_USERS = 128
+# Scores held at once: up to 32 MiB, malloc hands out again what was freed, and new memory takes longer to fill. And
+# users of a block at least: with fewer, products wait for the items' embeddings.
+_SCORE_BLOCK, _BLOCK_USERS = 3 * 2**21, 128
 
 # Columns of a group in the search for the largest scores.
 _GROUP = 32
@@ -48,7 +45,7 @@ class Ranker(Protocol):
 
 @dataclass(frozen=True)
 class Scorer:
-    """What is left of a model when it serves: score(u, i) = users[u] . items[i] + item_bias[i].
+    """A `Ranker` by score(u, i) = users[u] . items[i] + item_bias[i]: what is left of a model when it serves.
 
     With a filter it is ``(1 - w) z(score) + w z(filter score)``, where z standardises a user's scores over all items.
     """
@@ -61,16 +58,13 @@ class Scorer:
 
     @property
     def n_items(self) -> int:
-        """Number of items."""
         return len(self.items)
 
     @property
     def device(self) -> torch.device:
-        """Where the embeddings are."""
         return self.users.device
 
     def scores(self, users: Tensor) -> Tensor:
-        """Scores (len(users) x n_items) of all items for some users (int64)."""
         scores = product(self.users[users], self.items)
         if self.item_bias is not None:
             scores += self.item_bias
@@ -82,23 +76,20 @@ class Scorer:
 
 @dataclass(frozen=True)
 class Among:
-    """A ranker of some of another's items (int, distinct), which are called by their places."""
+    """A `Ranker` of some of another's items (int, distinct), which are called by their places."""
 
     ranker: Ranker
     items: np.ndarray
 
     @property
     def n_items(self) -> int:
-        """Number of these items."""
         return len(self.items)
 
     @property
     def device(self) -> torch.device:
-        """Of the other ranker."""
         return self.ranker.device
 
     def scores(self, users: Tensor) -> Tensor:
-        """Scores (len(users) x n_items)."""
         return self.ranker.scores(users)[:, torch.as_tensor(self.items, device=self.device)]
 
 
@@ -135,9 +126,9 @@ def top_items(
     ----------
     users : ndarray, shape (n,), int
     k : int
-        Cut to the number of items where that is smaller.
+        1 or more, else `InputError`; cut to the number of items.
     seen : csr_matrix, shape (n_users, n_items), optional
-        Items never to return; None masks nothing.
+        Items never to return.
     report : callable, optional
         Called with the users ranked so far, and their number.
 
@@ -145,11 +136,6 @@ def top_items(
     -------
     items, scores : ndarray, shape (n, k)
         Best first; where a user has fewer than k unseen items the remaining scores are -inf.
-
-    Raises
-    ------
-    InputError
-        k is less than 1.
     """
     if k < 1:
         raise InputError(f"k = {k}", expected="a whole number of 1 or more")
@@ -205,9 +191,8 @@ def largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def _any_largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Columns and values (n x k) of the k largest of each row, largest first; of equal ones any.
 
-    The k largest lie in the k groups of columns with the largest maxima: one pass over the scores finds these groups,
-    and only they are searched. A group is every `n_groups`-th column, so that the pass compares whole stretches of a
-    row. The last columns, too few to belong to a group, are searched as well.
+    They lie in the k groups of columns with the largest maxima, which one pass over the scores finds, or in the last
+    columns, too few for a group. A group is every `n_groups`-th column: the pass compares whole stretches of a row.
     """
     n_groups = scores.shape[1] // _GROUP
     if n_groups <= k:
@@ -252,20 +237,7 @@ def evaluate_per_user(
     cutoffs: Sequence[int] = CUTOFFS,
     names: Sequence[str] = PAPERS,
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Users (int) that have relevant items, and the metrics of each.
-
-    Parameters
-    ----------
-    seen, relevant : csr_matrix, shape (n_users, n_items)
-        Training interactions, masked; held-out ones, to be found.
-    names : sequence of str
-        Of `c2f_dgl.evaluation.metrics.METRICS`.
-
-    Raises
-    ------
-    InputError
-        The matrices are not of that shape, or a cut-off is not positive.
-    """
+    """Users (int) that have relevant items, and the metrics of each (parameters and errors as in `evaluate`)."""
     if seen.shape != relevant.shape or seen.shape[1] != scorer.n_items:
         raise InputError(
             f"seen is {seen.shape}, relevant {relevant.shape}", expected=f"two of (n_users, {scorer.n_items}) alike"
@@ -283,12 +255,19 @@ def evaluate(
     cutoffs: Sequence[int] = CUTOFFS,
     names: Sequence[str] = PAPERS,
 ) -> dict[str, float]:
-    """Metrics averaged over the users that have relevant items (see `evaluate_per_user`).
+    """Metrics averaged over the users that have relevant items.
+
+    Parameters
+    ----------
+    seen, relevant : csr_matrix, shape (n_users, n_items)
+        Training interactions, masked; held-out ones, to be found.
+    names : sequence of str
+        Of `c2f_dgl.evaluation.metrics.METRICS`.
 
     Raises
     ------
     InputError
-        No user has a relevant item, or see `evaluate_per_user`.
+        No user has a relevant item, the matrices are not of that shape, or a cut-off is not positive.
     """
     users, metrics = evaluate_per_user(scorer, seen, relevant, cutoffs, names)
     check_any(users)
@@ -297,8 +276,6 @@ def evaluate(
 
 def of_all_ranks(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Metrics of the users of all ranks, from those of this one's."""
-    if ranks.size() == 1:
-        return metrics
     values = ranks.gathered(torch.as_tensor(np.stack(list(metrics.values()))), dim=1)
     return dict(zip(metrics, values.numpy(), strict=True))
 

@@ -23,10 +23,7 @@ def sampled_rows(matrix: sp.csr_matrix, n: int, seed: int | np.random.Generator)
 
 
 def drawn_users(split: Split, seed: int) -> np.ndarray | None:
-    """Users with held-out items (int64) for whom training ranks; None for all, while users times items is below 2^33.
-
-    Beyond that they are drawn at random, 10,000 at least: the same in each part and each epoch.
-    """
+    """Users with held-out items (int64) for whom training ranks, drawn where all have over 2^33 scores; else None."""
     users = np.flatnonzero((split.valid + split.test).getnnz(axis=1))
     n = max(_LEAST_USERS, _MOST_SCORES // max(split.n_items, 1))
     return None if len(users) <= n else np.random.default_rng(seed).choice(users, n, replace=False)
@@ -39,13 +36,7 @@ def evaluate_split(
     seed: int,
     report: Callable[[int, int], None] | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Metrics of parts of the split by name, from one ranking for `drawn_users`; nothing of a part that is empty.
-
-    Raises
-    ------
-    InputError
-        No user has a held-out item.
-    """
+    """Metrics of parts of the split by name, from one ranking for `drawn_users`; nothing of a part that is empty."""
     drawn, matrices = drawn_users(split, seed), {part: getattr(split, part) for part in parts}
     if drawn is not None:
         matrices = {part: _only(matrix, drawn) for part, matrix in matrices.items()}

@@ -11,10 +11,9 @@ from c2f_dgl.serving import Csr, ServingModel
 
 
 class Served:
-    """A `Ranker` of a data set's items for its users, by their histories (csr_matrix, n_users x n_items) alone.
+    """A `Ranker` of a data set's items, `item_ids` (n_items,), by histories (csr_matrix, n_users x n_items) alone.
 
-    Items of `item_ids` (n_items,), those of the data set, that the model does not know are ranked last, and say nothing
-    in a history.
+    Items that the model does not know are ranked last, and say nothing in a history.
     """
 
     device = torch.device("cpu")
@@ -30,7 +29,6 @@ class Served:
         self._histories = Csr.from_pairs(pairs.row[known], rows[pairs.col[known]], shape)
 
     def scores(self, users: Tensor) -> Tensor:
-        """Scores (len(users) x n_items), float64, of all items for some users (int64)."""
         scores = np.full((len(users), self.n_items), -np.inf)
         for block in self.model.blocks(len(users)):
             histories = self._histories.take(users[block].numpy())

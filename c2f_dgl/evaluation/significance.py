@@ -1,8 +1,4 @@
-"""Paired comparisons of two models over the users they were both measured on.
-
-The unit is a user. Users are drawn once and measured with every seed, so a user's differences are averaged over seeds
-before the test: seeds do not multiply the sample.
-"""
+"""Paired comparisons of two models over the users they were both measured on, of whom seeds do not make more."""
 
 from __future__ import annotations
 
@@ -49,7 +45,7 @@ def paired(values: npt.ArrayLike, control: npt.ArrayLike) -> Paired:
 def over_users(values: Sequence[np.ndarray], control: Sequence[np.ndarray]) -> Paired:
     """Comparison of per-user metrics, one array (n_users,) a seed, NaN where a user has nothing held out.
 
-    A seed may draw other held-out items than another, the two sides of one seed may not.
+    A user's differences are averaged over seeds before the test: seeds do not multiply the sample.
     """
     differences = np.stack(values) - np.stack(control)
     measured = ~np.isnan(differences)

@@ -44,10 +44,9 @@ class Groups:
 
 
 def groups_by(split: Split, by: str) -> Groups:
-    """Users by ``activity``, items by ``popularity`` or ``known``, either by a table: ``users=FILE``, ``items=FILE``.
+    """Users by ``activity``, items by ``popularity`` or ``known``, either by a table: ``users=FILE`` or ``items=FILE``.
 
-    Activity makes groups of about as many users, popularity such of about as many training interactions; a file's
-    first columns are ids and what they belong to.
+    Activity makes groups of about as many users, popularity of about as many training interactions.
     """
     check_groups(by)
     side, is_file, path = by.partition("=")
@@ -71,10 +70,7 @@ def evaluate_slices(
     names: Sequence[str] = PAPERS,
     seen: sp.csr_matrix | None = None,
 ) -> list[Slice]:
-    """Metrics (see `evaluate`) by group, of those with somebody to evaluate; `seen` is the training part by default.
-
-    All unseen items are ranked in every slice: one of items looks for those alone.
-    """
+    """Metrics by group, of those with somebody to evaluate; in a group of items only these count as relevant."""
     users = HeldOut(relevant).users
     items, scores = top_items(scorer, users, max(cutoffs), split.train if seen is None else seen)
     degrees, slices = split.train.getnnz(axis=1 if groups.side == "user" else 0), []

@@ -37,8 +37,7 @@ def read_text(path: str | Path, expected: str) -> str:
 def check_new_folder(path: str | Path, expected: str = "a new folder", begun: str | None = None) -> None:
     """Raise `InputError` where no folder could be made at `path`, before work that takes long.
 
-    What a killed process had not moved into place does not count; where there is a file `begun`, its work is gone on
-    with.
+    What a killed process had not moved into place does not count; with a file `begun` in it, work is gone on with.
     """
     path = Path(path)
     if begun is not None and (path / begun).is_file():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from c2f_dgl.errors import printable
@@ -34,10 +34,9 @@ def plain_console(*, stderr: bool = False) -> Console:
 
 
 class Reporter:
-    """Shows, unless `quiet`, what is going on and how far it is; what goes on inside something else stands below it.
+    """Shows, unless `quiet`, what is going on and how far it is: in bars on a terminal, by default of standard error.
 
-    The console is standard error by default. Where it is no terminal, lines are printed instead of bars. Quiet or not,
-    `callbacks` are called with the record of every epoch.
+    Elsewhere it prints lines. Quiet or not, `callbacks` are called with the record of every epoch.
     """
 
     def __init__(
@@ -50,11 +49,9 @@ class Reporter:
         self._figures = ""
         self._last_line = time.monotonic()
 
-    @contextmanager
-    def busy(self, what: str) -> Iterator[None]:
+    def busy(self, what: str) -> AbstractContextManager[object]:
         """A spinner beside `what` while the body runs."""
-        with self._row(what):
-            yield
+        return self._row(what)
 
     @contextmanager
     def bar(self, what: str) -> Iterator[Callable[[int, int], None]]:

@@ -1,7 +1,7 @@
 """Processes that train one run together, as torchrun starts them: which this one is, and what they tell each other.
 
-A process alone is rank 0 of 1, and exchanges nothing. Ranks have the same data and take the same decisions: what they
-decide by is gathered from all, or is that of rank 0. So each call below is made by every rank, in the same order.
+Ranks have the same data and take the same decisions: what they decide by is gathered from all, or is that of rank 0. So
+each call below is made by every rank, in the same order.
 """
 
 from __future__ import annotations

@@ -25,11 +25,11 @@ class HeteroLightGCNConv(nn.Module):
     Parameters
     ----------
     k : int
-        Number of layers. Default: 3.
+        Number of layers.
     layer_weights : sequence of k + 1 floats, optional
         :math:`\beta`; the mean over layers by default.
     kernel : {"auto", "dgl", "csr", "bfloat16"}
-        Sparse product: DGL's message passing, or torch's on DGL's structure. Default: ``"auto"``.
+        Sparse product: DGL's message passing, or torch's on DGL's structure.
 
     Example
     -------
@@ -50,24 +50,11 @@ class HeteroLightGCNConv(nn.Module):
         feat: Mapping[str, Tensor],
         edge_weight: Mapping[str | EdgeType, Tensor] | None = None,
     ) -> dict[str, Tensor]:
-        """H of every node type, (N_t, D).
+        """H of every node type, (N_t, D), from H(0), `feat`; errors are those of `c2f_dgl.propagate`.
 
-        Parameters
-        ----------
-        graph : DGLGraph
-            Messages go along edges: give both directions of a relation for an undirected one.
-        feat : dict of str to torch.Tensor
-            H(0) of every node type, (N_t, D).
-        edge_weight : dict of str or (source, name, destination) to torch.Tensor, optional
-            Weights above 0 of relations, (E_r,). By default edge data ``weight`` of relations that have it,
-            else ones. Gradients reach weights that require them on the ``dgl`` kernel, which ``auto`` takes then.
-
-        Raises
-        ------
-        ValueError
-            See `c2f_dgl.propagate`.
-        DGLError
-            The graph has no relation of that name, or several.
+        Messages go along edges: an undirected relation needs both directions. Weights above 0 of a relation, (E_r,),
+        are `edge_weight` or edge data ``weight``, else ones; gradients reach them on the ``dgl`` kernel, which ``auto``
+        takes then.
         """
         if not feat:
             raise ValueError("no features")
@@ -84,5 +71,4 @@ class HeteroLightGCNConv(nn.Module):
         return propagate(prepared, feat, self._k, kernel=self._kernel, layer_weights=self._layer_weights)
 
     def extra_repr(self) -> str:
-        """Settings, for `print`."""
         return f"k={self._k}, kernel={self._kernel}"

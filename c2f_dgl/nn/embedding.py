@@ -32,13 +32,11 @@ class MetaEmbedding(nn.Module):
     embedding_dim : int
         Size :math:`D`.
     num_slots : int
-        Meta-embeddings a node is composed of, t. Default: 2.
+        Meta-embeddings a node is composed of, t.
     anchor_weight : float
-        Weight of the own METIS part at the start. Default: 0.5.
+        Weight of the own METIS part at the start.
     name : str
-        Node type of the meta-embeddings in `link`. Default: ``"meta"``.
-    seed : int
-        Default: 0.
+        Node type of the meta-embeddings in `link`.
 
     Example
     -------
@@ -104,5 +102,4 @@ class MetaEmbedding(nn.Module):
         tier.assign(pursuit(self._tiers.layout.stack(feat), feat[tier.name], self._num_slots))
 
     def extra_repr(self) -> str:
-        """Settings, for `print`."""
         return f"num_meta={self.weight.shape[0]}, embedding_dim={self.weight.shape[1]}, num_slots={self._num_slots}"

@@ -104,10 +104,7 @@ class Level:
 
 @dataclass(frozen=True, eq=False)
 class ItemCodes:
-    """Vectors of items, z_i = sum over levels of the codebook rows that their codes name, the coarse level first.
-
-    Full width one upon another is a residual structure, side by side a product structure.
-    """
+    """Vectors of items, z_i = sum over levels of the codebook rows that their codes name, the coarse level first."""
 
     levels: tuple[Level, ...]
 
@@ -131,8 +128,8 @@ class ItemCodes:
             codebook = Rows.read(file, f"codebook_{number}", None, None)
             if not 0 <= start <= d - codebook.width:
                 raise file.refused(f"level {number} begins at {start}", f"0 to {d - codebook.width}")
-            codes = file.tensor(f"code_{number}", "U8 U16", (n_items,))
-            levels.append(Level(codebook, file.below(codes, f"code_{number}", len(codebook)), start))
+            codes = file.tensor(f"code_{number}", "U8 U16", (n_items,), below=len(codebook))
+            levels.append(Level(codebook, codes, start))
         item_codes, n_columns = cls(tuple(levels)), sum(level.codebook.width for level in levels)
         if item_codes.d != d or n_columns < d:
             raise file.refused(f"levels of {n_columns} columns reach to column {item_codes.d}", f"all of d = {d}")
@@ -212,9 +209,9 @@ class Neighbours:
     @classmethod
     def read(cls, file: Checked, n_items: int, last_level: int) -> Neighbours:
         """Neighbours of a file, whose items have popularity levels up to `last_level`."""
-        sources = file.below(file.tensor("neighbours", "U16 U32", (n_items, None), n_items), "neighbours", n_items + 1)
+        sources = file.tensor("neighbours", "U16 U32", (n_items, None), n_items, below=n_items + 1)
         values = file.tensor("neighbour_value", "F32", (None,), 256)
-        levels = file.below(file.tensor("neighbour_level", "U8", sources.shape), "neighbour_level", len(values))
+        levels = file.tensor("neighbour_level", "U8", sources.shape, below=len(values))
         weight = file.tensor("neighbour_history_weight", "F32", (None,), 256)
         if len(weight) <= last_level:
             raise file.refused(f"neighbour_history_weight has {len(weight)} values", f"more than {last_level}")
@@ -257,7 +254,7 @@ class Neighbours:
 def degree_levels(degrees: np.ndarray) -> np.ndarray:
     """Log-spaced levels of items by their number of interactions (n,): uint8, of which every one up to the last occurs.
 
-    Degrees up to some 40 have levels of their own; of larger ones several share a level.
+    Degrees up to some 40 have levels of their own.
     """
     logs = np.log1p(degrees)
     rounded = np.rint(255 * logs / max(float(logs.max(initial=0.0)), 1.0))

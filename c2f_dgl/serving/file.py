@@ -1,8 +1,8 @@
-"""The files of a device model: one of safetensors for the model, one for histories of users.
+"""The files of a device model, of safetensors: one for the model, one for histories of users.
 
-The metadata of either hold a JSON manifest under ``c2f``. A reader trusts nothing: it derives from the manifest which
-tensors there must be, looks at their types and shapes before it reads any, and checks every value that is used as an
-index. Nothing is unpickled. Tensors are the file's pages, which processes that read one file share.
+The metadata hold a JSON manifest under ``c2f``. A reader trusts nothing: the manifest says which tensors there must be,
+their types and shapes are looked at before any is read, and every value that is used as an index is checked. Tensors
+are the file's pages, which processes that read one file share.
 """
 
 from __future__ import annotations
@@ -40,11 +40,9 @@ _DTYPES = {"U8": "u1", "U16": "<u2", "U32": "<u4", "I8": "i1", "I64": "<i8", "F1
 class Checked:
     """The tensors and the manifest of a file, each looked at before it is taken."""
 
-    def __init__(self, path: Path, manifest: dict[str, Any], file: Any, pages: mmap.mmap) -> None:
-        self.path, self.manifest, self._file, self._pages = path, manifest, file, pages
-        self._left = set(file.keys())
-        (length,) = struct.unpack_from("<Q", pages)
-        self._start, self._header = 8 + length, json.loads(pages[8 : 8 + length])
+    def __init__(self, path: Path, manifest: dict[str, Any], header: dict[str, Any], contents: memoryview) -> None:
+        self.path, self.manifest, self._header, self._contents = path, manifest, header, contents
+        self._left = set(header) - {"__metadata__"}
 
     def refused(self, problem: str, expected: str = "a file as it was written") -> InputError:
         """The error to raise."""
@@ -54,29 +52,26 @@ class Checked:
         """Whether there is such a tensor."""
         return name in self._left
 
-    def tensor(self, name: str, dtypes: str, shape: tuple[int | None, ...], most: int = 2**32) -> np.ndarray:
-        """A tensor of one of some types, and of a shape; where that is None, of 1 to `most`. Nobody can write to it."""
+    def tensor(
+        self, name: str, dtypes: str, shape: tuple[int | None, ...], most: int = 2**32, below: int | None = None
+    ) -> np.ndarray:
+        """A tensor of one of some types, of a shape (None: of 1 to `most`), whose values are `below` some number."""
         if name not in self._left:
             raise self.refused(f"tensor {name!r} is missing")
         self._left.remove(name)
-        stored = self._file.get_slice(name)
-        dtype, size = stored.get_dtype(), tuple(stored.get_shape())
+        dtype, size = self._header[name]["dtype"], tuple(self._header[name]["shape"])
         fits = len(size) == len(shape) and all(
             n == wanted if wanted is not None else 1 <= n <= most for n, wanted in zip(size, shape, strict=True)
         )
         if dtype not in dtypes.split() or not fits:
             wanted = ", ".join(f"1 to {most}" if n is None else str(n) for n in shape)
             raise self.refused(f"tensor {name!r} is {dtype} {list(size)}", f"{' or '.join(dtypes.split())} [{wanted}]")
-        start = self._start + self._header[name]["data_offsets"][0]
-        values = np.frombuffer(self._pages, _DTYPES[dtype], math.prod(size), start).reshape(size)
+        start = self._header[name]["data_offsets"][0]
+        values = np.frombuffer(self._contents, _DTYPES[dtype], math.prod(size), start).reshape(size)
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             raise self.refused(f"tensor {name!r} holds values that are not finite")
-        return values
-
-    def below(self, values: np.ndarray, name: str, limit: int) -> np.ndarray:
-        """`values`, all of them below `limit`."""
-        if values.size and int(values.max()) >= limit:
-            raise self.refused(f"tensor {name!r} holds {int(values.max())}", f"numbers below {limit}")
+        if below is not None and values.size and int(values.max()) >= below:
+            raise self.refused(f"tensor {name!r} holds {int(values.max())}", f"numbers below {below}")
         return values
 
     def ids(self, role: str, n: int) -> IdMap:
@@ -127,13 +122,7 @@ def older_artifact(folder: Path) -> InputError | None:
 
 @contextmanager
 def reading(path: str | Path, kind: str) -> Iterator[Checked]:
-    """Open a file of some kind; inside, and when all is read, its contents are checked.
-
-    Raises
-    ------
-    InputError
-        It is not such a file, damaged, or of another version.
-    """
+    """Open a file of some kind; inside, and when all is read, its contents are checked (raises `InputError`)."""
     path = Path(path)
     expected = f"what {EXPORT}{' --users users.c2f' * (kind == USERS)} writes"
     try:
@@ -147,15 +136,17 @@ def reading(path: str | Path, kind: str) -> Iterator[Checked]:
             pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if head else None
     except OSError as error:
         raise InputError(f"cannot read: {error.strerror}", where=path, expected=expected) from error
-    if pages is None or len(head) < 8 or struct.unpack("<Q", head)[0] > _HEADER_BYTES:
+    if pages is None or len(head) < 8 or (length := struct.unpack("<Q", head)[0]) > _HEADER_BYTES:
         raise InputError(f"is no {kind} file", where=path, expected=expected)
     try:
-        with safe_open(path, "numpy") as file:
-            checked = Checked(path, _manifest(path, (file.metadata() or {}).get("c2f"), kind, expected), file, pages)
-            yield checked
-            checked.finish()
+        with safe_open(path, "numpy"):  # sees that header and file fit each other
+            header = json.loads(pages[8 : 8 + length])
     except (SafetensorError, OSError) as error:
         raise InputError(f"is no {kind} file: {error!s:.100}", where=path, expected=expected) from error
+    manifest = _manifest(path, header.get("__metadata__", {}).get("c2f"), kind, expected)
+    checked = Checked(path, manifest, header, memoryview(pages)[8 + length :])
+    yield checked
+    checked.finish()
 
 
 def _manifest(path: Path, text: str | None, kind: str, expected: str) -> dict[str, Any]:

@@ -24,11 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("c2f_dgl")
 
-# Scores that are held at once, and the most users that they are of.
-_SCORE_BLOCK, _USER_BLOCK = 2**21, 256
-
-# Columns of a group in the search for the largest scores.
-_GROUP = 32
+# Scores that are held at once, the most users that they are of, and columns of a group in the search for the largest.
+_SCORE_BLOCK, _USER_BLOCK, _GROUP = 2**21, 256, 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,41 +52,21 @@ class ServingModel:
     """A device model: what a history says about all items, from codes of the items alone.
 
     A user with history h has the vector u = sum over j in h of w_j z_j, and item i scores t_i (u . z_i), and what the
-    neighbours add. Items of equal scores are ordered by their rows.
-
-    Parameters
-    ----------
-    codes : ItemCodes
-        z.
-    degree_level : uint8 array, shape (n_items,)
-        Popularity of each item.
-    history_weight, item_weight : float32 arrays, shape (n_levels,)
-        w and t by popularity.
-    item_ids : array, shape (n_items,), or IdMap
-        External ids: int, or str.
-    neighbours : Neighbours, optional
-    titles : sequence of str, optional
-        What items are called, for people.
-    details : mapping, optional
-        JSON-able: ``data``, ``preset``, figures and what else the writer knows.
-
-    Attributes
-    ----------
-    items : IdMap
-        External ids: ``model.items.ids``, ``model.items.find(ids)``.
+    neighbours add. Items of equal scores are ordered by their rows. ``model.items`` maps external ids to rows:
+    ``model.items.ids``, ``model.items.find(ids)``.
     """
 
     def __init__(
         self,
-        codes: ItemCodes,
-        degree_level: np.ndarray,
-        history_weight: np.ndarray,
-        item_weight: np.ndarray,
-        item_ids: np.ndarray | IdMap,
+        codes: ItemCodes,  # z
+        degree_level: np.ndarray,  # popularity of each item (n_items,), uint8
+        history_weight: np.ndarray,  # w by popularity (n_levels,), float32
+        item_weight: np.ndarray,  # t, likewise
+        item_ids: np.ndarray | IdMap,  # external ids, int or str
         *,
         neighbours: Neighbours | None = None,
-        titles: np.ndarray | None = None,
-        details: Mapping[str, Any] | None = None,
+        titles: np.ndarray | None = None,  # what items are called, for people
+        details: Mapping[str, Any] | None = None,  # JSON-able: data, preset, figures and what else the writer knows
     ) -> None:
         self.codes, self.degree_level, self.neighbours = codes, degree_level, neighbours
         self.history_weight, self.item_weight = history_weight, item_weight
@@ -103,18 +80,12 @@ class ServingModel:
 
     @classmethod
     def load(cls, path: str | Path) -> ServingModel:
-        """Read a model file.
-
-        Raises
-        ------
-        InputError
-            No such file, damaged, or of another version.
-        """
+        """Read a model file; raises `InputError` where there is none, or it is damaged or of another version."""
         with reading(path, MODEL) as file:
             n = file.whole("items", 1, 2**32 - 1)
             codes = ItemCodes.read(file, n)
             w, t = (file.tensor(name, "F32", (None,), 256) for name in ("history_weight", "item_weight"))
-            levels = file.below(file.tensor("degree_level", "U8", (n,)), "degree_level", min(len(w), len(t)))
+            levels = file.tensor("degree_level", "U8", (n,), below=min(len(w), len(t)))
             neighbours = Neighbours.read(file, n, int(levels.max())) if file.has("neighbours") else None
             ids = file.ids("item", n)
             titles = file.texts("titles", n) if file.has("titles") else None
@@ -124,14 +95,7 @@ class ServingModel:
         return cls(codes, levels, w, t, ids, neighbours=neighbours, titles=titles, details=details)
 
     def save(self, path: str | Path) -> dict[str, int]:
-        """Write a model file, in the place of one that is there.
-
-        Returns
-        -------
-        dict
-            Bytes of each part: ``codes``, ``codebooks``, ``weights`` (with the popularity), ``neighbours``, ``ids``,
-            ``titles`` and ``manifest``.
-        """
+        """Write a model file, in the place of one that is there; the bytes of each of its parts come back."""
         kind, ids = id_tensors(self.items.ids)
         codes, codebooks = self.codes.tensors()
         weights = {"history_weight": self.history_weight, "item_weight": self.item_weight}
@@ -152,12 +116,7 @@ class ServingModel:
     def recommend(
         self, history: Iterable[Any], k: int = 10, *, exclude_seen: bool = True, candidates: Any = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The k best items for a history; see `recommend_many`.
-
-        Returns
-        -------
-        items, scores : arrays, shape (at most k,)
-        """
+        """The at most k best items for a history, and their scores; see `recommend_many`."""
         items, scores = self.recommend_many([history], k, exclude_seen=exclude_seen, candidates=candidates)
         ranked = scores[0] > -np.inf
         return items[0, ranked], scores[0, ranked]
@@ -182,11 +141,6 @@ class ServingModel:
         -------
         items, scores : arrays, shape (n, k)
             Best first. Where fewer than k items are left, the rest are -1 (None for text ids) with score -inf.
-
-        Raises
-        ------
-        InputError
-            A candidate is unknown, or k is not a positive whole number.
         """
         return self.recommend_rows(self.histories(histories), k, exclude_seen=exclude_seen, candidates=candidates)
 
@@ -246,13 +200,7 @@ class ServingModel:
         return Csr.from_pairs(users[rows >= 0], rows[rows >= 0], (len(lengths), self.n_items))
 
     def explain(self, history: Iterable[Any], item: Any) -> Explanation:
-        """What each item of a history adds to the score of an item.
-
-        Raises
-        ------
-        InputError
-            The item is unknown.
-        """
+        """What each item of a history adds to the score of an item."""
         return self.explain_rows(self.histories([history]).columns, int(self.items.rows(item)))
 
     def explain_rows(self, history: np.ndarray, item: int) -> Explanation:
@@ -270,17 +218,7 @@ class ServingModel:
         return Explanation(self.items.ids[item], float(total.sum()), ids, total[order], levels[order], near[order])
 
     def similar_items(self, items: Any, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
-        """The k items nearest to each item by cosine of their vectors, without itself; neighbours have no part in it.
-
-        Parameters
-        ----------
-        items : id, or array-like of ids
-        k : int
-
-        Returns
-        -------
-        items, similarities : arrays, shape (n, k); for a single id, (k,)
-        """
+        """The k items nearest to each item by cosine of their vectors, and the cosines: (n, k), or (k,) for one id."""
         rows = self.items.rows(items).reshape(-1)
         k = min(_whole(k), self.n_items - 1)
         best, values = np.empty((len(rows), k), dtype=np.int64), np.empty((len(rows), k))

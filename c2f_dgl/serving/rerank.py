@@ -1,8 +1,7 @@
-"""Ranked lists put into another order: plain functions from lists to lists, of whatever scores, one after the other.
+"""Ranked lists put into another order: plain functions from lists to lists.
 
-A list is items (n, depth), as rows of whatever is said of items, and scores (n, depth), best first, -inf where there is
-no item: what `top_items` gives, and `ServingModel.recommend_rows` with ``model.items.find`` of its ids. Rank more items
-than are shown, so that there is something to choose from.
+Lists are items (n, depth), in rows, and scores (n, depth), best first, -inf where there is no item: what `top_items`
+gives, and `ServingModel.recommend_rows` with ``model.items.find`` of its ids. Rank more items than are shown.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ Lists = tuple[np.ndarray, np.ndarray]
 def diversified(items: np.ndarray, scores: np.ndarray, vectors: np.ndarray, k: int, weight: float = 0.3) -> Lists:
     """The k items of each list by maximal marginal relevance (Carbonell and Goldstein 1998), in the order chosen.
 
-    Each next item is the one with the largest ``(1 - weight) relevance - weight similarity``: its score, scaled to 0
-    to 1 over the list, and its largest cosine with an item that was chosen before.
+    Each next item has the largest ``(1 - weight) relevance - weight similarity``: its score, scaled to 0 to 1 over the
+    list, and its largest cosine with an item chosen before. It keeps its score.
 
     Parameters
     ----------
@@ -26,11 +25,6 @@ def diversified(items: np.ndarray, scores: np.ndarray, vectors: np.ndarray, k: i
         Of items, e.g. ``model.codes.take(np.arange(model.n_items))`` of a `ServingModel`; n x depth of them are held.
     weight : float
         0 leaves the order, 1 looks at similarity alone.
-
-    Returns
-    -------
-    items, scores : ndarray, shape (n, min(k, depth))
-        With the scores they came with, so not in order of them.
     """
     if not 0 <= weight <= 1:
         raise InputError(f"weight = {weight}", expected="0 to 1")
@@ -53,13 +47,7 @@ def diversified(items: np.ndarray, scores: np.ndarray, vectors: np.ndarray, k: i
 
 
 def capped(items: np.ndarray, scores: np.ndarray, groups: np.ndarray, most: int) -> Lists:
-    """At most so many items of each group in a list, the best of them; the others have no place in it.
-
-    Parameters
-    ----------
-    groups : ndarray, shape (n_items,), int
-        A category or provider of each item; -1 for none, of which there is no cap.
-    """
+    """The best items of each group in a list, at most so many; `groups` (n_items,), int, is -1 for no group, no cap."""
     if most < 1:
         raise InputError(f"most = {most}", expected="1 or more")
     group = groups[items]

@@ -17,16 +17,7 @@ from c2f_dgl.serving.file import USERS, id_tensors, reading, write
 
 
 class UserHistories:
-    """What users have had, as rows of a model's items. It never changes: `added` returns another one.
-
-    Parameters
-    ----------
-    ids : IdMap
-        Of the users.
-    items : IdMap
-        Of the model.
-    histories : Csr, n_users x n_items
-    """
+    """What users (`ids`) have had of a model's `items`: `histories`, n_users x n_items. `added` returns another one."""
 
     def __init__(self, ids: IdMap, items: IdMap, histories: Csr) -> None:
         self.ids, self.items, self.histories = ids, items, histories
@@ -42,21 +33,15 @@ class UserHistories:
 
     @classmethod
     def load(cls, path: str | Path, items: IdMap) -> UserHistories:
-        """Read a file of users of the model that has these items.
-
-        Raises
-        ------
-        InputError
-            No such file, damaged, or of a model with other items.
-        """
+        """Read a file of users; raises `InputError` where it is damaged, or of a model with other items."""
         with reading(path, USERS) as file:
             if file.manifest.get("items") != _fingerprint(items):
                 raise file.refused("is of a model with other items", "the users that were exported with the model")
             n = file.whole("users", 0, 2**32)
             counts = file.tensor("counts", "U32", (n,)).astype(np.int64)
-            columns = file.tensor("items", "U16 U32", (int(counts.sum()),))
+            columns = file.tensor("items", "U16 U32", (int(counts.sum()),), below=len(items))
             ids = file.ids("user", n)
-            histories = Csr.from_counts(counts, file.below(columns, "items", len(items)), len(items))
+            histories = Csr.from_counts(counts, columns, len(items))
             keys = histories.rows * len(items) + columns
             if len(np.unique(keys)) < len(keys):
                 raise file.refused("a user has an item twice")
@@ -76,10 +61,7 @@ class UserHistories:
     def added(self, interactions: Any) -> UserHistories:
         """With further interactions of known and new users, in any form that `read_pairs` takes.
 
-        Raises
-        ------
-        InputError
-            An item is unknown, a user has none, or an id cannot be one of the users'.
+        Raises `InputError` where an item is unknown, a user has none, or an id cannot be one of the users'.
         """
         if isinstance(interactions, Mapping):
             empty = next((user for user, history in interactions.items() if len(history) == 0), None)
@@ -105,13 +87,7 @@ def _fingerprint(items: IdMap) -> str:
 
 
 def read_pairs(data: Any) -> tuple[np.ndarray, np.ndarray]:
-    """User and item ids from a mapping, a DataFrame, a pair of arrays or an (n, 2) array.
-
-    Raises
-    ------
-    InputError
-        `data` is none of these, or not as many users as items.
-    """
+    """User and item ids from a mapping, a DataFrame, a pair of arrays or an (n, 2) array (raises `InputError`)."""
     if hasattr(data, "columns") and hasattr(data, "to_numpy"):
         if missing := [name for name in ("user", "item") if name not in data.columns]:
             raise InputError(f"no column {missing[0]!r}", where="data frame", expected="columns user and item")
@@ -132,19 +108,11 @@ def read_pairs(data: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def flat(histories: Iterable[Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Histories as all of their item ids, and the length of each.
-
-    Raises
-    ------
-    InputError
-        One is no list: text is one id, and no list of its letters.
-    """
-    lists = list(map(_listed, histories))
+    """Histories as all of their item ids, and the length of each; text is refused, as no list of its letters."""
+    lists: list[list[Any]] = []
+    for history in histories:
+        if isinstance(history, (str, bytes)) or not isinstance(history, Iterable):
+            raise InputError(f"a history is {history!r:.40}", expected="a list of item ids")
+        lists.append(list(history))
     lengths = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
     return id_array(list(chain.from_iterable(lists))), lengths
-
-
-def _listed(history: Any) -> list[Any]:
-    if isinstance(history, (str, bytes)) or not isinstance(history, Iterable):
-        raise InputError(f"a history is {history!r:.40}", expected="a list of item ids")
-    return list(history)

@@ -27,7 +27,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from numpy.polynomial import chebyshev, polynomial
+from numpy.polynomial import Polynomial, chebyshev
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -69,12 +69,8 @@ def lowpass_weights(cutoff: float, n_layers: int, largest: float = 1.0) -> tuple
     if cutoff == 0:
         coefficients = np.eye(degree + 1)[degree]
     else:
-        line = np.array([-1.0, 2.0 / cutoff**2])
-        coefficients = np.zeros(1)
-        # Horner's scheme: substitute y = 2 x / cutoff^2 - 1.
-        for coefficient in chebyshev.cheb2poly(np.eye(degree + 1)[degree])[::-1]:
-            coefficients = polynomial.polyadd(polynomial.polymul(coefficients, line), [coefficient])
-        coefficients = coefficients[: degree + 1]
+        t_k = Polynomial(chebyshev.cheb2poly(np.eye(degree + 1)[degree]))
+        coefficients = t_k(Polynomial([-1.0, 2.0 / cutoff**2])).coef[: degree + 1]
     scaled = coefficients / largest ** (2.0 * np.arange(degree + 1))
     return tuple(float(weight) for weight in np.repeat(scaled, 2))
 
