@@ -41,32 +41,27 @@ class C2FRecommender(BaseEstimator):
     preset : str
         ``fast``, ``quick``, ``best``, ``paper``, ``published``, ``lightgcn``, or a YAML file.
     options : mapping, optional
-        Options over the preset's, e.g. ``{"coarse.m": 100}`` (``c2f-dgl options`` lists them). `set_params`, and so a
-        grid search, takes each as a parameter of its own, ``coarse__m=100``.
+        Over the preset's, e.g. ``{"coarse.m": 100}``; `set_params` takes each as a parameter, ``coarse__m=100``.
     validation : float
-        Share of each user's interactions that `fit` holds out to choose between checkpoints, and the few scalars
-        that a preset chooses from data; of all interactions, where each user's share comes to none. Once trained, they
-        are part of the users' histories. Without effect where `fit` gets a `Split`: its users are served by its
-        training part.
+        Share of each user's interactions (of all, where that comes to none) that `fit` holds out to choose checkpoints
+        and a preset's scalars; afterwards they are part of the histories. Without effect where `fit` gets a `Split`.
     seed : int
         Of the validation part, the start and the training.
     device : {"auto", "cpu", "cuda"}
     run : str or Path, optional
         Folder of the run; none by default.
     callbacks : sequence of callables
-        Each is called with the record of every epoch: a dict with ``stage``, ``phase``, ``epoch`` and, where the
-        epoch validated, ``valid``.
+        Called with the record of every epoch: ``stage``, ``phase``, ``epoch`` and, where it validated, ``valid``.
     verbose : bool
         Show bars on a terminal, lines elsewhere.
 
     Attributes
     ----------
     serving_ : ServingModel
-        What answers after `fit`: a device model without codes, which knows items alone.
+        A device model without codes, which knows items alone.
     users_ : UserHistories
-        The users, each of whom is a history.
     summary_ : dict
-        Per stage the best validation and the test figures (see `c2f_dgl.train`).
+        What `c2f_dgl.train` returns.
 
     Notes
     -----
@@ -138,19 +133,9 @@ class C2FRecommender(BaseEstimator):
     def recommend(
         self, users: Any, k: int = 10, *, exclude_seen: bool = True, candidates: Any = None, frame: bool = False
     ) -> tuple[np.ndarray, np.ndarray] | pd.DataFrame:
-        """The k best items of each user.
+        """Items and scores (n, k) of the k best for each user, by id (see `ServingModel.recommend_many`); (k,) for one.
 
-        Parameters
-        ----------
-        users : id, or array-like of ids
-        k, exclude_seen, candidates
-            See `ServingModel.recommend_many`.
-        frame : bool
-            A DataFrame (user, item, rank from 1, score), without missing ranks.
-
-        Returns
-        -------
-        items, scores : arrays, shape (n, k); for a single id, (k,)
+        With `frame` a DataFrame (user, item, rank from 1, score), without missing ranks.
         """
         served, histories = self._served(), self.users_.of(users)
         items, scores = served.recommend_rows(histories, k, exclude_seen=exclude_seen, candidates=candidates)
@@ -186,14 +171,8 @@ class C2FRecommender(BaseEstimator):
     def fold_in(self, new_user_items: Any) -> C2FRecommender:
         """Add new users by their known items: their histories are kept, and nothing is trained.
 
-        Parameters
-        ----------
-        new_user_items : mapping of user id to item ids, data frame (user, item), pair of arrays or array (n, 2)
-
-        Raises
-        ------
-        InputError
-            A user is known already or has no items, or an item is not known.
+        These are a mapping of user id to item ids, a data frame (user, item), a pair of arrays or an array (n, 2).
+        `InputError` where a user is known already or has no items, or an item is not known.
         """
         self._served()
         new_user_items = _in_pandas(new_user_items)
@@ -214,14 +193,8 @@ class C2FRecommender(BaseEstimator):
     def evaluate(self, test: Any, cutoffs: Sequence[int] = CUTOFFS) -> dict[str, float]:
         """``ndcg@k`` and ``recall@k`` of held-out interactions among all unseen items, means over users.
 
-        Pairs that the model has seen, and those of users or items it does not know, are left out.
-
-        Parameters
-        ----------
-        test : data frame, pair of arrays or array (n, 2)
-            External ids.
-        cutoffs : sequence of int
-            k.
+        They are a data frame, a pair of arrays or an array (n, 2), of external ids. Pairs that the model has seen, and
+        those of users or items it does not know, are left out.
         """
         served, histories = self._served(), self.users_.histories
         users, items = read_pairs(_in_pandas(test))
@@ -235,16 +208,10 @@ class C2FRecommender(BaseEstimator):
         return evaluate(Served(served, seen, served.items.ids), seen, relevant.tocsr(), cutoffs)
 
     def save(self, path: str | Path, *, bytes: int | None = None, users: str | Path | None = None) -> dict[str, int]:
-        """Write a model file (see `ServingModel.save`), and return the bytes of each of its parts.
+        """Write a model file, and the users' histories to `users`; the bytes of each of the model's parts come back.
 
-        Parameters
-        ----------
-        path : str or Path
-        bytes : int, optional
-            Make codes of the items that take this many at most (see `c2f_dgl.export.device_model.coded_model`); by
-            default the items are written as they are.
-        users : str or Path, optional
-            Write the users' histories to this file.
+        Its items are codes that take `bytes` at most (see `c2f_dgl.export.device_model.coded_model`), by default their
+        vectors as they are.
         """
         model = self._served()
         if bytes is not None:
@@ -281,7 +248,8 @@ class C2FRecommender(BaseEstimator):
             interactions = Interactions.from_csr(interactions)
         elif not isinstance(interactions, Interactions):
             interactions = _in_pandas(interactions)
-            _warn_of_ratings(interactions)
+            if isinstance(interactions, pd.DataFrame):
+                _warn_of_ratings(interactions)
             users, items = read_pairs(interactions)
             interactions = Interactions.from_frame(pd.DataFrame({"user": users, "item": items}))
         if not 0 < self.validation < 1:
@@ -300,13 +268,12 @@ def _in_pandas(interactions: Any) -> Any:
     return frame.set_axis([roles.get(place, name) for place, name in enumerate(frame.columns)], axis=1)
 
 
-def _warn_of_ratings(interactions: Any) -> None:
-    """Warn of a data frame's ratings, which `fit` does not look at."""
-    if isinstance(interactions, pd.DataFrame):
-        origin, columns = Origin("data frame"), [str(name) for name in interactions.columns]
-        if (at := find_column(columns, None, "rating", origin.where)) is not None:
-            hint = "leave out the rows of what is not liked"
-            log.warning("%s", unused_ratings(interactions.iloc[:, at], columns[at], origin, hint))
+def _warn_of_ratings(frame: pd.DataFrame) -> None:
+    """Warn of ratings, which `fit` does not look at."""
+    origin, columns = Origin("data frame"), [str(name) for name in frame.columns]
+    if (at := find_column(columns, None, "rating", origin.where)) is not None:
+        hint = "leave out the rows of what is not liked"
+        log.warning("%s", unused_ratings(frame.iloc[:, at], columns[at], origin, hint))
 
 
 def _held_out_of_all(split: Split, share: float, seed: int) -> Split:
@@ -314,10 +281,8 @@ def _held_out_of_all(split: Split, share: float, seed: int) -> Split:
     pairs, shape = split.train.tocoo(), split.train.shape
     n = min(max(1, round(share * pairs.nnz)), pairs.nnz - 1)
     if n < 1:
-        raise InputError(
-            f"{pairs.nnz} interaction{'s' * (pairs.nnz != 1)}: none can be held out to validate on",
-            expected="two or more, or a Split with a validation part",
-        )
+        problem = f"{pairs.nnz} interaction{'s' * (pairs.nnz != 1)}: none can be held out to validate on"
+        raise InputError(problem, expected="two or more, or a Split with a validation part")
     held_out = np.zeros(pairs.nnz, dtype=bool)
     held_out[np.random.default_rng(seed).choice(pairs.nnz, n, replace=False)] = True
     train, valid = (binary_csr(pairs.row[mask], pairs.col[mask], shape) for mask in (~held_out, held_out))
