@@ -183,21 +183,19 @@ def _of_run(
 
         from c2f_dgl import api
         from c2f_dgl.data.ids import IdMap
-        from c2f_dgl.evaluation.ranking import Among, top_items
+        from c2f_dgl.evaluation.ranking import top_items
 
         model, data = api.load_run(run, stage=stage, device=device, source=source)
         chosen = np.arange(data.n_users) if user is None else IdMap(data.user_ids, "user").rows(user, where="--user")
-        allowed = _allowed(IdMap(data.item_ids, "item"), *limits)
-        among = np.arange(data.n_items) if allowed is None else allowed
-        scorer = model.scorer() if allowed is None else Among(model.scorer(), among)
-        seen = None if include_seen else (data.train + data.valid + data.test)[:, among]
+        among, scorer = _allowed(IdMap(data.item_ids, "item"), *limits), model.scorer()
+        seen = None if include_seen else data.train + data.valid + data.test
     if cold := [name for name, row in zip(user or [], chosen, strict=False) if not data.train[row].nnz]:
         names = ", ".join(cold)
         say(f"nothing to go by in the training part: {names}: all items are alike", stderr=True)
 
     def ranking(rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        items, scores = top_items(scorer, chosen[rows], k, seen)
-        return data.item_ids[among[items]], scores
+        items, scores = top_items(scorer, chosen[rows], k, seen, among=among)
+        return data.item_ids[items], scores
 
     return data.user_ids[chosen], ranking
 

@@ -74,25 +74,6 @@ class Scorer:
         return mixed(standardised(scores), standardised(filtered), self.filter_weight)
 
 
-@dataclass(frozen=True)
-class Among:
-    """A `Ranker` of some of another's items (int, distinct), which are called by their places."""
-
-    ranker: Ranker
-    items: np.ndarray
-
-    @property
-    def n_items(self) -> int:
-        return len(self.items)
-
-    @property
-    def device(self) -> torch.device:
-        return self.ranker.device
-
-    def scores(self, users: Tensor) -> Tensor:
-        return self.ranker.scores(users)[:, torch.as_tensor(self.items, device=self.device)]
-
-
 def most_popular(train: sp.csr_matrix) -> Scorer:
     """Items by their number of interactions, the same for all users: what any model should be better than."""
     degree = torch.as_tensor(train.getnnz(axis=0), dtype=torch.float32)
@@ -119,6 +100,7 @@ def top_items(
     k: int,
     seen: sp.csr_matrix | None = None,
     report: Callable[[int, int], None] | None = None,
+    among: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k best items of each user that the user has not seen.
 
@@ -131,6 +113,8 @@ def top_items(
         Items never to return.
     report : callable, optional
         Called with the users ranked so far, and their number.
+    among : ndarray, shape (m,), int, distinct, optional
+        The only items to rank.
 
     Returns
     -------
@@ -139,16 +123,19 @@ def top_items(
     """
     if k < 1:
         raise InputError(f"k = {k}", expected="a whole number of 1 or more")
-    k = min(k, scorer.n_items)
+    k = min(k, scorer.n_items if among is None else len(among))
     items, top_scores = np.empty((len(users), k), dtype=np.int64), np.empty((len(users), k), dtype=np.float32)
     for rows in blocks(len(users), scorer.n_items):
         block = users[rows]
         scores = scorer.scores(torch.as_tensor(block, dtype=torch.int64, device=scorer.device))
-        columns, values = top_unseen(scores, k, None if seen is None else seen[block])
+        hidden = None if seen is None else seen[block]
+        if among is not None:
+            scores, hidden = scores[:, torch.as_tensor(among)], hidden if hidden is None else hidden[:, among]
+        columns, values = top_unseen(scores, k, hidden)
         items[rows], top_scores[rows] = columns.cpu().numpy(), values.float().cpu().numpy()
         if report is not None:
             report(rows.start + len(block), len(users))
-    return items, top_scores
+    return items if among is None else among[items], top_scores
 
 
 def blocks(n_users: int, n_items: int) -> Iterator[slice]:

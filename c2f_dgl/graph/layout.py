@@ -20,7 +20,6 @@ class NodeLayout:
 
     @classmethod
     def of(cls, graph: dgl.DGLGraph, types: Sequence[str]) -> NodeLayout:
-        """The layout of some node types of a graph."""
         return cls(tuple(types), tuple(graph.num_nodes(node_type) for node_type in types))
 
     @property
@@ -29,11 +28,9 @@ class NodeLayout:
         return sum(self.sizes)
 
     def offset(self, node_type: str) -> int:
-        """First row of `node_type`."""
         return sum(self.sizes[: self.types.index(node_type)])
 
     def rows(self, node_type: str) -> slice:
-        """The rows of `node_type`."""
         start = self.offset(node_type)
         return slice(start, start + self.sizes[self.types.index(node_type)])
 

@@ -47,7 +47,6 @@ class Rows:
 
     @property
     def width(self) -> int:
-        """Columns."""
         return self.values.shape[1]
 
     def take(self, rows: np.ndarray | slice) -> np.ndarray:
@@ -147,7 +146,6 @@ class ItemCodes:
 
     @property
     def n_items(self) -> int:
-        """Number of items."""
         first = self.levels[0]
         return len(first.codebook if first.codes is None else first.codes)
 

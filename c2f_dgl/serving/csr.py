@@ -32,7 +32,6 @@ class Csr:
 
     @property
     def n_rows(self) -> int:
-        """Number of rows, with or without entries."""
         return len(self.pointers) - 1
 
     @cached_property

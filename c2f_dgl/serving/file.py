@@ -45,11 +45,9 @@ class Checked:
         self._left = set(header) - {"__metadata__"}
 
     def refused(self, problem: str, expected: str = "a file as it was written") -> InputError:
-        """The error to raise."""
         return InputError(problem, where=self.path, expected=expected)
 
     def has(self, name: str) -> bool:
-        """Whether there is such a tensor."""
         return name in self._left
 
     def tensor(

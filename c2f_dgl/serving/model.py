@@ -75,7 +75,6 @@ class ServingModel:
 
     @property
     def n_items(self) -> int:
-        """Number of items."""
         return len(self.items)
 
     @classmethod

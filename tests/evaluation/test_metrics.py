@@ -115,3 +115,17 @@ def test_a_depth_of_nothing_is_refused() -> None:
     scorer = Scorer(torch.eye(3, 6), torch.eye(6))
     with pytest.raises(InputError, match="k = 0"):
         top_items(scorer, np.arange(3), 0)
+
+
+def test_some_items_are_ranked_alone() -> None:
+    rng = np.random.default_rng(0)
+    scorer = Scorer(torch.as_tensor(rng.normal(size=(5, 3))), torch.as_tensor(rng.normal(size=(30, 3))))
+    among, users = np.array([3, 4, 11, 20, 29]), np.array([4, 0, 2])
+    seen = rng.random((5, 30)) < 0.3
+    of_others = seen.copy()
+    of_others[:, np.setdiff1d(np.arange(30), among)] = True
+    items, scores = top_items(scorer, users, 9, sp.csr_matrix(seen.astype(np.float32)), among=among)
+    expected, wanted = top_items(scorer, users, 5, sp.csr_matrix(of_others.astype(np.float32)))
+    np.testing.assert_array_equal(scores, wanted)
+    assert np.isfinite(scores).any() and np.isin(items, among).all()
+    np.testing.assert_array_equal(items[np.isfinite(scores)], expected[np.isfinite(wanted)])
