@@ -278,6 +278,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "reproduction curves": reproduction.curves,
     "reproduction updating": reproduction.updating,
     "reproduction ends": reproduction.ends,
+    "reproduction table 3": reproduction.table_3,
+    "reproduction studies": reproduction.studied,
     "errata": reproduction.errata,
     "crash": reliability.crash,
     "hindered": reliability.hindered,
