@@ -141,7 +141,7 @@ def reading(path: str | Path, kind: str) -> Iterator[Checked]:
             header = json.loads(pages[8 : 8 + length])
     except (SafetensorError, OSError) as error:
         raise InputError(f"is no {kind} file: {error!s:.100}", where=path, expected=expected) from error
-    manifest = _manifest(path, header.get("__metadata__", {}).get("c2f"), kind, expected)
+    manifest = _manifest(path, (header.get("__metadata__") or {}).get("c2f"), kind, expected)
     checked = Checked(path, manifest, header, memoryview(pages)[8 + length :])
     yield checked
     checked.finish()

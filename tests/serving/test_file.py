@@ -114,6 +114,7 @@ def test_what_is_no_model_file_is_refused(path: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").write_bytes(b"")
     (tmp_path / "text").write_text("user,item\n" * 9)
     (tmp_path / "large header").write_bytes(b"\x00\x00\x00\x01\x00\x00\x00\x00" + b"{}")
+    (tmp_path / "null").write_bytes(b"\x16\x00\x00\x00\x00\x00\x00\x00" + b'{"__metadata__": null}')
     save_file({"x": np.zeros(3)}, tmp_path / "other")
     save_file({"x": np.zeros(3)}, tmp_path / "nested", {"c2f": "[" * 100_000})
     UserHistories.none(coded().items).save(tmp_path / "users.c2f")
@@ -125,6 +126,7 @@ def test_what_is_no_model_file_is_refused(path: Path, tmp_path: Path) -> None:
         "text": "is no c2f_dgl model file",
         "large header": "is no c2f_dgl model file",
         "other": "holds no manifest",
+        "null": "holds no manifest",
         "nested": "holds no manifest",
         "users.c2f": "is no c2f_dgl model file (expected what c2f-dgl export RUN --out model.c2f writes)",
     }.items():
