@@ -75,7 +75,7 @@ def main() -> None:
         context = getattr(error, "ctx", None)  # typer's errors of options have one, and no class that it exports
         if context is None:
             raise
-        message = printable(" ".join(error.format_message().split()))  # type: ignore[attr-defined]
+        message = printable(" ".join(error.format_message().split()).replace("Value error, ", ""))  # type: ignore[attr-defined]
         if type(error).__name__ != "NoArgsIsHelpError":  # which has printed the help
             print(f"c2f-dgl: {message} (see {context.command_path} --help)", file=sys.stderr)
         sys.exit(2)
