@@ -47,6 +47,8 @@ def train(
     resume : bool
         Go on with the run in `out` from its last finished epoch, if there is one.
     device : {"auto", "cpu", "cuda"}
+    reporter : Reporter, optional
+        Shows progress: bars on a terminal, lines elsewhere, by default.
 
     Raises
     ------
