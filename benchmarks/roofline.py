@@ -18,8 +18,7 @@ import torch
 
 from benchmarks import measure, throughput
 from c2f_dgl.data.splits import Split
-from c2f_dgl.evaluation.products import product
-from c2f_dgl.evaluation.ranking import largest, top_items
+from c2f_dgl.evaluation.ranking import largest, product, top_items
 from c2f_dgl.training.checks import check_device
 from c2f_dgl.training.sampler import TripletSampler
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from c2f_dgl.errors import InputError
-from c2f_dgl.evaluation.products import product
+from c2f_dgl.evaluation.ranking import product
 from c2f_dgl.export.trial import NEIGHBOURS, Trial
 from c2f_dgl.io.progress import Reporter
 from c2f_dgl.serving import ItemCodes, Level, Neighbours, Rows

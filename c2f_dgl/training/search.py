@@ -20,7 +20,7 @@ from torch import Tensor
 from c2f_dgl.config.schema import RunConfig
 from c2f_dgl.config.sizes import embedding_size, n_atoms, n_neighbours
 from c2f_dgl.data.splits import Split
-from c2f_dgl.evaluation.products import product
+from c2f_dgl.evaluation.ranking import product
 from c2f_dgl.evaluation.sampling import sampled_rows
 from c2f_dgl.graph.item_filter import GraphFilter, graph_filter
 from c2f_dgl.graph.neighbourhood import FilterShape

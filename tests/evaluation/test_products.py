@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from c2f_dgl.evaluation.products import product
+from c2f_dgl.evaluation.ranking import product
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
