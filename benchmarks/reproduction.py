@@ -65,6 +65,15 @@ STUDIED = {
     "the fine stage against as many more coarse steps": "fine-tier",
     "each habit of the code alone": "habits",
 }
+_LONG = "an epoch takes one to two minutes, and the authors' stage some 220 of them"
+NOT_RUN = {
+    "Table 3, Yelp2020 and Amazon-book": "their data are not at hand",
+    "Table 3, each system tuned and to its own early stop, further seeds": "ten minutes a system",
+    "`published` to its early stop, its fine stage, further seeds": _LONG,
+    "`paper` to convergence": _LONG,
+    "Table 4 and Fig. 4 to 6 of a `published` that has converged": "there is none",
+    "the fine stage of a converged `published` against as many more coarse steps": "there is none",
+}
 METRICS = ("ndcg@5", "ndcg@20", "recall@20")
 
 
@@ -174,6 +183,7 @@ def studied() -> str:
             n_variants, n_seeds = len(set(names)), len(set(seeds))
             cells.append(f"{folder.name}: {n_variants} variants, {n_seeds} seed{'s' * (n_seeds > 1)}")
         lines.append(f"{what} | `{study}` | {'; '.join(cells)}")
+    lines += [f"{what} |  | not run: {why}" for what, why in NOT_RUN.items()]
     return measure.table("table or figure of the paper | study, in [found.md](../found.md) | run", lines)
 
 
