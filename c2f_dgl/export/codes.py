@@ -39,10 +39,10 @@ _ROUNDS, _AGAIN, _ROUNDS_AGAIN = 8, 2, 2
 _COLUMNS, _WIDTHS = (1.0, 0.75, 0.5, 0.375, 0.25, 0.1875, 0.125, 0.0625), 3
 SHARES = (0.0, 0.25, 0.5)
 
-# Without most of its neighbours a model ranks best with other weights of directions and items than with them: exponents
-# tried of the directions' energies over the largest, and of the items' degrees, times the model's weights or in place
-# of them, which beside a filter of great weight may be any.
-_DIRECTIONS, _DEGREES, _DEGREES_ALONE = (0.0, 0.1, 0.2, 0.3), (-0.45, -0.3, -0.15, 0.0), (0.0, 0.15, 0.3, 0.45)
+# Without most of its neighbours a model ranks best with other weights of directions and items than with them, which
+# beside a filter of great weight may be any: steps of the exponents of the directions' energies over the largest, and
+# of the items' degrees.
+_STEPS = ((1.0, 0.25), (0.5, 0.125))
 
 # How much of N@20 on validation the fewest bytes may lose, and how many doublings are tried.
 _LOSS, _DOUBLINGS = 0.02, 7
@@ -103,25 +103,39 @@ def weighted_alone(items: np.ndarray, trial: Trial) -> tuple[np.ndarray, np.ndar
     """Items X (n_items, d) and t (n_items,) as they rank best on validation where few neighbours stand beside them.
 
     Directions of X are multiplied by a power of the energy that users' vectors have in them, t by one of the items'
-    degrees, or is one.
+    degrees. Steps go up and down from the best exponents so far for as long as they are better.
     """
     vectors, energies = trial.rotated(items)
-    degrees, tried = trial.degrees + 1.0, []
-    item_weights = [trial.item_weight * degrees**exponent for exponent in _DEGREES]
-    item_weights += [degrees**exponent for exponent in _DEGREES_ALONE]
-    scales = [torch.as_tensor(weight, dtype=torch.float32) for weight in item_weights]
-    for exponent in _DIRECTIONS:
-        weighted = (vectors * (energies / energies[0]) ** exponent).astype(np.float32)
-        users, table = torch.as_tensor(trial.train @ weighted), torch.as_tensor(weighted)
+    figures = dict[tuple[float, float], float]()
 
-        def variants(block: Tensor, users: Tensor = users, table: Tensor = table) -> Iterator[Tensor]:
-            plain = product(users[block], table)
+    def weighted(exponent: float) -> np.ndarray:
+        return (vectors * (energies / energies[0]) ** exponent).astype(np.float32)
+
+    def item_weight(exponent: float) -> np.ndarray:
+        return trial.item_weight * (trial.degrees + 1.0) ** exponent
+
+    def compare(direction: float, degrees: list[float]) -> None:
+        table = weighted(direction)
+        users, z = torch.as_tensor(trial.train @ table), torch.as_tensor(table)
+        scales = [torch.as_tensor(item_weight(exponent), dtype=torch.float32) for exponent in degrees]
+
+        def variants(block: Tensor) -> Iterator[Tensor]:
+            plain = product(users[block], z)
             return (plain * scale for scale in scales)
 
-        figures = trial.compared(variants)
-        tried += [(figure, weighted, weight) for figure, weight in zip(figures, item_weights, strict=True)]
-    _, weighted, item_weight = max(tried, key=lambda row: row[0])
-    return weighted, item_weight
+        figures.update(zip([(direction, degree) for degree in degrees], trial.compared(variants), strict=True))
+
+    best = (0.0, 0.0)
+    for of_directions, of_degrees in _STEPS:
+        before = None
+        while before != best:
+            before = best
+            for direction in (best[0] - of_directions, best[0], best[0] + of_directions):
+                near = [best[1] + move * of_degrees for move in (-1, 0, 1)]
+                if new := [degree for degree in near if (direction, degree) not in figures]:
+                    compare(direction, new)
+            best = max(figures, key=figures.__getitem__)
+    return weighted(best[0]), item_weight(best[1])
 
 
 def _searched(vectors: np.ndarray, trial: Trial, n_bytes: int, shares: Sequence[float]) -> Fit:

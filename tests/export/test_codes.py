@@ -11,7 +11,7 @@ import scipy.sparse as sp
 
 from c2f_dgl.errors import InputError
 from c2f_dgl.export import codes as fitting
-from c2f_dgl.export.codes import Fit, fit_codes, fit_fewest_codes
+from c2f_dgl.export.codes import Fit, fit_codes, fit_fewest_codes, weighted_alone
 from c2f_dgl.export.trial import NEIGHBOURS, Trial
 from c2f_dgl.io.progress import Reporter
 from c2f_dgl.serving import ItemCodes, Level, Neighbours, Rows, ServingModel
@@ -168,3 +168,18 @@ def test_slices_cover_all_columns_and_fit() -> None:
         assert sum(fitting.level_bytes(n_items, rows, stop - start) for start, stop in slices) <= n_bytes
         if any(stop == d for _, stop in slices[1:]):
             assert {c for start, stop in slices[1:] for c in range(start, stop)} == set(range(d))
+
+
+@pytest.mark.parametrize(("of_directions", "of_degrees"), [(-1.5, 0.0), (0.0, 1.0), (-2.0, -0.75), (0.75, 0.5)])
+def test_weights_are_found_however_far_from_what_ranks_best_alone(of_directions: float, of_degrees: float) -> None:
+    made = Made()
+    vectors, energies = made.trial.rotated(made.items)
+    best = weighted_alone(made.items, made.trial)
+    off = vectors * (energies / energies[0]) ** of_directions, made.t * (made.trial.degrees + 1.0) ** of_degrees
+    found = weighted_alone(off[0].astype(np.float32), Trial(off[1], made.train, made.valid, 0))
+
+    def figure(items: np.ndarray, t: np.ndarray) -> float:
+        return Trial(t, made.train, made.valid, 0).figure(items)[0]
+
+    assert figure(*best) >= figure(made.items, made.t)
+    assert figure(*found) > 0.95 * figure(*best) > figure(*off)
