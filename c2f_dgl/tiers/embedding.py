@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -12,24 +13,24 @@ from c2f_dgl.dgl_import import dgl
 from c2f_dgl.graph.layout import NodeLayout, take_rows
 
 
-class EmbeddingLayer(nn.Module):
+class EmbeddingLayer(nn.Module, ABC):
     """H(0) of the propagation as a function of what is learned: here of one table that adds nothing to the graph."""
 
     def __init__(self, layout: NodeLayout) -> None:
         super().__init__()
         self.layout = layout
 
+    @abstractmethod
     def codebooks(self, dtype: torch.dtype | None = None) -> list[Tensor]:
         """What `inputs` is a function of: matrices (m_k x d), differentiable in the parameters."""
-        raise NotImplementedError
 
     def inputs(self, codebooks: Sequence[Tensor]) -> dict[str, Tensor]:
         """H(0) per node type of the linked graph (n_nodes of the type x d)."""
         return self.layout.split(codebooks[0])
 
+    @abstractmethod
     def sum_of_squares(self, rows: Tensor, weights: Tensor) -> Tensor:
         """``sum_r weights[r] |x_r|^2`` of the input embeddings x of rows (n,), int64: what the L2 term penalises."""
-        raise NotImplementedError
 
     def link(self, graph: dgl.DGLGraph, first: int = 0) -> dgl.DGLGraph:
         """`graph` with the relations that the embedding adds to it, those of tiers from number `first` on rebuilt."""
@@ -53,9 +54,9 @@ class ComputedTable(EmbeddingLayer):
     _caches = False
     _cached: Tensor | None = None
 
+    @abstractmethod
     def table(self) -> Tensor:
         """All input embeddings (N x d), users first, differentiable in the parameters."""
-        raise NotImplementedError
 
     def codebooks(self, dtype: torch.dtype | None = None) -> list[Tensor]:
         table = self._current()
